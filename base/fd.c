@@ -1,0 +1,98 @@
+#include <vial/base.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+int vl_open(const char *path, int flags, mode_t mode, struct vl_err *err)
+{
+	int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
+	if (fd < 0)
+		return vl_fail_sys(err, errno, "cannot open %s", path);
+	return fd;
+}
+
+int vl_pread_full(int fd, void *p, size_t n, uint64_t off, const char *what, struct vl_err *err)
+{
+	char *b = p;
+
+	while (n) {
+		ssize_t r = pread(fd, b, n, (off_t)off);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return vl_fail_sys(err, errno, "cannot read %s", what);
+		if (r == 0)
+			return vl_fail(err, EIO, "%s ends early: %zu bytes are missing", what, n);
+		b += r;
+		off += (uint64_t)r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
+int vl_pwrite_full(int fd, const void *p, size_t n, uint64_t off, const char *what, struct vl_err *err)
+{
+	const char *b = p;
+
+	while (n) {
+		ssize_t r = pwrite(fd, b, n, (off_t)off);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return vl_fail_sys(err, errno, "cannot write %s", what);
+		b += r;
+		off += (uint64_t)r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
+int vl_write_full(int fd, const void *p, size_t n)
+{
+	const char *b = p;
+
+	while (n) {
+		ssize_t r = write(fd, b, n);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -errno;
+		b += r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
+int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err)
+{
+	/* O_NONBLOCK: a FIFO planted under the name must not hang us. */
+	VL_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0)
+		return vl_fail_sys(err, errno, "cannot open %s", path);
+	if (fstat(fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot stat %s", path);
+	if (!S_ISREG(st.st_mode))
+		return vl_fail(err, EINVAL, "%s is not a regular file", path);
+	if ((uint64_t)st.st_size > limit)
+		return vl_fail(err, EFBIG, "%s is larger than the limit of %zu bytes", path, limit);
+	VL_FREE char *data = vl_alloc((size_t)st.st_size + 1);
+	int r = vl_pread_full(fd, data, (size_t)st.st_size, 0, path, err);
+	if (r < 0)
+		return r;
+	*ret_data = vl_steal(&data);
+	if (ret_len)
+		*ret_len = (size_t)st.st_size;
+	return 0;
+}
+
+int vl_move_fd_above_stdio(int fd)
+{
+	if (fd > 2)
+		return fd;
+	int n = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	int keep = errno;
+	close(fd);
+	return n < 0 ? -keep : n;
+}

@@ -1,0 +1,143 @@
+#include <vial/base.h>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+int vl_msg_pair(int ret_fd[2], struct vl_err *err)
+{
+	/* SEQPACKET keeps message borders, and a dead peer reads as end of file */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_fd) < 0)
+		return vl_fail_sys(err, errno, "cannot make a socket pair");
+	return 0;
+}
+
+int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n)
+{
+	uint8_t t = (uint8_t)type;
+	struct iovec iov[2] = { { &t, 1 }, { (void *)p, n } };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = n ? 2 : 1 };
+	ssize_t r;
+
+	do
+		r = sendmsg(fd, &m, MSG_NOSIGNAL);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
+int vl_msg_send_err(int fd, const struct vl_err *e)
+{
+	return vl_msg_send(fd, VL_MSG_ERR, e, sizeof *e);
+}
+
+int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t *ret_len)
+{
+	uint8_t t = 0;
+	struct iovec iov[2] = { { &t, 1 }, { p, cap } };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t r;
+
+	do
+		r = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+	while (r < 0 && errno == EINTR);
+	if (r <= 0)
+		return r < 0 ? -errno : -EPIPE;
+	*ret_type = (enum vl_msg_type)t;
+	if (ret_len)
+		*ret_len = (size_t)r - 1;
+	return 0;
+}
+
+int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err)
+{
+	struct vl_err got;
+	enum vl_msg_type type;
+	size_t n;
+	int r = vl_msg_recv(fd, &type, &got, sizeof got, &n);
+
+	if (r == -EPIPE)
+		return vl_fail(err, EPIPE, "%s ended before it was ready", who);
+	if (r < 0)
+		return vl_fail_sys(err, -r, "cannot hear from %s", who);
+	if (type == VL_MSG_OK)
+		return 0;
+	if (type == VL_MSG_ERR && n == sizeof got) {
+		got.text[sizeof got.text - 1] = 0;
+		return vl_fail(err, got.code, "%s", got.text);
+	}
+	return vl_fail(err, EPROTO, "%s sent an unexpected message (type %d)", who, type);
+}
+
+int vl_wait(pid_t pid)
+{
+	int st;
+
+	while (waitpid(pid, &st, 0) < 0)
+		if (errno != EINTR)
+			return 255;
+	return WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
+}
+
+/* cgroup v2 cpu.max of our own group, rounded up; 0 = no limit. Parents' limits are seen
+ * by the kernel anyway: this only avoids starting threads that could never run. */
+static unsigned cgroup_cpus(void)
+{
+	char line[512], path[600], *p;
+	unsigned long long quota, period;
+	unsigned n = 0;
+	FILE *f = fopen("/proc/self/cgroup", "re");
+
+	if (!f)
+		return 0;
+	*path = 0;
+	while (fgets(line, sizeof line, f))
+		if (!strncmp(line, "0::", 3) && (p = strchr(line, '\n'))) {
+			*p = 0;
+			snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", line + 3);
+		}
+	fclose(f);
+	f = *path ? fopen(path, "re") : NULL;
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu %llu", &quota, &period) == 2 && period)
+		n = (unsigned)((quota + period - 1) / period);
+	fclose(f);
+	return n;
+}
+
+unsigned vl_cpu_count(void)
+{
+	cpu_set_t set;
+	unsigned n = 1, quota = cgroup_cpus();
+
+	if (sched_getaffinity(0, sizeof set, &set) == 0)
+		n = (unsigned)CPU_COUNT(&set);
+	else if (sysconf(_SC_NPROCESSORS_ONLN) > 0)
+		n = (unsigned)sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than cpu_set_t holds */
+	if (quota && quota < n)
+		n = quota;
+	return n ? n : 1;
+}
+
+int vl_drop_privileges(struct vl_err *err)
+{
+	/* The bounding set too, where we may: no later exec can win anything back. no_new_privs
+	 * does the same for the unprivileged, who may not touch the bounding set. */
+	for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
+		if (cap_drop_bound(c) < 0 && errno != EPERM)
+			return vl_fail_sys(err, errno, "cannot drop capability %d", c);
+	cap_t none = cap_init();
+	if (!none)
+		return vl_fail_sys(err, errno, "cannot make an empty capability set");
+	int r = cap_set_proc(none) < 0 ? -errno : 0;
+	cap_free(none);
+	if (r < 0)
+		return vl_fail_sys(err, -r, "cannot drop capabilities");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return vl_fail_sys(err, errno, "cannot set no_new_privs");
+	return 0;
+}

@@ -1,0 +1,109 @@
+/* The command table and what every command file shares.
+ *
+ * To add a command: write cmd/cmd_NAME.c with its option table and function, declare both
+ * below, add one row to cmd/table.c. Help, usage errors, completion and the man synopsis
+ * follow from the row; tests/checks.sh `help` walks it. A command that builds, signs or
+ * speaks JSON belongs to PROGRAM_IMAGE: `vial` becomes vial-image for it and stays small.
+ */
+#ifndef CMD_H
+#define CMD_H
+
+#include <vial/base.h>
+
+/* Exit statuses (cli-compat 8 and 15). Usage errors are 1 in both profiles. */
+enum { EXIT_USAGE = 1, EXIT_OWN_COMPAT = 255, EXIT_OWN = 125, EXIT_NOEXEC = 126, EXIT_NOTFOUND = 127 };
+
+enum profile { PROFILE_VIAL, PROFILE_APPTAINER }; /* from argv[0] */
+
+struct cmd_ctx {
+	struct vl_log log;
+	enum profile profile;
+	const char *self;  /* name for messages: vial, apptainer or singularity */
+	bool tty;          /* stderr is a terminal */
+	bool json_log;
+	const struct cmd *cmd; /* the row that runs, NULL before it is known */
+};
+
+/* ---- opt.c: option tables ------------------------------------------------------------ */
+
+enum opt_type {
+	OPT_FLAG,  /* bool */
+	OPT_NOFLAG,/* bool set to false */
+	OPT_STR,   /* const char *, borrowed from argv or environ */
+	OPT_LIST,  /* struct vl_strv, also split at commas */
+	OPT_LINES, /* struct vl_strv, one per use; the environment twin has one per line */
+	OPT_ENV,   /* struct vl_strv, KEY=VALUE: a comma splits only before another KEY= */
+	OPT_U64,   /* uint64_t */
+};
+#define OPT_HIDDEN 1  /* accepted, not in the help */
+
+struct opt {
+	char shrt;          /* 0 = none */
+	const char *name;
+	enum opt_type type;
+	size_t off;         /* in the command's option struct */
+	const char *arg;    /* placeholder in the help, NULL for flags */
+	const char *help;
+	const char *env;    /* key of the environment twins, space separated; NULL = none */
+	int flags;
+};
+#define OPT_END { 0, NULL, OPT_FLAG, 0, NULL, NULL, NULL, 0 }
+
+/* Parses argv[1..] into *values; *ret_first is the index of the first positional.
+ * interspersed: options may also follow positionals (argv is reordered). Options that the
+ * line leaves alone get their environment twins' values (VIAL_KEY, then APPTAINER_KEY, then
+ * SINGULARITY_KEY); lists are appended to. -EINVAL with one line in err, naming the nearest
+ * valid word. -ECANCELED: help was asked for. */
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
+	      int *ret_first, struct vl_err *err);
+/* First of VIAL_KEY, APPTAINER_KEY, SINGULARITY_KEY that is set; NULL. */
+const char *opt_getenv(const char *key);
+/* The valid word nearest to `word`, or NULL when none is near. */
+const char *opt_nearest(const char *word, const char *const *words, size_t n);
+
+/* ---- table.c ------------------------------------------------------------------------- */
+
+struct cmd {
+	const char *name;     /* "sif list": two words for a sub-command */
+	const char *args;     /* synopsis of the positionals */
+	const char *summary;  /* one line */
+	const char *about;    /* paragraph of the long help */
+	const char *examples; /* lines */
+	const struct opt *opts;
+	size_t opts_size;     /* of the option struct; zeroed before parsing */
+	int min_args, max_args; /* max -1 = any */
+	bool interspersed;
+	bool image;           /* lives in vial-image */
+	int (*run)(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv);
+};
+extern const struct cmd commands[];
+extern const size_t n_commands;
+const struct cmd *cmd_find(const char *word1, const char *word2, int *ret_words);
+
+/* ---- help.c -------------------------------------------------------------------------- */
+
+void help_all(const struct cmd_ctx *c);
+void help_command(const struct cmd_ctx *c, const struct cmd *cmd);
+void help_group(const struct cmd_ctx *c, const char *word);
+
+/* ---- shared by command files --------------------------------------------------------- */
+
+/* Prints err as FATAL and returns EXIT_OWN_COMPAT; exec, run and shell choose their own. */
+int cmd_fail(const struct cmd_ctx *c, const struct vl_err *err);
+/* "FATAL: ..." and a pointer to the help; returns EXIT_USAGE. */
+int cmd_usage(const struct cmd_ctx *c, const char *fmt, ...) VL_PRINTF(2, 3);
+/* A bar on a terminal, a line now and then in a log, nothing with -q. */
+struct cmd_progress {
+	struct cmd_ctx *c;
+	const char *what;
+	int64_t last_ms;
+	unsigned last_percent;
+	bool drawn;
+};
+void cmd_progress_start(struct cmd_progress *p, struct cmd_ctx *c, struct vl_progress *ret);
+void cmd_progress_end(struct cmd_progress *p);
+const char *cmd_version(void);
+
+typedef int cmd_fn(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv);
+
+#endif

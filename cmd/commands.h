@@ -1,0 +1,9 @@
+/* The functions and option tables behind the rows of table.c, by file. */
+#ifndef CMD_COMMANDS_H
+#define CMD_COMMANDS_H
+
+#include "cmd.h"
+
+cmd_fn cmd_version_run; /* cmd_version.c */
+
+#endif

@@ -1,0 +1,256 @@
+/* The front door of both programs: global options, profile, the command's row, its options.
+ * `vial` runs containers and loads little; for a row marked `image` it becomes vial-image. */
+#include "cmd.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#ifndef VIAL_VERSION
+#define VIAL_VERSION "0.1.0"
+#endif
+#ifndef VIAL_LIBEXEC
+#define VIAL_LIBEXEC "/usr/local/libexec/vial"
+#endif
+
+const char *cmd_version(void)
+{
+	return VIAL_VERSION;
+}
+
+int cmd_fail(const struct cmd_ctx *c, const struct vl_err *err)
+{
+	vl_logf(&c->log, VL_FATAL, "%s", err->text);
+	return EXIT_OWN_COMPAT;
+}
+
+int cmd_usage(const struct cmd_ctx *c, const char *fmt, ...)
+{
+	VL_FREE char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	vl_logf(&c->log, VL_FATAL, "%s", text);
+	if (c->cmd)
+		vl_logf(&c->log, VL_FATAL, "usage: %s %s%s %s  (%s help %s)", c->self, c->cmd->name,
+			c->cmd->opts ? " [options]" : "", c->cmd->args, c->self, c->cmd->name);
+	else
+		vl_logf(&c->log, VL_FATAL, "usage: %s COMMAND ...  (%s help)", c->self, c->self);
+	return EXIT_USAGE;
+}
+
+struct global_opts {
+	bool debug, verbose, quiet, silent, nocolor, version;
+	const char *log_format, *config;
+};
+#define O(f) offsetof(struct global_opts, f)
+static const struct opt global_opts[] = {
+	{ 'd', "debug", OPT_FLAG, O(debug), NULL, "", "DEBUG", 0 },
+	{ 'v', "verbose", OPT_FLAG, O(verbose), NULL, "", "VERBOSE", 0 },
+	{ 'q', "quiet", OPT_FLAG, O(quiet), NULL, "", "QUIET", 0 },
+	{ 's', "silent", OPT_FLAG, O(silent), NULL, "", "SILENT", 0 },
+	{ 0, "nocolor", OPT_FLAG, O(nocolor), NULL, "", "NOCOLOR", 0 },
+	{ 0, "log-format", OPT_STR, O(log_format), "FORMAT", "", "LOG_FORMAT", 0 },
+	{ 'c', "config", OPT_STR, O(config), "FILE", "", NULL, OPT_HIDDEN },
+	{ 0, "version", OPT_FLAG, O(version), NULL, "", NULL, 0 },
+	OPT_END,
+};
+#undef O
+
+/* Descriptors 0 to 2 must exist, or the first file opened becomes somebody's stdout. */
+static void ensure_stdio(void)
+{
+	struct stat st;
+	for (int fd = 0; fd < 3; fd++)
+		if (fstat(fd, &st) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0) /* not close-on-exec: it is stdio */
+			_exit(EXIT_OWN_COMPAT);
+}
+
+static void set_up_log(struct cmd_ctx *c, const struct global_opts *g)
+{
+	const char *level = opt_getenv("MESSAGELEVEL");
+	char *end;
+
+	c->log = (struct vl_log){ .fd = 2, .level = VL_INFO };
+	if (level && *level) {
+		long n = strtol(level, &end, 10);
+		if (!*end && n >= VL_FATAL && n <= VL_DEBUG)
+			c->log.level = (enum vl_level)n;
+	}
+	if (g->silent)
+		c->log.level = VL_ERROR;
+	else if (g->quiet)
+		c->log.level = VL_WARNING;
+	else if (g->debug)
+		c->log.level = VL_DEBUG;
+	else if (g->verbose)
+		c->log.level = VL_VERBOSE;
+	c->tty = isatty(2) == 1;
+	c->log.color = c->tty && !g->nocolor && !getenv("NO_COLOR");
+	c->log.json = g->log_format && vl_streq(g->log_format, "json");
+}
+
+static void export_globals(const struct cmd_ctx *c)
+{
+	char level[8];
+	snprintf(level, sizeof level, "%d", (int)c->log.level);
+	setenv("VIAL_MESSAGELEVEL", level, 1);
+	if (c->log.json)
+		setenv("VIAL_LOG_FORMAT", "json", 1);
+	if (!c->log.color)
+		setenv("VIAL_NOCOLOR", "1", 1);
+}
+
+/* The other program: beside us in the build tree and in libexec when installed. */
+static int become(struct cmd_ctx *c, const char *program, char **argv)
+{
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	struct vl_err err = { 0 };
+
+	export_globals(c);
+	if (n > 0) {
+		self[n] = 0;
+		char *slash = strrchr(self, '/');
+		VL_FREE char *beside = vl_asprintf("%.*s/%s", (int)(slash - self), self, program);
+		execv(beside, argv);
+	}
+	execv(VIAL_LIBEXEC "/vial-image", argv);
+	vl_fail_sys(&err, errno, "cannot start %s; looked beside %s and in %s", program, n > 0 ? self : "vial", VIAL_LIBEXEC);
+	return cmd_fail(c, &err);
+}
+
+static int unknown_command(struct cmd_ctx *c, const char *word)
+{
+	const char *names[64];
+	size_t n = 0;
+
+	for (size_t i = 0; i < n_commands && n < VL_COUNT(names); i++)
+		names[n++] = commands[i].name;
+	const char *near = opt_nearest(word, names, n);
+	return cmd_usage(c, near ? "unknown command '%s'; did you mean '%s'?" : "unknown command '%s'", word, near);
+}
+
+static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **argv)
+{
+	static const struct opt none[] = { OPT_END };
+	const struct opt *opts = cmd->opts ? cmd->opts : none;
+	VL_FREE void *values = vl_alloc(cmd->opts_size);
+	struct vl_err err = { 0 };
+	int first;
+
+	c->cmd = cmd;
+	int r = opt_parse(opts, values, argc, argv, cmd->interspersed, &first, &err);
+	if (r == -ECANCELED) {
+		help_command(c, cmd);
+		return 0;
+	}
+	if (r < 0)
+		return cmd_usage(c, "%s", err.text);
+	int n = argc - first;
+	if (n < cmd->min_args)
+		return cmd_usage(c, "%s needs %s", cmd->name, cmd->args);
+	if (cmd->max_args >= 0 && n > cmd->max_args)
+		return cmd_usage(c, "%s: unexpected argument '%s'", cmd->name, argv[first + cmd->max_args]);
+	return cmd->run(c, cmd, values, n, argv + first);
+}
+
+static bool is_group(const char *word)
+{
+	for (size_t i = 0; i < n_commands; i++) {
+		const char *rest = vl_prefix(commands[i].name, word);
+		if (rest && *rest == ' ')
+			return true;
+	}
+	return false;
+}
+
+static int help_about(struct cmd_ctx *c, const char *a, const char *b)
+{
+	int words;
+	const struct cmd *cmd = a ? cmd_find(a, b, &words) : NULL;
+
+	if (cmd && !cmd->run) { /* its options are known to the other program only */
+		char *argv[] = { (char *)c->self, (char *)"help", (char *)a, (char *)b, NULL };
+		return become(c, "vial-image", argv);
+	}
+	if (cmd)
+		help_command(c, cmd);
+	else if (a && is_group(a))
+		help_group(c, a);
+	else if (a)
+		return unknown_command(c, a);
+	else
+		help_all(c);
+	return 0;
+}
+
+static int dispatch(struct cmd_ctx *c, int argc, char **argv, char **whole)
+{
+	int words;
+
+	if (vl_streq(argv[0], "help"))
+		return help_about(c, argc > 1 ? argv[1] : NULL, argc > 2 ? argv[2] : NULL);
+	const struct cmd *cmd = cmd_find(argv[0], argc > 1 ? argv[1] : NULL, &words);
+	if (!cmd && is_group(argv[0])) {
+		if (argc > 1 && !vl_streq(argv[1], "--help") && !vl_streq(argv[1], "-h"))
+			return cmd_usage(c, "unknown command '%s %s'", argv[0], argv[1]);
+		help_group(c, argv[0]);
+		return argc > 1 ? 0 : EXIT_USAGE;
+	}
+	if (!cmd)
+		return unknown_command(c, argv[0]);
+	if (!cmd->run)
+		return become(c, cmd->image ? "vial-image" : "vial", whole);
+	return run_row(c, cmd, argc - words + 1, argv + words - 1);
+}
+
+int main(int argc, char **argv)
+{
+	struct global_opts g = { 0 };
+	struct cmd_ctx c = { .self = "vial" };
+	struct vl_err err = { 0 };
+	const char *name = vl_basename(argv[0] ? argv[0] : "vial");
+	int first = 1;
+
+	ensure_stdio();
+	c.log = (struct vl_log){ .fd = 2, .level = VL_INFO };
+	if (vl_streq(name, "apptainer") || vl_streq(name, "singularity") || vl_streq(name, "run-singularity")) {
+		c.profile = PROFILE_APPTAINER;
+		c.self = vl_streq(name, "singularity") ? "singularity" : "apptainer";
+	}
+	if (vl_streq(name, "run-singularity")) { /* the SIF's own #! line: all words belong to `run` */
+		char **v = vl_alloc((size_t)(argc + 2) * sizeof *v);
+		v[0] = (char *)"run";
+		memcpy(v + 1, argv + 1, (size_t)argc * sizeof *v);
+		set_up_log(&c, &g);
+		return dispatch(&c, argc, v, argv);
+	}
+	int r = opt_parse(global_opts, &g, argc, argv, false, &first, &err);
+	set_up_log(&c, &g);
+	if (r == -ECANCELED) {
+		help_all(&c);
+		return 0;
+	}
+	if (r < 0)
+		return cmd_usage(&c, "%s", err.text);
+	if (g.log_format && !vl_streq(g.log_format, "json") && !vl_streq(g.log_format, "text"))
+		return cmd_usage(&c, "--log-format is text or json, not '%s'", g.log_format);
+	if (g.version) {
+		printf("%s version %s\n", c.self, c.profile == PROFILE_APPTAINER ? "1.4.5-vial" : VIAL_VERSION);
+		return 0;
+	}
+	if (first >= argc) {
+		help_all(&c);
+		return EXIT_USAGE;
+	}
+	r = dispatch(&c, argc - first, argv + first, argv);
+	if (fflush(stdout) != 0 && r == 0) {
+		vl_fail_sys(&err, errno, "cannot write to standard output");
+		return cmd_fail(&c, &err);
+	}
+	return r;
+}

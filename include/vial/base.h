@@ -1,0 +1,263 @@
+/* base: what every folder shares. libc and wrapped libraries below, nothing of vial.
+ *
+ * Conventions of the whole tree (docs/hacking.md has the reasons):
+ *  - int f(in..., T *ret_x, struct vl_err *err): 0 or -errno; ret_* untouched on failure;
+ *    err is filled once where the failure happens and wrapped with context on the way up.
+ *  - err may never be NULL. Its text says what failed, on which path or id, and why.
+ *  - -1 is "no descriptor"; every descriptor is close-on-exec.
+ *  - small allocations never fail to the caller (vl_alloc aborts); anything sized by outside
+ *    data is checked against a limit constant first.
+ */
+#ifndef VIAL_BASE_H
+#define VIAL_BASE_H
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define VL_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define VL_UNUSED __attribute__((unused))
+#define VL_MUST_CHECK __attribute__((warn_unused_result))
+#define VL_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define VL_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define VL_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* ---- err: the error object (base/err.c) ---------------------------------------------- */
+
+struct vl_err {
+	int code;        /* errno value, positive; 0 = no error */
+	char text[2040]; /* one line, no newline, no trailing dot */
+};
+
+/* Fills err with the formatted text and returns -code. */
+int vl_fail(struct vl_err *err, int code, const char *fmt, ...) VL_PRINTF(3, 4);
+/* As vl_fail, with ": " and the text of errno value `code` added. */
+int vl_fail_sys(struct vl_err *err, int code, const char *fmt, ...) VL_PRINTF(3, 4);
+/* Puts "context: " before the text that is there; returns -err->code. */
+int vl_wrap(struct vl_err *err, const char *fmt, ...) VL_PRINTF(2, 3);
+
+/* ---- memory and cleanup (base/mem.c) ------------------------------------------------- */
+
+void *vl_alloc(size_t size);                   /* zeroed; aborts when memory is gone */
+void *vl_realloc(void *p, size_t n, size_t size); /* n * size bytes, overflow checked */
+char *vl_strdup(const char *s);
+char *vl_strndup(const char *s, size_t n);
+char *vl_asprintf(const char *fmt, ...) VL_PRINTF(1, 2);
+void *vl_memdup(const void *p, size_t n);
+
+void vl_freep(void *p);  /* cleanup: frees *(void **)p, keeps errno, sets it NULL */
+void vl_closep(int *fd); /* cleanup: closes *fd if >= 0, keeps errno, sets it -1 */
+#define VL_FREE __attribute__((cleanup(vl_freep)))
+#define VL_CLOSE __attribute__((cleanup(vl_closep)))
+#define VL_CLEANUP(f) __attribute__((cleanup(f)))
+
+static inline int vl_steal_fd(int *fd)
+{
+	int f = *fd;
+	*fd = -1;
+	return f;
+}
+#define vl_steal(pp)                                                                               \
+	({                                                                                         \
+		__typeof__(*(pp)) _p = *(pp);                                                      \
+		*(pp) = NULL;                                                                      \
+		_p;                                                                                \
+	})
+
+/* ---- str: bounded strings and numbers (base/str.c) ----------------------------------- */
+
+struct vl_buf { /* growing byte buffer; data is always NUL-terminated once non-NULL */
+	char *data;
+	size_t len, cap;
+};
+void vl_buf_free(struct vl_buf *b);
+void vl_buf_add(struct vl_buf *b, const void *p, size_t n);
+void vl_buf_adds(struct vl_buf *b, const char *s);
+void vl_buf_addf(struct vl_buf *b, const char *fmt, ...) VL_PRINTF(2, 3);
+#define VL_BUF __attribute__((cleanup(vl_buf_free)))
+
+struct vl_strv { /* NULL-terminated list of owned strings */
+	char **v;
+	size_t n;
+};
+void vl_strv_add(struct vl_strv *l, const char *s);
+void vl_strv_take(struct vl_strv *l, char *s); /* takes ownership */
+void vl_strv_free(struct vl_strv *l);
+#define VL_STRV __attribute__((cleanup(vl_strv_free)))
+
+static inline bool vl_streq(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+const char *vl_prefix(const char *s, const char *prefix); /* rest of s, or NULL */
+/* Whole-string decimal number in min..max. */
+int vl_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret);
+/* "64M", "1G", plain bytes; whole string. */
+int vl_parse_size(const char *s, uint64_t max, uint64_t *ret);
+void vl_hex(const void *p, size_t n, char *ret_hex /* 2n+1 */);
+int vl_unhex(const char *hex, size_t n, uint8_t *ret); /* 2n lower-case digits; -EINVAL */
+/* Escapes control bytes so that outside text is safe on a terminal; returns new. */
+char *vl_printable(const char *s, size_t n);
+void vl_human_size(uint64_t bytes, char ret[16]);
+
+static inline uint16_t vl_le16(const void *p)
+{
+	const uint8_t *b = p;
+	return (uint16_t)(b[0] | b[1] << 8);
+}
+static inline uint32_t vl_le32(const void *p)
+{
+	const uint8_t *b = p;
+	return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+static inline uint64_t vl_le64(const void *p)
+{
+	const uint8_t *b = p;
+	return vl_le32(b) | (uint64_t)vl_le32(b + 4) << 32;
+}
+static inline void vl_put_le32(void *p, uint32_t v)
+{
+	uint8_t *b = p;
+	for (int i = 0; i < 4; i++)
+		b[i] = (uint8_t)(v >> 8 * i);
+}
+static inline void vl_put_le64(void *p, uint64_t v)
+{
+	vl_put_le32(p, (uint32_t)v);
+	vl_put_le32((uint8_t *)p + 4, (uint32_t)(v >> 32));
+}
+
+/* ---- fd: descriptors and whole-buffer I/O (base/fd.c) -------------------------------- */
+
+int vl_open(const char *path, int flags, mode_t mode, struct vl_err *err); /* fd or -errno */
+/* Read exactly n bytes at off; a short file is an error naming `what`. */
+int vl_pread_full(int fd, void *p, size_t n, uint64_t off, const char *what, struct vl_err *err);
+int vl_pwrite_full(int fd, const void *p, size_t n, uint64_t off, const char *what, struct vl_err *err);
+int vl_write_full(int fd, const void *p, size_t n);
+/* Whole regular file (not a FIFO or device), at most `limit` bytes. Returns new, NUL-terminated. */
+int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err);
+int vl_move_fd_above_stdio(int fd); /* fd or -errno */
+
+/* A file that appears under its final name whole or not at all (base/newfile.c): an unnamed or
+ * hidden file beside the target, fsync, then link or rename. Killed at any moment it leaves
+ * nothing, or a locked hidden file that the next vl_newfile_open of the same name removes. */
+struct vl_newfile {
+	int fd;         /* borrow it; owned here */
+	int dirfd;
+	char *dir, *name; /* of the target */
+	char *tmp;      /* hidden name, NULL while unnamed */
+};
+/* overwrite: replace an existing file; otherwise an existing one is -EEXIST now and at commit. */
+int vl_newfile_open(struct vl_newfile *f, const char *path, mode_t mode, bool overwrite, struct vl_err *err);
+int vl_newfile_commit(struct vl_newfile *f, bool overwrite, struct vl_err *err);
+void vl_newfile_abort(struct vl_newfile *f); /* idempotent; also the cleanup */
+#define VL_NEWFILE __attribute__((cleanup(vl_newfile_abort)))
+#define VL_NEWFILE_INIT { .fd = -1, .dirfd = -1 }
+
+/* ---- path: names inside an untrusted root (base/path.c) ------------------------------ */
+
+/* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: symlinks and ".." of the image can
+ * never leave rootfd. Falls back to a checked component walk where openat2 is missing.
+ * O_CLOEXEC is always added. fd or -errno (err filled). */
+int vl_open_in_root(int rootfd, const char *path, int flags, mode_t mode, struct vl_err *err);
+/* The fallback alone, for its own test. */
+int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, struct vl_err *err);
+/* Lexical clean-up of an absolute path: no "//", "." or ".."; returns new. */
+char *vl_path_clean(const char *path);
+char *vl_path_absolute(const char *path); /* against cwd; not resolving links; returns new */
+const char *vl_basename(const char *path);
+
+/* ---- hash (base/hash.c, the only EVP digest user outside sif/sign) -------------------- */
+
+#define VL_HASH_MAX 64
+struct vl_hash;
+/* algo: sha224 sha256 sha384 sha512 sha512_224 sha512_256; others -ENOTSUP */
+int vl_hash_new(const char *algo, struct vl_hash **ret, struct vl_err *err);
+void vl_hash_update(struct vl_hash *h, const void *p, size_t n);
+size_t vl_hash_final(struct vl_hash *h, uint8_t ret[VL_HASH_MAX]); /* and starts afresh */
+void vl_hash_free(struct vl_hash *h);
+size_t vl_hash_size(const char *algo); /* bytes; 0 for an algorithm we refuse */
+void vl_sha256(const void *p, size_t n, uint8_t ret[32]);
+
+/* ---- json (base/json.c, the only jansson user): bounded parsing, typed access --------- */
+
+#define VL_JSON_MAX (4u << 20) /* distribution-spec: what a manifest may be */
+#define VL_JSON_DEPTH 64       /* real documents stay below 10 */
+typedef struct json_t vl_json;
+/* strict: trailing bytes are an error. Returns new; free with vl_json_free. */
+int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
+void vl_json_free(vl_json *j);
+void vl_json_freep(vl_json **j);
+#define VL_JSON __attribute__((cleanup(vl_json_freep)))
+/* Typed access, all borrow: NULL / default when absent or of another type. */
+vl_json *vl_json_get(const vl_json *obj, const char *key);
+vl_json *vl_json_obj(const vl_json *obj, const char *key);
+vl_json *vl_json_arr(const vl_json *obj, const char *key);
+const char *vl_json_str(const vl_json *obj, const char *key);
+bool vl_json_int(const vl_json *obj, const char *key, int64_t *ret);
+bool vl_json_is_null_or_absent(const vl_json *obj, const char *key);
+size_t vl_json_len(const vl_json *arr);
+vl_json *vl_json_at(const vl_json *arr, size_t i);
+const char *vl_json_string(const vl_json *j); /* value of a string node, else NULL */
+bool vl_json_integer(const vl_json *j, int64_t *ret);
+bool vl_json_is_object(const vl_json *j);
+bool vl_json_is_array(const vl_json *j);
+/* Calls f for each member in the document's order. */
+typedef void vl_json_member(void *arg, const char *key, const vl_json *value);
+void vl_json_each(const vl_json *obj, vl_json_member *f, void *arg);
+/* Building; returns new or takes the value. Strings that are not UTF-8 are escaped bytewise. */
+vl_json *vl_json_new_obj(void);
+vl_json *vl_json_new_arr(void);
+vl_json *vl_json_new_str(const char *s);
+vl_json *vl_json_new_strn(const char *s, size_t n);
+vl_json *vl_json_new_int(int64_t v);
+vl_json *vl_json_new_bool(bool v);
+vl_json *vl_json_ref(const vl_json *j); /* one more owner */
+void vl_json_set(vl_json *obj, const char *key, vl_json *value); /* takes value; NULL is ignored */
+void vl_json_add(vl_json *arr, vl_json *value);                  /* takes value */
+char *vl_json_text(const vl_json *j, bool pretty);               /* returns new, no newline */
+
+/* ---- proc: children with typed messages (base/proc.c) -------------------------------- */
+
+/* A message on a socketpair: the way a child's error becomes the parent's. */
+enum vl_msg_type { VL_MSG_OK = 1, VL_MSG_ERR, VL_MSG_PROGRESS, VL_MSG_FD, VL_MSG_WARN };
+int vl_msg_pair(int ret_fd[2], struct vl_err *err);
+int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n);
+int vl_msg_send_err(int fd, const struct vl_err *e);
+/* One message, data cut to cap; -EPIPE when the peer is gone. */
+int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t *ret_len);
+/* Waits for OK; an ERR message or the peer's death becomes err. `who` names the peer. */
+int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err);
+/* waitpid with EINTR loop: exit status, or 128 + signal. */
+int vl_wait(pid_t pid);
+/* CPUs this process may use: affinity and cgroup quota, not the host's count; >= 1. */
+unsigned vl_cpu_count(void);
+/* All capabilities dropped from every set, no_new_privs on. For processes that parse images. */
+int vl_drop_privileges(struct vl_err *err);
+
+/* ---- log (base/log.c): one object owned by main; modules never print ------------------ */
+
+enum vl_level { VL_FATAL = -4, VL_ERROR = -3, VL_WARNING = -2, VL_LOG = -1, VL_INFO = 1, VL_VERBOSE = 4, VL_DEBUG = 5 };
+struct vl_log {
+	int fd;
+	enum vl_level level; /* messages above it are dropped */
+	bool json, color;
+};
+void vl_logf(const struct vl_log *l, enum vl_level level, const char *fmt, ...) VL_PRINTF(3, 4);
+
+/* Progress of long work, handed down to modules. done/total in bytes; total 0 = unknown. */
+struct vl_progress {
+	void (*step)(void *arg, const char *what, uint64_t done, uint64_t total);
+	void (*warn)(void *arg, const char *text);
+	void *arg;
+};
+void vl_progress_step(const struct vl_progress *p, const char *what, uint64_t done, uint64_t total);
+void vl_progress_warn(const struct vl_progress *p, const char *fmt, ...) VL_PRINTF(2, 3);
+
+#endif
