@@ -83,6 +83,15 @@ const char *sif_part_name(uint32_t part);
 const char *sif_arch_name(const char code[3]);          /* "amd64" of "02" */
 const char *sif_arch_code(const char *name);            /* "02" of "amd64"; NULL */
 const char *sif_host_arch(void);                        /* OCI name of this machine: "amd64" */
+/* What the last column of `sif list` says: "Signature (SHA-256)"; returns new */
+char *sif_descr_words(const struct sif_descr *d);
+const char *sif_hash_name(uint32_t hash);
+const char *sif_sbom_name(uint32_t format);
+uint32_t sif_sbom_number(const char *word);             /* 1 of "cyclonedx-json"; 0 */
+void sif_uuid_text(const uint8_t uuid[16], char ret[37]);
+/* Text fields are NUL-filled and need not end; these make terminal-safe C strings. Return new. */
+char *sif_name(const struct sif_descr *d);
+char *sif_launch(const struct sif_header *h);
 
 /* ---- write.c: a new image, one pass, the partition streamed --------------------------------
  * Order of calls: begin, then add / stream objects, then end. The fd must be empty, writable and
@@ -101,6 +110,8 @@ struct sif_object {
 	uint8_t extra[384];   /* other types; ignored for partitions */
 	uint64_t align;       /* 0 = the format's default for the type */
 };
+/* Version 4, random. All zero is right too: the mark of a deterministic image. */
+void sif_uuid_random(uint8_t ret[16]);
 struct sif_writer;
 int sif_writer_new(int fd, const struct sif_new *how, struct sif_writer **ret, struct vl_err *err);
 int sif_writer_add(struct sif_writer *w, const struct sif_object *o, const void *data, size_t len, struct vl_err *err);
