@@ -83,6 +83,13 @@ $(O)/tests/%: tests/%.c $(LIBS) $(O)/flags
 	$(call say,CC    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_VIAL)
 
+.PHONY: unit-programs
+unit-programs: $(UNIT)
+
+.PHONY: test
+test: all unit-programs
+	O=$(O) tests/run $(T)
+
 .PHONY: clean
 clean:
 	rm -rf $(O)

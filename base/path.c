@@ -15,9 +15,11 @@ static int fail_open(const char *path, int code, struct vl_err *err)
 
 int vl_open_in_root(int rootfd, const char *path, int flags, mode_t mode, struct vl_err *err)
 {
+	/* openat2 refuses a mode nobody uses; O_TMPFILE has O_DIRECTORY's bit in it */
+	bool creates = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
 	struct open_how how = {
 		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
-		.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
+		.mode = creates ? mode : 0,
 		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 	};
 	long fd;
@@ -63,7 +65,7 @@ int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, s
 	size_t depth = 0;
 	unsigned links = 0;
 	VL_FREE char *rest = vl_strdup(path);
-	int r = -ELOOP;
+	int r;
 
 	for (;;) {
 		int here = depth ? stack[depth - 1] : rootfd;
@@ -89,7 +91,8 @@ int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, s
 			bool follow = known && S_ISLNK(st.st_mode) && !(last && flags & O_NOFOLLOW);
 			if (follow) {
 				bool absolute = false;
-				if (++links > MAX_LINKS || (r = splice_link(here, name, &after, &absolute)) < 0)
+				r = ++links > MAX_LINKS ? -ELOOP : splice_link(here, name, &after, &absolute);
+				if (r < 0)
 					break;
 				while (absolute && depth)
 					close(stack[--depth]);

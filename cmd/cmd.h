@@ -56,6 +56,8 @@ struct opt {
  * valid word. -ECANCELED: help was asked for. */
 int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
 	      int *ret_first, struct vl_err *err);
+/* Frees the lists among *values; the struct stays the caller's. */
+void opt_free(const struct opt *opts, void *values);
 /* First of VIAL_KEY, APPTAINER_KEY, SINGULARITY_KEY that is set; NULL. */
 const char *opt_getenv(const char *key);
 /* The valid word nearest to `word`, or NULL when none is near. */

@@ -140,22 +140,25 @@ static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **ar
 	const struct opt *opts = cmd->opts ? cmd->opts : none;
 	VL_FREE void *values = vl_alloc(cmd->opts_size);
 	struct vl_err err = { 0 };
-	int first;
+	int first = 0;
 
 	c->cmd = cmd;
 	int r = opt_parse(opts, values, argc, argv, cmd->interspersed, &first, &err);
+	int n = argc - first;
 	if (r == -ECANCELED) {
 		help_command(c, cmd);
-		return 0;
+		r = 0;
+	} else if (r < 0) {
+		r = cmd_usage(c, "%s", err.text);
+	} else if (n < cmd->min_args) {
+		r = cmd_usage(c, "%s needs %s", cmd->name, cmd->args);
+	} else if (cmd->max_args >= 0 && n > cmd->max_args) {
+		r = cmd_usage(c, "%s: unexpected argument '%s'", cmd->name, argv[first + cmd->max_args]);
+	} else {
+		r = cmd->run(c, cmd, values, n, argv + first);
 	}
-	if (r < 0)
-		return cmd_usage(c, "%s", err.text);
-	int n = argc - first;
-	if (n < cmd->min_args)
-		return cmd_usage(c, "%s needs %s", cmd->name, cmd->args);
-	if (cmd->max_args >= 0 && n > cmd->max_args)
-		return cmd_usage(c, "%s: unexpected argument '%s'", cmd->name, argv[first + cmd->max_args]);
-	return cmd->run(c, cmd, values, n, argv + first);
+	opt_free(opts, values);
+	return r;
 }
 
 static bool is_group(const char *word)

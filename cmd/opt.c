@@ -253,6 +253,13 @@ out:
 	return r;
 }
 
+void opt_free(const struct opt *opts, void *values)
+{
+	for (const struct opt *o = opts; o->name; o++)
+		if (o->type == OPT_LIST || o->type == OPT_LINES || o->type == OPT_ENV)
+			vl_strv_free(at(o, values)); /* empty already for a second option of the same list */
+}
+
 const char *opt_getenv(const char *key)
 {
 	static const char *const prefixes[] = { "VIAL_", "APPTAINER_", "SINGULARITY_" };
