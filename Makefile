@@ -15,8 +15,7 @@ WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
 # sanitizer builds set SAN; _FORTIFY_SOURCE would hide accesses from them
 SAN      ?=
 ALL_CFLAGS  := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -pthread $(WARN) \
-               $(if $(SAN),$(SAN) -fPIE,$(HARDEN)) $(CFLAGS) \
-               -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"'
+               $(if $(SAN),$(SAN) -fPIE,$(HARDEN)) $(CFLAGS)
 ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN) $(LDFLAGS)
 
 # Every folder is an archive: a program takes from it what it names, so `vial` never links
@@ -41,7 +40,7 @@ say = $(if $(V),,@echo "  $(1)")
 PROGRAMS := $(O)/vial $(O)/vial-image
 
 .PHONY: all
-all: $(PROGRAMS)
+all: $(PROGRAMS) ## both programs
 
 $(O)/vial: $(O)/cmd/table.o $(LIBS)
 	$(call say,LD    $@)
@@ -66,11 +65,17 @@ $(O)/cmd/table-image.o: cmd/table.c $(O)/flags
 	$(call say,CC    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DVIAL_IMAGE -MMD -MP -c -o $@ $<
 
+# Only the front door knows version and place: `make install PREFIX=/usr` rebuilds one file.
+PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"'
+$(O)/cmd/main.o: ALL_CFLAGS += $(PLACE)
+$(O)/cmd/main.o: $(O)/place
+
 # rebuilt when compiler or flags change
-$(O)/flags: FORCE
+$(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_IMAGE)
+$(O)/place: STAMP = $(PLACE)
+$(O)/flags $(O)/place: FORCE
 	@mkdir -p $(O)
-	@echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_IMAGE))' | cmp -s - $@ || \
-	 echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_IMAGE))' > $@
+	@echo '$(subst ','\'',$(STAMP))' | cmp -s - $@ || echo '$(subst ','\'',$(STAMP))' > $@
 .PHONY: FORCE
 FORCE:
 
@@ -83,13 +88,86 @@ $(O)/tests/%: tests/%.c $(LIBS) $(O)/flags
 	$(call say,CC    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_VIAL)
 
-.PHONY: unit-programs
+.PHONY: check test checks unit-programs bench demo interop
+check: all unit-programs ## all checks and tests: what CI runs
+	@O=$(O) tests/run checks unit e2e
+test: all unit-programs ## unit and e2e tests, or T='checks', T=tests/e2e/cli.bats ...
+	@O=$(O) tests/run $(T)
+checks: all ## the named checks of tests/checks.sh only
+	@O=$(O) tests/run checks
 unit-programs: $(UNIT)
+bench: all ## our figures beside the peers' that are installed
+	@O=$(O) tests/perf/bench
+demo: all ## build, sign, verify and run an image made of this machine's own programs
+	@O=$(O) ./bootstrap --built demo
+interop: all ## both directions with Apptainer, fetched from Debian into $(O)/interop
+	@O=$(O) tests/interop/run
 
-.PHONY: test
-test: all unit-programs
-	O=$(O) tests/run $(T)
+# The whole suite under a sanitizer, in a build directory of its own.
+.PHONY: asan ubsan tsan clang
+asan: ## the tests under AddressSanitizer and its leak check
+	+@$(MAKE) O=build/asan SAN='-fsanitize=address -fno-omit-frame-pointer' CFLAGS='-O1 -g' test
+ubsan: ## the tests under UndefinedBehaviorSanitizer
+	+@$(MAKE) O=build/ubsan SAN='-fsanitize=undefined -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' test
+tsan: ## the tests under ThreadSanitizer
+	+@$(MAKE) O=build/tsan SAN='-fsanitize=thread' CFLAGS='-O1 -g' test
+clang: ## the tests, built by clang with warnings as errors
+	+@$(MAKE) O=build/clang CC=clang WERROR=1 test
 
-.PHONY: clean
-clean:
+# ---- fuzzing: one target per parser, tests/fuzz/fuzz_*.c ----------------------------------
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 10
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ_SECONDS=10 each (clang)
+	+@$(MAKE) --no-print-directory O=build/fuzz CC=clang CFLAGS='-O1 -g' \
+	 SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzz-programs
+	@O=build/fuzz tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZ:%=$(O)/tests/fuzz/%)
+$(O)/tests/fuzz/%: ALL_LDFLAGS += $(if $(findstring fuzzer,$(SAN)),-fsanitize=fuzzer)
+
+# ---- static analysis and format -------------------------------------------------------------
+.PHONY: analyze format format-check
+analyze: ## cppcheck and clang-tidy
+	@O=$(O) tests/run check:cppcheck check:tidy
+format: ## rewrites the C files in the project's style
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+format-check: ## tells which C files are not
+	@O=$(O) tests/run check:format
+
+# ---- manual pages and completion: made from the command table, by the programs themselves ---
+.PHONY: man
+man: $(O)/man/stamp
+$(O)/man/stamp: $(PROGRAMS) docs/man/make-man $(wildcard docs/man/*.md)
+	$(call say,MAN   $(O)/man)
+	@rm -rf $(O)/man
+	$(Q)docs/man/make-man $(O)/vial $(O)/man
+	$(Q)for sh in bash zsh fish; do $(O)/vial completion $$sh > $(O)/man/completion.$$sh; done
+	@touch $@
+
+# ---- install: a run-singularity of somebody else stays, at install and at uninstall -----------
+BASHCOMP ?= $(DATADIR)/bash-completion/completions
+ZSHCOMP  ?= $(DATADIR)/zsh/site-functions
+FISHCOMP ?= $(DATADIR)/fish/vendor_completions.d
+.PHONY: install uninstall
+install: all man ## into DESTDIR and PREFIX
+	install -d $(foreach d,$(BINDIR) $(LIBEXEC) $(MANDIR)/man1 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP),'$(DESTDIR)$(d)')
+	install -m 755 $(O)/vial '$(DESTDIR)$(BINDIR)/vial'
+	[ -e '$(DESTDIR)$(BINDIR)/run-singularity' ] || ln -s vial '$(DESTDIR)$(BINDIR)/run-singularity'
+	install -m 755 $(O)/vial-image '$(DESTDIR)$(LIBEXEC)/vial-image'
+	install -m 644 $(O)/man/*.1 '$(DESTDIR)$(MANDIR)/man1/'
+	install -m 644 $(O)/man/completion.bash '$(DESTDIR)$(BASHCOMP)/vial'
+	install -m 644 $(O)/man/completion.zsh '$(DESTDIR)$(ZSHCOMP)/_vial'
+	install -m 644 $(O)/man/completion.fish '$(DESTDIR)$(FISHCOMP)/vial.fish'
+uninstall: ## takes away what install put there
+	if [ "$$(readlink '$(DESTDIR)$(BINDIR)/run-singularity')" = vial ]; then rm '$(DESTDIR)$(BINDIR)/run-singularity'; fi
+	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(BASHCOMP)/vial' \
+	 '$(DESTDIR)$(ZSHCOMP)/_vial' '$(DESTDIR)$(FISHCOMP)/vial.fish' \
+	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1
+	-rmdir '$(DESTDIR)$(LIBEXEC)' 2>/dev/null
+
+.PHONY: clean help
+clean: ## removes the build directory
 	rm -rf $(O)
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1 \2/p' Makefile | sort | while read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done

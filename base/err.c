@@ -1,4 +1,5 @@
 /* The error object: see docs/hacking.md, "Errors". */
+#define VL_ERR_C
 #include <vial/base.h>
 
 #include <stdio.h>

@@ -12,12 +12,14 @@ static const struct {
 	const char *name, *evp;
 	size_t size;
 } algos[] = {
+	/* clang-format off */
 	{ "sha256", "SHA256", 32 },
 	{ "sha512", "SHA512", 64 },
 	{ "sha384", "SHA384", 48 },
 	{ "sha224", "SHA224", 28 },
 	{ "sha512_224", "SHA512-224", 28 },
 	{ "sha512_256", "SHA512-256", 32 },
+	/* clang-format on */
 };
 
 static int find(const char *algo)

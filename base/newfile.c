@@ -119,8 +119,8 @@ int vl_newfile_commit(struct vl_newfile *f, bool overwrite, struct vl_err *err)
 			if (r == 0)
 				f->tmp = vl_steal(&tmp);
 		}
-		if (r == 0)
-			r = renameat2(f->dirfd, f->tmp, f->dirfd, f->name, overwrite ? 0 : RENAME_NOREPLACE) < 0 ? -errno : 0;
+		if (r == 0 && renameat2(f->dirfd, f->tmp, f->dirfd, f->name, overwrite ? 0 : RENAME_NOREPLACE) < 0)
+			r = -errno;
 		if (r == -EINVAL && !overwrite) /* NFS has no RENAME_NOREPLACE; link has the same guarantee */
 			r = linkat(f->dirfd, f->tmp, f->dirfd, f->name, 0) < 0 ? -errno : unlinkat(f->dirfd, f->tmp, 0);
 		if (r == 0)

@@ -54,9 +54,9 @@ int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t 
 
 int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err)
 {
-	struct vl_err got;
-	enum vl_msg_type type;
-	size_t n;
+	struct vl_err got = { 0 };
+	enum vl_msg_type type = VL_MSG_ERR;
+	size_t n = 0;
 	int r = vl_msg_recv(fd, &type, &got, sizeof got, &n);
 
 	if (r == -EPIPE)

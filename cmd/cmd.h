@@ -18,8 +18,8 @@ enum profile { PROFILE_VIAL, PROFILE_APPTAINER }; /* from argv[0] */
 struct cmd_ctx {
 	struct vl_log log;
 	enum profile profile;
-	const char *self;  /* name for messages: vial, apptainer or singularity */
-	bool tty;          /* stderr is a terminal */
+	const char *self; /* name for messages: vial, apptainer or singularity */
+	bool tty;         /* stderr is a terminal */
 	bool json_log;
 	const struct cmd *cmd; /* the row that runs, NULL before it is known */
 };
@@ -27,35 +27,38 @@ struct cmd_ctx {
 /* ---- opt.c: option tables ------------------------------------------------------------ */
 
 enum opt_type {
-	OPT_FLAG,  /* bool */
-	OPT_NOFLAG,/* bool set to false */
-	OPT_STR,   /* const char *, borrowed from argv or environ */
-	OPT_LIST,  /* struct vl_strv, also split at commas */
-	OPT_LINES, /* struct vl_strv, one per use; the environment twin has one per line */
-	OPT_ENV,   /* struct vl_strv, KEY=VALUE: a comma splits only before another KEY= */
-	OPT_U64,   /* uint64_t */
+	OPT_FLAG,   /* bool */
+	OPT_NOFLAG, /* bool set to false */
+	OPT_STR,    /* const char *, borrowed from argv or environ */
+	OPT_LIST,   /* struct vl_strv, also split at commas */
+	OPT_LINES,  /* struct vl_strv, one per use; the environment twin has one per line */
+	OPT_ENV,    /* struct vl_strv, KEY=VALUE: a comma splits only before another KEY= */
+	OPT_U64,    /* uint64_t */
 };
-#define OPT_HIDDEN 1  /* accepted, not in the help */
+#define OPT_HIDDEN 1 /* accepted, not in the help */
 
 struct opt {
-	char shrt;          /* 0 = none */
+	char shrt; /* 0 = none */
 	const char *name;
 	enum opt_type type;
-	size_t off;         /* in the command's option struct */
-	const char *arg;    /* placeholder in the help, NULL for flags */
+	size_t off;      /* in the command's option struct */
+	const char *arg; /* placeholder in the help, NULL for flags */
 	const char *help;
-	const char *env;    /* key of the environment twins, space separated; NULL = none */
+	const char *env; /* key of the environment twins, space separated; NULL = none */
 	int flags;
 };
-#define OPT_END { 0, NULL, OPT_FLAG, 0, NULL, NULL, NULL, 0 }
+#define OPT_END                                                                                                        \
+	{                                                                                                              \
+		0, NULL, OPT_FLAG, 0, NULL, NULL, NULL, 0                                                              \
+	}
 
 /* Parses argv[1..] into *values; *ret_first is the index of the first positional.
  * interspersed: options may also follow positionals (argv is reordered). Options that the
  * line leaves alone get their environment twins' values (VIAL_KEY, then APPTAINER_KEY, then
  * SINGULARITY_KEY); lists are appended to. -EINVAL with one line in err, naming the nearest
  * valid word. -ECANCELED: help was asked for. */
-int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
-	      int *ret_first, struct vl_err *err);
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed, int *ret_first,
+	      struct vl_err *err);
 /* Frees the lists among *values; the struct stays the caller's. */
 void opt_free(const struct opt *opts, void *values);
 /* First of VIAL_KEY, APPTAINER_KEY, SINGULARITY_KEY that is set; NULL. */
@@ -72,10 +75,10 @@ struct cmd {
 	const char *about;    /* paragraph of the long help */
 	const char *examples; /* lines */
 	const struct opt *opts;
-	size_t opts_size;     /* of the option struct; zeroed before parsing */
+	size_t opts_size;       /* of the option struct; zeroed before parsing */
 	int min_args, max_args; /* max -1 = any */
 	bool interspersed;
-	bool image;           /* lives in vial-image */
+	bool image; /* lives in vial-image */
 	int (*run)(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv);
 };
 extern const struct cmd commands[];
@@ -87,6 +90,11 @@ const struct cmd *cmd_find(const char *word1, const char *word2, int *ret_words)
 void help_all(const struct cmd_ctx *c);
 void help_command(const struct cmd_ctx *c, const struct cmd *cmd);
 void help_group(const struct cmd_ctx *c, const char *word);
+/* For completion and for the build; cmd NULL = the program as a whole. */
+void help_words(const struct cmd *cmd);
+void help_man(const struct cmd *cmd);
+
+extern const struct opt global_opts[]; /* main.c */
 
 /* ---- shared by command files --------------------------------------------------------- */
 

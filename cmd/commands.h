@@ -4,6 +4,7 @@
 
 #include "cmd.h"
 
-cmd_fn cmd_version_run; /* cmd_version.c */
+cmd_fn cmd_completion_run; /* cmd_completion.c */
+cmd_fn cmd_version_run;    /* cmd_version.c */
 
 #endif

@@ -47,15 +47,15 @@ struct global_opts {
 	const char *log_format, *config;
 };
 #define O(f) offsetof(struct global_opts, f)
-static const struct opt global_opts[] = {
-	{ 'd', "debug", OPT_FLAG, O(debug), NULL, "", "DEBUG", 0 },
-	{ 'v', "verbose", OPT_FLAG, O(verbose), NULL, "", "VERBOSE", 0 },
-	{ 'q', "quiet", OPT_FLAG, O(quiet), NULL, "", "QUIET", 0 },
-	{ 's', "silent", OPT_FLAG, O(silent), NULL, "", "SILENT", 0 },
-	{ 0, "nocolor", OPT_FLAG, O(nocolor), NULL, "", "NOCOLOR", 0 },
-	{ 0, "log-format", OPT_STR, O(log_format), "FORMAT", "", "LOG_FORMAT", 0 },
+const struct opt global_opts[] = {
+	{ 'd', "debug", OPT_FLAG, O(debug), NULL, "everything that happens", "DEBUG", 0 },
+	{ 'v', "verbose", OPT_FLAG, O(verbose), NULL, "more of what happens", "VERBOSE", 0 },
+	{ 'q', "quiet", OPT_FLAG, O(quiet), NULL, "warnings and errors only", "QUIET", 0 },
+	{ 's', "silent", OPT_FLAG, O(silent), NULL, "errors only", "SILENT", 0 },
+	{ 0, "nocolor", OPT_FLAG, O(nocolor), NULL, "no colour, also on a terminal", "NOCOLOR", 0 },
+	{ 0, "log-format", OPT_STR, O(log_format), "FORMAT", "text or json", "LOG_FORMAT", 0 },
 	{ 'c', "config", OPT_STR, O(config), "FILE", "", NULL, OPT_HIDDEN },
-	{ 0, "version", OPT_FLAG, O(version), NULL, "", NULL, 0 },
+	{ 0, "version", OPT_FLAG, O(version), NULL, "name and version", NULL, 0 },
 	OPT_END,
 };
 #undef O
@@ -65,8 +65,9 @@ static void ensure_stdio(void)
 {
 	struct stat st;
 	for (int fd = 0; fd < 3; fd++)
-		if (fstat(fd, &st) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0) /* not close-on-exec: it is stdio */
-			_exit(EXIT_OWN_COMPAT);
+		if (fstat(fd, &st) < 0 && errno == EBADF)
+			if (open("/dev/null", O_RDWR) < 0) /* not close-on-exec: it is stdio */
+				_exit(EXIT_OWN_COMPAT);
 }
 
 static void set_up_log(struct cmd_ctx *c, const struct global_opts *g)
@@ -119,7 +120,8 @@ static int become(struct cmd_ctx *c, const char *program, char **argv)
 		execv(beside, argv);
 	}
 	execv(VIAL_LIBEXEC "/vial-image", argv);
-	vl_fail_sys(&err, errno, "cannot start %s; looked beside %s and in %s", program, n > 0 ? self : "vial", VIAL_LIBEXEC);
+	vl_fail_sys(&err, errno, "cannot start %s; looked beside %s and in %s", program, n > 0 ? self : "vial",
+		    VIAL_LIBEXEC);
 	return cmd_fail(c, &err);
 }
 
@@ -171,21 +173,30 @@ static bool is_group(const char *word)
 	return false;
 }
 
-static int help_about(struct cmd_ctx *c, const char *a, const char *b)
+/* `help --words [COMMAND]` and `help --man [COMMAND]` are for completion and the build. */
+static int help_about(struct cmd_ctx *c, int argc, char **argv)
 {
-	int words;
-	const struct cmd *cmd = a ? cmd_find(a, b, &words) : NULL;
+	const char *how = argc > 1 && vl_prefix(argv[1], "--") ? argv[1] : NULL;
+	int at = how ? 2 : 1, words;
+	const char *a = argc > at ? argv[at] : NULL;
+	const struct cmd *cmd = a ? cmd_find(a, argc > at + 1 ? argv[at + 1] : NULL, &words) : NULL;
 
-	if (cmd && !cmd->run) { /* its options are known to the other program only */
-		char *argv[] = { (char *)c->self, (char *)"help", (char *)a, (char *)b, NULL };
-		return become(c, "vial-image", argv);
-	}
-	if (cmd)
-		help_command(c, cmd);
-	else if (a && is_group(a))
-		help_group(c, a);
-	else if (a)
+	if (a && !cmd && !is_group(a))
 		return unknown_command(c, a);
+	if (cmd && !cmd->run) { /* its options are known to the other program only */
+		VL_FREE char **v = vl_alloc((size_t)(argc + 2) * sizeof *v);
+		v[0] = (char *)c->self;
+		memcpy(v + 1, argv, (size_t)argc * sizeof *v);
+		return become(c, cmd->image ? "vial-image" : "vial", v);
+	}
+	if (how && vl_streq(how, "--words"))
+		help_words(cmd);
+	else if (how && vl_streq(how, "--man"))
+		help_man(cmd);
+	else if (cmd)
+		help_command(c, cmd);
+	else if (a)
+		help_group(c, a);
 	else
 		help_all(c);
 	return 0;
@@ -196,7 +207,7 @@ static int dispatch(struct cmd_ctx *c, int argc, char **argv, char **whole)
 	int words;
 
 	if (vl_streq(argv[0], "help"))
-		return help_about(c, argc > 1 ? argv[1] : NULL, argc > 2 ? argv[2] : NULL);
+		return help_about(c, argc, argv);
 	const struct cmd *cmd = cmd_find(argv[0], argc > 1 ? argv[1] : NULL, &words);
 	if (!cmd && is_group(argv[0])) {
 		if (argc > 1 && !vl_streq(argv[1], "--help") && !vl_streq(argv[1], "-h"))

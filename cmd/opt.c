@@ -51,7 +51,8 @@ static void add_lines(struct vl_strv *l, const char *v)
 
 static int parse_bool(const char *v, bool *ret)
 {
-	static const char *const yes[] = { "true", "1", "yes", "on", "t" }, *const no[] = { "false", "0", "no", "off", "f", "" };
+	static const char *const yes[] = { "true", "1", "yes", "on", "t" };
+	static const char *const no[] = { "false", "0", "no", "off", "f", "" };
 
 	for (size_t i = 0; i < VL_COUNT(yes); i++)
 		if (!strcasecmp(v, yes[i]))
@@ -150,7 +151,8 @@ static int unknown(const struct opt *opts, const char *word, struct vl_err *err)
 	return vl_fail(err, EINVAL, "unknown option %s", word);
 }
 
-static int parse_long(const struct opt *opts, void *values, char **argv, int argc, int *i, bool *seen, struct vl_err *err)
+static int parse_long(const struct opt *opts, void *values, char **argv, int argc, int *i, bool *seen,
+		      struct vl_err *err)
 {
 	const char *word = argv[*i] + 2, *eq = strchr(word, '=');
 	size_t n = eq ? (size_t)(eq - word) : strlen(word);
@@ -159,7 +161,7 @@ static int parse_long(const struct opt *opts, void *values, char **argv, int arg
 	if (vl_streq(spelled, "--help"))
 		return -ECANCELED;
 	for (const struct opt *o = opts; o->name; o++) {
-		if (strlen(o->name) != n || strncmp(o->name, word, n))
+		if (strlen(o->name) != n || memcmp(o->name, word, n) != 0)
 			continue;
 		const char *v = eq ? eq + 1 : NULL;
 		if (takes_value(o) && !v) {
@@ -173,7 +175,8 @@ static int parse_long(const struct opt *opts, void *values, char **argv, int arg
 	return unknown(opts, spelled, err);
 }
 
-static int parse_short(const struct opt *opts, void *values, char **argv, int argc, int *i, bool *seen, struct vl_err *err)
+static int parse_short(const struct opt *opts, void *values, char **argv, int argc, int *i, bool *seen,
+		       struct vl_err *err)
 {
 	for (const char *p = argv[*i] + 1; *p; p++) {
 		const struct opt *o = opts;
@@ -203,8 +206,8 @@ static int parse_short(const struct opt *opts, void *values, char **argv, int ar
 	return 0;
 }
 
-int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
-	      int *ret_first, struct vl_err *err)
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed, int *ret_first,
+	      struct vl_err *err)
 {
 	bool seen[128] = { false };
 	char **rest = vl_alloc((size_t)(argc + 1) * sizeof *rest);

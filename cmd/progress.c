@@ -19,7 +19,8 @@ static void draw_bar(const struct cmd_progress *p, uint64_t done, uint64_t total
 	vl_human_size(done, a);
 	vl_human_size(total, b);
 	if (total)
-		fprintf(stderr, "\r\033[K%-20s [%-30.*s] %3d%%  %s of %s", p->what, cells, full, (int)(done * 100 / total), a, b);
+		fprintf(stderr, "\r\033[K%-20s [%-30.*s] %3d%%  %s of %s", p->what, cells, full,
+			(int)(done * 100 / total), a, b);
 	else
 		fprintf(stderr, "\r\033[K%-20s %s", p->what, a);
 	fflush(stderr);

@@ -10,9 +10,15 @@
 #define IMAGE(o, size, fn) .image = true, .opts = NULL, .opts_size = 0, .run = NULL
 #endif
 
+/* a row is read as a row: */
+/* clang-format off */
 const struct cmd commands[] = {
+	{ "completion", "bash|zsh|fish", "Print a completion script for a shell", NULL,
+	  "  source <(vial completion bash)\n",
+	  .min_args = 1, .max_args = 1, RUN(NULL, 0, cmd_completion_run) },
 	{ "version", "", "Print the version number", NULL, NULL, .max_args = 0, RUN(NULL, 0, cmd_version_run) },
 };
+/* clang-format on */
 const size_t n_commands = VL_COUNT(commands);
 
 /* Two words first ("sif list"), then one. */

@@ -41,10 +41,15 @@ int vl_fail(struct vl_err *err, int code, const char *fmt, ...) VL_PRINTF(3, 4);
 int vl_fail_sys(struct vl_err *err, int code, const char *fmt, ...) VL_PRINTF(3, 4);
 /* Puts "context: " before the text that is there; returns -err->code. */
 int vl_wrap(struct vl_err *err, const char *fmt, ...) VL_PRINTF(2, 3);
+#if defined(__clang_analyzer__) && !defined(VL_ERR_C) /* it cannot see that these never return 0 */
+#define vl_fail(...) (vl_fail(__VA_ARGS__), -EIO)
+#define vl_fail_sys(...) (vl_fail_sys(__VA_ARGS__), -EIO)
+#define vl_wrap(...) (vl_wrap(__VA_ARGS__), -EIO)
+#endif
 
 /* ---- memory and cleanup (base/mem.c) ------------------------------------------------- */
 
-void *vl_alloc(size_t size);                   /* zeroed; aborts when memory is gone */
+void *vl_alloc(size_t size);                      /* zeroed; aborts when memory is gone */
 void *vl_realloc(void *p, size_t n, size_t size); /* n * size bytes, overflow checked */
 char *vl_strdup(const char *s);
 char *vl_strndup(const char *s, size_t n);
@@ -63,11 +68,11 @@ static inline int vl_steal_fd(int *fd)
 	*fd = -1;
 	return f;
 }
-#define vl_steal(pp)                                                                               \
-	({                                                                                         \
-		__typeof__(*(pp)) _p = *(pp);                                                      \
-		*(pp) = NULL;                                                                      \
-		_p;                                                                                \
+#define vl_steal(pp)                                                                                                   \
+	({                                                                                                             \
+		__typeof__(*(pp)) _p = *(pp);                                                                          \
+		*(pp) = NULL;                                                                                          \
+		_p;                                                                                                    \
 	})
 
 /* ---- str: bounded strings and numbers (base/str.c) ----------------------------------- */
@@ -148,17 +153,20 @@ int vl_move_fd_above_stdio(int fd); /* fd or -errno */
  * hidden file beside the target, fsync, then link or rename. Killed at any moment it leaves
  * nothing, or a locked hidden file that the next vl_newfile_open of the same name removes. */
 struct vl_newfile {
-	int fd;         /* borrow it; owned here */
+	int fd; /* borrow it; owned here */
 	int dirfd;
 	char *dir, *name; /* of the target */
-	char *tmp;      /* hidden name, NULL while unnamed */
+	char *tmp;        /* hidden name, NULL while unnamed */
 };
 /* overwrite: replace an existing file; otherwise an existing one is -EEXIST now and at commit. */
 int vl_newfile_open(struct vl_newfile *f, const char *path, mode_t mode, bool overwrite, struct vl_err *err);
 int vl_newfile_commit(struct vl_newfile *f, bool overwrite, struct vl_err *err);
 void vl_newfile_abort(struct vl_newfile *f); /* idempotent; also the cleanup */
 #define VL_NEWFILE __attribute__((cleanup(vl_newfile_abort)))
-#define VL_NEWFILE_INIT { .fd = -1, .dirfd = -1 }
+#define VL_NEWFILE_INIT                                                                                                \
+	{                                                                                                              \
+		.fd = -1, .dirfd = -1                                                                                  \
+	}
 
 /* ---- path: names inside an untrusted root (base/path.c) ------------------------------ */
 
@@ -218,7 +226,7 @@ vl_json *vl_json_new_str(const char *s);
 vl_json *vl_json_new_strn(const char *s, size_t n);
 vl_json *vl_json_new_int(int64_t v);
 vl_json *vl_json_new_bool(bool v);
-vl_json *vl_json_ref(const vl_json *j); /* one more owner */
+vl_json *vl_json_ref(const vl_json *j);                          /* one more owner */
 void vl_json_set(vl_json *obj, const char *key, vl_json *value); /* takes value; NULL is ignored */
 void vl_json_add(vl_json *arr, vl_json *value);                  /* takes value */
 char *vl_json_text(const vl_json *j, bool pretty);               /* returns new, no newline */

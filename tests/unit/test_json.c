@@ -25,12 +25,14 @@ TEST(typed_access)
 	CHECK(!vl_json_int(j, "s", &n) && n == -3);
 	CHECK(!vl_json_at(vl_json_arr(j, "a"), 2) && !vl_json_at(NULL, 0) && !vl_json_str(NULL, "s"));
 	CHECK_EQ(vl_json_len(NULL), 0);
-	CHECK(vl_json_is_null_or_absent(j, "z") && vl_json_is_null_or_absent(j, "none") && !vl_json_is_null_or_absent(j, "s"));
+	CHECK(vl_json_is_null_or_absent(j, "z") && vl_json_is_null_or_absent(j, "none") &&
+	      !vl_json_is_null_or_absent(j, "s"));
 }
 
 TEST(refusals_name_the_document)
 {
-	static const char *const bad[] = { "", "{", "{}x", "[1,]", "{\"a\":01}", "'a'", "{\"a\":\"\\ud800\"}", "\"\xff\"" };
+	static const char *const bad[] = { "",        "{", "{}x", "[1,]", "{\"a\":01}", "'a'", "{\"a\":\"\\ud800\"}",
+					   "\"\xff\"" };
 
 	for (size_t i = 0; i < VL_COUNT(bad); i++) {
 		vl_json *j = NULL;

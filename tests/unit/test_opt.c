@@ -66,7 +66,9 @@ static char *joined(const struct vl_strv *l)
 
 TEST(every_way_to_give_a_value)
 {
-	static const char *const ways[] = { "--str x img", "--str=x img", "-s x img", "-sx img", "-s=x img", "-fs x img" };
+	static const char *const ways[] = {
+		"--str x img", "--str=x img", "-s x img", "-sx img", "-s=x img", "-fs x img"
+	};
 
 	for (size_t i = 0; i < VL_COUNT(ways); i++) {
 		struct values v;

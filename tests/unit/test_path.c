@@ -41,16 +41,11 @@ TEST(links_and_dots_stay_inside)
 	static const struct {
 		const char *path, *want;
 	} cases[] = {
-		{ "secret", "inside" },
-		{ "/secret", "inside" },
-		{ "../secret", "inside" },
-		{ "/../../secret", "inside" },
-		{ "absolute", "inside" },
-		{ "dir/climbing", "inside" },
-		{ "dirlink/file", "file" },
-		{ "dirlink/../secret", "inside" },
-		{ "dir//./file", "file" },
-		{ "top/top/../dir/file", "file" },
+		{ "secret", "inside" },     { "/secret", "inside" },
+		{ "../secret", "inside" },  { "/../../secret", "inside" },
+		{ "absolute", "inside" },   { "dir/climbing", "inside" },
+		{ "dirlink/file", "file" }, { "dirlink/../secret", "inside" },
+		{ "dir//./file", "file" },  { "top/top/../dir/file", "file" },
 	};
 	int root = make_root();
 
@@ -138,8 +133,8 @@ TEST(a_new_file_is_made_inside)
 TEST(lexical_clean_up)
 {
 	static const char *const cases[][2] = {
-		{ "/", "/" },	    { "", "/" },	{ "//a///b/", "/a/b" },	  { "/a/./b", "/a/b" },
-		{ "/a/../b", "/b" }, { "/../../x", "/x" }, { "/a/b/../..", "/" }, { "/a/..b/...", "/a/..b/..." },
+		{ "/", "/" },        { "", "/" },          { "//a///b/", "/a/b" }, { "/a/./b", "/a/b" },
+		{ "/a/../b", "/b" }, { "/../../x", "/x" }, { "/a/b/../..", "/" },  { "/a/..b/...", "/a/..b/..." },
 	};
 
 	for (size_t i = 0; i < VL_COUNT(cases); i++) {

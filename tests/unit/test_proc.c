@@ -136,7 +136,8 @@ static char *logged(const struct vl_log *like, enum vl_level level, const char *
 
 TEST(log_lines)
 {
-	struct vl_log plain = { .level = VL_INFO }, json = { .level = VL_INFO, .json = true }, quiet = { .level = VL_ERROR };
+	struct vl_log plain = { .level = VL_INFO }, json = { .level = VL_INFO, .json = true },
+		      quiet = { .level = VL_ERROR };
 	VL_FREE char *a = logged(&plain, VL_WARNING, "x"), *b = logged(&json, VL_FATAL, "a \"b\"\n\\"),
 		     *c = logged(&quiet, VL_WARNING, "x"), *d = logged(&plain, VL_DEBUG, "x");
 	CHECK_STR(a, "WARNING: x\n");

@@ -61,7 +61,9 @@ TEST(hex_goes_both_ways_and_knows_one_spelling)
 
 TEST(outside_text_cannot_steer_a_terminal)
 {
-	VL_FREE char *s = vl_printable("a\033[31m\n\x7f" "b\0c", 11);
+	VL_FREE char *s = vl_printable("a\033[31m\n\x7f"
+				       "b\0c",
+				       11);
 	CHECK_STR(s, "a\\x1b[31m\\x0a\\x7fb\\x00c");
 	VL_FREE char *none = vl_printable("", 0);
 	CHECK_STR(none, "");

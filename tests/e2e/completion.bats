@@ -1,0 +1,46 @@
+# Completion scripts ask the program for words, so what is offered is what exists.
+load common
+
+# offered WORD...: what the bash script offers for this line; the last word is being typed.
+offered() {
+	PATH=$(dirname "$VIAL"):$PATH bash --norc -c '
+		source <(vial completion bash)
+		COMP_WORDS=(vial "$@") COMP_CWORD=$#
+		_vial
+		printf "%s\n" "${COMPREPLY[@]}"' bash "$@"
+}
+
+@test "bash: commands are offered by their first letters" {
+	expect 0 offered ver
+	stdout_has "version"
+	expect 0 offered ""
+	first_words=$(vial help --words | sed 's/[ 	].*//' | sort -u)
+	stdout_is "$first_words"
+}
+
+@test "bash: the options of every command are offered after it" {
+	vial help --words | cut -f1 >commands
+	while read -r words; do
+		# shellcheck disable=SC2086 # "sif list" is two words
+		expect 0 offered --log-format json $words --
+		# shellcheck disable=SC2086
+		stdout_is "$(vial help --words $words | cut -f1)"
+	done <commands
+}
+
+@test "bash: help completes commands" {
+	expect 0 offered help comp
+	stdout_is "completion"
+}
+
+@test "zsh and fish accept their scripts" {
+	vial completion zsh >_vial
+	expect 0 zsh -n _vial
+	vial completion fish >vial.fish
+	expect 0 fish --no-execute vial.fish
+}
+
+@test "an unknown shell is a usage error that names the known ones" {
+	expect 1 vial completion csh
+	stderr_has "there is bash, zsh and fish"
+}
