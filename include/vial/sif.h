@@ -122,4 +122,82 @@ int sif_writer_stream_end(struct sif_writer *w, uint64_t size, struct vl_err *er
 int sif_writer_end(struct sif_writer *w, struct vl_err *err);
 void sif_writer_free(struct sif_writer *w);
 
+/* ---- edit.c: changing an image in place ------------------------------------------------------
+ * The image is locked against other editors (flock) from begin to end. Added data goes behind the
+ * furthest object and to disk first; then one byte per slot makes it part of the image. A crash
+ * leaves the old image or the new one. Before commit an error leaves the image as it was. */
+struct sif_edit;
+/* fd: open for reading and writing, borrowed. now: Unix seconds for the modified times; an image
+ * with the marks of a deterministic one keeps its own. -EBUSY when another process edits it. */
+int sif_edit_begin(int fd, int64_t now, struct sif_edit **ret, struct vl_err *err);
+const struct sif_image *sif_edit_image(const struct sif_edit *e); /* as on disk; borrowed */
+uint32_t sif_edit_slots(const struct sif_edit *e);                /* free ones */
+int sif_edit_add(struct sif_edit *e, const struct sif_object *o, const void *data, size_t len, uint32_t *ret_id,
+		 struct vl_err *err);
+int sif_edit_add_fd(struct sif_edit *e, const struct sif_object *o, int src, uint32_t *ret_id, struct vl_err *err);
+int sif_edit_commit(struct sif_edit *e, struct vl_err *err); /* what was added so far */
+int sif_edit_del(struct sif_edit *e, uint32_t id, struct vl_err *err);
+int sif_edit_setprim(struct sif_edit *e, uint32_t id, struct vl_err *err);
+void sif_edit_end(struct sif_edit *e); /* forgets what was added and not committed; unlocks */
+void sif_edit_endp(struct sif_edit **e);
+#define SIF_EDIT __attribute__((cleanup(sif_edit_endp)))
+
+/* ---- keys.c: PEM keys. Everything below needs libcrypto. ------------------------------------- */
+
+#define SIF_MAX_PEM (256u << 10) /* the largest RSA key we take is 13 KB; bundles of certificates are larger */
+enum sif_key_use { SIF_KEY_PUBLIC, SIF_KEY_PRIVATE };
+struct sif_key;
+/* Ed25519, ECDSA on P-256/384/521, RSA of 2048 to 16384 bits; others are -ENOTSUP. */
+int sif_key_load(const char *path, enum sif_key_use use, struct sif_key **ret, struct vl_err *err);
+int sif_key_parse(const char *pem, size_t len, const char *what, enum sif_key_use use, struct sif_key **ret,
+		  struct vl_err *err);
+/* type: "ed25519", "ecdsa" (bits 256, 384, 521; 0 = 256), "rsa" (bits 2048..16384; 0 = 3072) */
+int sif_key_new(const char *type, unsigned bits, struct sif_key **ret, struct vl_err *err);
+int sif_key_pem(const struct sif_key *k, enum sif_key_use use, struct vl_buf *ret, struct vl_err *err);
+const char *sif_key_id(const struct sif_key *k);   /* "SHA256:...", as ssh-keygen -l prints it; borrowed */
+const char *sif_key_type(const struct sif_key *k); /* "Ed25519", "ECDSA P-256", "RSA 3072"; borrowed */
+void sif_key_free(struct sif_key *k);
+void sif_key_freep(struct sif_key **k);
+#define SIF_KEY __attribute__((cleanup(sif_key_freep)))
+
+/* cert.c: the key of a certificate whose chain ends at one of the roots (files of PEM
+ * certificates; roots NULL = the system's, intermediates may be NULL). */
+int sif_key_from_certificate(const char *cert, const char *intermediates, const char *roots, struct sif_key **ret,
+			     struct vl_err *err);
+
+/* ---- sign.c, verify.c: docs/sif-signing.md --------------------------------------------------- */
+
+struct sif_sign_opts {
+	uint32_t group;  /* 0 = a signature for every group */
+	uint32_t object; /* 0 = all of the group; else only this one */
+	int64_t time;    /* Unix seconds */
+	const struct vl_progress *progress; /* NULL = none */
+};
+/* Adds the signatures to the image in fd (open for writing), all of them or none. */
+int sif_sign(int fd, const struct sif_key *k, const struct sif_sign_opts *o, size_t *ret_n, struct vl_err *err);
+
+struct sif_verify_opts {
+	struct sif_key *const *keys; /* each signature must be by one of these */
+	size_t n_keys;
+	uint32_t group, object; /* 0 = the whole image */
+	const struct vl_progress *progress;
+};
+struct sif_covered { /* one object under one signature */
+	uint32_t id, signature; /* ids of both objects */
+	const struct sif_key *key; /* borrowed from the options */
+	bool ok;                   /* false: this one failed, err says why */
+};
+struct sif_report {
+	size_t signatures; /* that were looked at */
+	struct sif_covered *v;
+	size_t n;
+};
+/* 0: every object asked for is covered by a signature of one of the keys and unchanged. Reads only
+ * img->fd. *ret is filled on failure too, with what was found until then; free it in any case. */
+int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret, struct vl_err *err);
+void sif_report_free(struct sif_report *r);
+#define SIF_REPORT __attribute__((cleanup(sif_report_free)))
+/* sha256 of the object's data as "sha256:<hex>"; returns new. */
+int sif_object_digest(const struct sif_image *img, const struct sif_descr *d, char **ret, struct vl_err *err);
+
 #endif

@@ -1,0 +1,58 @@
+/* Signing inside this folder: what keys.c, dsse.c, integrity.c give to sign.c and verify.c. */
+#ifndef SIF_CRYPTO_H
+#define SIF_CRYPTO_H
+
+#include "format.h"
+
+/* ---- keys.c ---- */
+/* Takes the key (an EVP_PKEY, not named here so that its header stays in two files). */
+int sif_key_take(void *evp_pkey, const char *what, struct sif_key **ret, struct vl_err *err);
+int sif_key_sign(const struct sif_key *k, const void *p, size_t n, uint8_t **ret_sig, size_t *ret_len,
+		 struct vl_err *err);
+bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8_t *sig, size_t sig_len);
+
+/* ---- dsse.c ---- */
+/* The envelope's text; returns new. */
+int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char **ret, size_t *ret_len,
+		  struct vl_err *err);
+/* Payload of an envelope that one of the keys signed; returns new, *ret_key is one of keys. */
+int sif_dsse_open(const char *text, size_t len, struct sif_key *const *keys, size_t n_keys, char **ret, size_t *ret_len,
+		  const struct sif_key **ret_key, struct vl_err *err);
+
+/* ---- integrity.c ---- */
+struct sif_digest {
+	const char *algo; /* static */
+	uint8_t bytes[VL_HASH_MAX];
+};
+struct sif_entry {
+	uint64_t relative_id;
+	struct sif_digest descr, object;
+};
+struct sif_payload {
+	struct sif_digest header;
+	struct sif_entry *v; /* ascending, no id twice */
+	size_t n;
+};
+int sif_payload_parse(const char *text, size_t len, struct sif_payload *ret, struct vl_err *err);
+void sif_payload_free(struct sif_payload *p);
+/* The canonical text of a payload; returns new. */
+char *sif_payload_text(const struct sif_payload *p);
+
+int sif_measure_header(const struct sif_image *img, const char *algo, struct sif_digest *ret, struct vl_err *err);
+int sif_measure_descr(const struct sif_descr *d, uint32_t relative_id, const char *algo, struct sif_digest *ret,
+		      struct vl_err *err);
+struct sif_work { /* for progress: bytes hashed so far over all objects, and to hash in all */
+	const struct vl_progress *progress;
+	uint64_t done, total;
+};
+int sif_measure_object(const struct sif_image *img, const struct sif_descr *d, const char *algo, struct sif_work *w,
+		       struct sif_digest *ret, struct vl_err *err);
+bool sif_digest_same(const struct sif_digest *a, const struct sif_digest *b);
+
+/* ---- verify.c, for sign.c ---- */
+/* Objects of a group, ascending by id. Returns new; 0 objects are possible. */
+const struct sif_descr **sif_group_objects(const struct sif_image *img, uint32_t group, size_t *ret_n);
+/* Group numbers in use, ascending. Returns new. */
+uint32_t *sif_groups(const struct sif_image *img, size_t *ret_n);
+
+#endif
