@@ -7,4 +7,63 @@
 cmd_fn cmd_completion_run; /* cmd_completion.c */
 cmd_fn cmd_version_run;    /* cmd_version.c */
 
+/* cmd_sif.c */
+struct sif_image;
+/* Opens and loads an image file; *ret_fd is the caller's. Errors name the path. */
+int cmd_image_open(const char *path, int flags, int *ret_fd, struct sif_image *ret, struct vl_err *err);
+/* "%-8s"-like columns of an object, as `sif list` and `verify` show them */
+void cmd_print_group(uint32_t group);
+void cmd_print_link(uint32_t link);
+int64_t cmd_now(void); /* SOURCE_DATE_EPOCH, or the clock */
+struct cmd_sif_show_opts {
+	bool json;
+};
+struct cmd_sif_new_opts {
+	uint64_t slots;
+	bool force;
+};
+struct cmd_sif_add_opts {
+	uint64_t datatype, parttype, partfs, partarch, signhash, groupid, link, alignment;
+	const char *signentity, *sbomformat, *filename;
+};
+extern const struct opt cmd_sif_show_opts[], cmd_sif_new_opts[], cmd_sif_add_opts[];
+cmd_fn cmd_sif_header_run, cmd_sif_list_run, cmd_sif_info_run, cmd_sif_dump_run, cmd_sif_new_run, cmd_sif_add_run,
+	cmd_sif_del_run, cmd_sif_setprim_run;
+
+/* cmd_inspect.c */
+struct cmd_inspect_opts {
+	bool labels, deffile, runscript, startscript, test, environment, helpfile, list_apps, all, digests, json;
+	const char *app;
+};
+extern const struct opt cmd_inspect_opts[];
+cmd_fn cmd_inspect_run;
+
+/* cmd_key.c */
+struct cmd_newpair_opts {
+	const char *type;
+	uint64_t bits;
+	bool force;
+};
+extern const struct opt cmd_newpair_opts[];
+cmd_fn cmd_key_newpair_run, cmd_key_show_run;
+
+/* cmd_sign.c */
+struct cmd_sign_opts {
+	const char *key, *keyidx;
+	uint64_t group, object;
+	bool all;
+};
+extern const struct opt cmd_sign_opts[];
+cmd_fn cmd_sign_run;
+
+/* cmd_verify.c */
+struct cmd_verify_opts {
+	struct vl_strv keys;
+	const char *certificate, *intermediates, *roots, *url;
+	uint64_t group, object;
+	bool all, json, local, legacy, ocsp;
+};
+extern const struct opt cmd_verify_opts[];
+cmd_fn cmd_verify_run;
+
 #endif

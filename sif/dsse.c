@@ -55,6 +55,19 @@ static const struct sif_key *who_signed(const char *keyid, const struct vl_buf *
 	return NULL;
 }
 
+/* The usual case is an image by somebody else: say who, as far as the envelope does. */
+static int fail_signer(const char *keyid, struct sif_key *const *keys, size_t n_keys, struct vl_err *err)
+{
+	VL_FREE char *named = vl_printable(keyid ? keyid : "", keyid ? VL_MIN(strlen(keyid), (size_t)80) : 0);
+
+	for (size_t i = 0; i < n_keys; i++)
+		if (!*named || vl_streq(named, sif_key_id(keys[i])))
+			return vl_fail(err, EKEYREJECTED, "the key %s did not make it, or it was changed", sif_key_id(keys[i]));
+	if (n_keys == 1)
+		return vl_fail(err, EKEYREJECTED, "it is by another key, %s; the key given is %s", named, sif_key_id(keys[0]));
+	return vl_fail(err, EKEYREJECTED, "it is by a key, %s, that is none of the %zu given", named, n_keys);
+}
+
 static int find_signer(const vl_json *signatures, const struct vl_buf *pae, struct sif_key *const *keys, size_t n_keys,
 		       const struct sif_key **ret, struct vl_err *err)
 {
@@ -73,15 +86,8 @@ static int find_signer(const vl_json *signatures, const struct vl_buf *pae, stru
 		if (!found)
 			found = who_signed(vl_json_str(s, "keyid"), pae, sig, sig_len, keys, n_keys);
 	}
-	if (!found) {
-		const char *keyid = vl_json_str(vl_json_at(signatures, 0), "keyid");
-		VL_FREE char *shown = vl_printable(keyid ? keyid : "", keyid ? VL_MIN(strlen(keyid), (size_t)80) : 0);
-		if (n_keys == 1)
-			return vl_fail(err, EKEYREJECTED, "it is not by the key %s, or was changed; it names the key %s",
-				       sif_key_id(keys[0]), *shown ? shown : "(none)");
-		return vl_fail(err, EKEYREJECTED, "it is by none of the %zu keys, or was changed; it names the key %s",
-			       n_keys, *shown ? shown : "(none)");
-	}
+	if (!found)
+		return fail_signer(vl_json_str(vl_json_at(signatures, 0), "keyid"), keys, n_keys, err);
 	*ret = found;
 	return 0;
 }

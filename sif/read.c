@@ -12,7 +12,7 @@ static int check_header(const struct sif_header *h, uint64_t file_size, struct v
 	if (memcmp(h->magic, sif_magic, sizeof sif_magic))
 		return vl_fail(err, ENOEXEC, "not a SIF image: no SIF magic at byte 32");
 	if (memcmp(h->version, sif_version, sizeof sif_version)) {
-		VL_FREE char *v = vl_printable((const char *)h->version, sizeof h->version);
+		VL_FREE char *v = vl_printable((const char *)h->version, strnlen((const char *)h->version, sizeof h->version));
 		return vl_fail(err, EINVAL, "SIF format version '%s' is not known; this program reads version 01", v);
 	}
 	if (h->total < 0 || h->total > SIF_MAX_DESCRIPTORS)

@@ -1,0 +1,104 @@
+/* A certificate in place of a key. Any certificate in the roots is trusted as it is, a CA or not;
+ * validity dates are checked; the extended key usage, where present, must allow code signing. */
+#include "crypto.h"
+
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+static STACK_OF(X509) *parse_pem(const char *pem, size_t len)
+{
+	BIO *bio = BIO_new_mem_buf(pem, (int)len);
+	STACK_OF(X509) *v = sk_X509_new_null();
+	X509 *x;
+
+	while ((x = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+		sk_X509_push(v, x);
+	ERR_clear_error(); /* the end of the file is reported as an error */
+	BIO_free(bio);
+	return v;
+}
+
+static int load(const char *path, STACK_OF(X509) **ret, struct vl_err *err)
+{
+	VL_FREE char *pem = NULL;
+	size_t len;
+	int r = vl_read_file(AT_FDCWD, path, VL_JSON_MAX, &pem, &len, err); /* the system's bundle is 200 KB */
+
+	if (r < 0)
+		return r;
+	*ret = parse_pem(pem, len);
+	if (sk_X509_num(*ret) > 0)
+		return 0;
+	return vl_fail(err, EINVAL, "%s: no PEM certificate found", path);
+}
+
+static bool may_sign_code(X509 *x)
+{
+	int present = -1;
+	EXTENDED_KEY_USAGE *eku = X509_get_ext_d2i(x, NID_ext_key_usage, &present, NULL);
+	bool ok = !eku && present == -1; /* -1: absent; others: malformed or there twice */
+
+	for (int i = 0; eku && i < sk_ASN1_OBJECT_num(eku); i++) {
+		int nid = OBJ_obj2nid(sk_ASN1_OBJECT_value(eku, i));
+		ok |= nid == NID_code_sign || nid == NID_anyExtendedKeyUsage;
+	}
+	EXTENDED_KEY_USAGE_free(eku);
+	return ok;
+}
+
+static int check_chain(const char *path, X509 *leaf, STACK_OF(X509) *between, STACK_OF(X509) *roots, struct vl_err *err)
+{
+	X509_STORE *store = X509_STORE_new();
+	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+	int r = 0;
+
+	if (!store || !ctx || (!roots && X509_STORE_set_default_paths(store) != 1))
+		r = vl_fail(err, EINVAL, "cannot read the system's certificates; use --certificate-roots");
+	for (int i = 0; roots && i < sk_X509_num(roots) && r == 0; i++)
+		if (X509_STORE_add_cert(store, sk_X509_value(roots, i)) != 1)
+			r = vl_fail(err, EINVAL, "cannot use a certificate of the roots");
+	if (r == 0 && X509_STORE_CTX_init(ctx, store, leaf, between) != 1)
+		r = vl_fail(err, EINVAL, "cannot check the certificate %s", path);
+	if (r == 0) {
+		X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
+		if (X509_verify_cert(ctx) != 1)
+			r = vl_fail(err, EKEYREJECTED, "the certificate %s is not trusted: %s", path,
+				    X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+	}
+	STACK_OF(X509) *chain = r == 0 ? X509_STORE_CTX_get0_chain(ctx) : NULL;
+	/* a CA's usage limits what it may vouch for, hence the whole chain */
+	for (int i = 0; chain && i < sk_X509_num(chain) && r == 0; i++)
+		if (!may_sign_code(sk_X509_value(chain, i)))
+			r = vl_fail(err, EKEYREJECTED, "the certificate %s is not meant for code signing", path);
+	X509_STORE_CTX_free(ctx);
+	X509_STORE_free(store);
+	ERR_clear_error();
+	return r;
+}
+
+int sif_key_from_certificate(const char *cert, const char *intermediates, const char *roots, struct sif_key **ret,
+			     struct vl_err *err)
+{
+	STACK_OF(X509) *leaf = NULL, *between = NULL, *anchors = NULL;
+	EVP_PKEY *pkey = NULL;
+
+	int r = load(cert, &leaf, err);
+	if (r == 0 && intermediates)
+		r = load(intermediates, &between, err);
+	if (r == 0 && roots)
+		r = load(roots, &anchors, err);
+	if (r == 0)
+		r = check_chain(cert, sk_X509_value(leaf, 0), between, anchors, err);
+	if (r == 0) {
+		pkey = X509_get_pubkey(sk_X509_value(leaf, 0));
+		r = pkey ? sif_key_take(pkey, cert, ret, err) : vl_fail(err, EINVAL, "%s: cannot read its key", cert);
+	}
+	sk_X509_pop_free(leaf, X509_free);
+	sk_X509_pop_free(between, X509_free);
+	sk_X509_pop_free(anchors, X509_free);
+	ERR_clear_error();
+	return r;
+}
