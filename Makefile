@@ -88,6 +88,9 @@ $(O)/tests/%: tests/%.c $(LIBS) $(O)/flags
 	$(call say,CC    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_VIAL)
 
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 10
+
 .PHONY: check test checks unit-programs bench demo interop
 check: all unit-programs ## all checks and tests: what CI runs
 	@O=$(O) tests/run checks unit e2e
@@ -95,7 +98,7 @@ test: all unit-programs ## unit and e2e tests, or T='checks', T=tests/e2e/cli.ba
 	@O=$(O) tests/run $(T)
 checks: all ## the named checks of tests/checks.sh only
 	@O=$(O) tests/run checks
-unit-programs: $(UNIT)
+unit-programs: $(UNIT) $(FUZZ:%=$(O)/tests/fuzz/%)
 bench: all ## our figures beside the peers' that are installed
 	@O=$(O) tests/perf/bench
 demo: all ## build, sign, verify and run an image made of this machine's own programs
@@ -114,15 +117,12 @@ tsan: ## the tests under ThreadSanitizer
 clang: ## the tests, built by clang with warnings as errors
 	+@$(MAKE) O=build/clang CC=clang WERROR=1 test
 
-# ---- fuzzing: one target per parser, tests/fuzz/fuzz_*.c ----------------------------------
-FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SECONDS ?= 10
-.PHONY: fuzz
-fuzz: ## every fuzz target for FUZZ_SECONDS=10 each (clang)
-	+@$(MAKE) --no-print-directory O=build/fuzz CC=clang CFLAGS='-O1 -g' \
+# ---- fuzzing: one target per parser, tests/fuzz/fuzz_*.c; the tests replay its corpus ------
+.PHONY: fuzz fuzz-programs
+fuzz: ## every fuzz target for FUZZ_SECONDS=10 each, with clang
+	+@$(MAKE) --no-print-directory O=build/fuzz CC=clang CFLAGS='-O1 -g -DFUZZ_ENGINE' \
 	 SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzz-programs
 	@O=build/fuzz tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
-.PHONY: fuzz-programs
 fuzz-programs: $(FUZZ:%=$(O)/tests/fuzz/%)
 $(O)/tests/fuzz/%: ALL_LDFLAGS += $(if $(findstring fuzzer,$(SAN)),-fsanitize=fuzzer)
 

@@ -104,7 +104,6 @@ TEST(dropped_privileges_are_gone)
 	struct vl_err err = { 0 };
 
 	CHECK_EQ(vl_drop_privileges(&err), 0);
-	VL_FREE char *status = NULL;
 	/* /proc files have size 0: read by hand */
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	char text[8192] = "";
