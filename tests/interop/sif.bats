@@ -1,0 +1,91 @@
+# What vial writes and signs, Apptainer and siftool accept; and the other way round.
+load ../e2e/common
+
+apptainer() { "$HERE/../interop/run" --exec apptainer "$@"; }
+siftool() { "$HERE/../interop/run" --exec siftool "$@"; }
+
+setup_file() {
+	cd "$BATS_FILE_TMPDIR" || return 1
+	export HOME=$PWD LC_ALL=C
+	BATS_TEST_TMPDIR=$PWD make_rootfs tree
+	BATS_TEST_TMPDIR=$PWD make_oci layout latest '{"Env":["FROM_IMAGE=a b$c"],"Cmd":["cat","/etc/os-release"],"Labels":{"who":"me"}}' tree
+	"$VIAL" build ours.sif oci:layout:latest
+	apptainer build theirs.sif tree
+}
+
+setup() {
+	common_setup
+	cp "$BATS_FILE_TMPDIR"/{ours,theirs}.sif .
+}
+
+@test "siftool reads our header and lists the same objects" {
+	expect 0 siftool header ours.sif
+	stdout_has "$(uname -m | sed 's/x86_64/amd64/;s/aarch64/arm64/')"
+	siftool list ours.sif | awk -F'|' '$1 ~ /^[0-9]/ { print $1 + 0, $2, $3, $4, $5 }' >theirs.list
+	vial sif list ours.sif | awk -F'|' '$1 ~ /^[0-9]/ { print $1 + 0, $2, $3, $4, $5 }' >ours.list
+	[ -s theirs.list ]
+	expect 0 diff <(tr -s ' ' <theirs.list) <(tr -s ' ' <ours.list)
+}
+
+@test "apptainer runs our image, with its environment and its command" {
+	expect 0 apptainer exec ours.sif cat /etc/os-release
+	stdout_has "ID=vialtest"
+	expect 0 apptainer run ours.sif
+	stdout_has "ID=vialtest"
+	expect 0 apptainer exec ours.sif sh -c 'echo "$FROM_IMAGE"'
+	stdout_is 'a b$c'
+}
+
+@test "apptainer inspects our labels" {
+	expect 0 apptainer inspect ours.sif
+	stdout_has "who: me"
+}
+
+@test "a file read through apptainer is the file of the tree" {
+	apptainer exec ours.sif cat /bin/sh >sh
+	expect 0 cmp sh "$BATS_FILE_TMPDIR/tree/bin/sh"
+}
+
+@test "apptainer verifies our signatures of every key type" {
+	for type in "ed25519" "ecdsa --bits 256" "ecdsa --bits 384" "rsa --bits 2048"; do
+		cp "$BATS_FILE_TMPDIR/ours.sif" signed.sif
+		# shellcheck disable=SC2086 # type and size
+		expect 0 vial key newpair --force --type $type pair
+		expect 0 vial sign --key pair.pem signed.sif
+		expect 0 vial verify --key pair.pub.pem signed.sif
+		expect 0 apptainer verify --key pair.pub.pem signed.sif
+		# and would have noticed
+		flip_byte signed.sif $(($(stat -c %s ours.sif) - 5000))
+		expect 255 apptainer verify --key pair.pub.pem signed.sif
+		expect 255 vial verify --key pair.pub.pem signed.sif
+	done
+}
+
+@test "vial verifies apptainer's signatures" {
+	for type in "ed25519" "ecdsa --bits 256" "rsa --bits 2048"; do
+		cp "$BATS_FILE_TMPDIR/theirs.sif" signed.sif
+		# shellcheck disable=SC2086
+		expect 0 vial key newpair --force --type $type pair
+		expect 0 apptainer sign --key pair.pem signed.sif
+		expect 0 vial verify --key pair.pub.pem signed.sif
+		expect 0 vial key newpair --force other
+		expect 255 vial verify --key other.pub.pem signed.sif
+		flip_byte signed.sif $(($(stat -c %s theirs.sif) - 5000))
+		expect 255 vial verify --key pair.pub.pem signed.sif
+	done
+}
+
+@test "vial runs apptainer's image" {
+	expect 0 vial exec theirs.sif cat /etc/os-release
+	stdout_has "ID=vialtest"
+	expect 0 vial exec theirs.sif id -u
+	stdout_is "$(id -u)"
+}
+
+@test "vial reads apptainer's image" {
+	expect 0 vial inspect theirs.sif
+	stdout_has "org.label-schema.build-date"
+	siftool list theirs.sif | awk -F'|' '$1 ~ /^[0-9]/ { print $1 + 0, $2, $3, $4, $5 }' | tr -s ' ' >theirs.list
+	vial sif list theirs.sif | awk -F'|' '$1 ~ /^[0-9]/ { print $1 + 0, $2, $3, $4, $5 }' | tr -s ' ' >ours.list
+	expect 0 diff theirs.list ours.list
+}
