@@ -1,0 +1,306 @@
+/* From a reference to the one image it means: layout version, index, platform, manifest, config. */
+#include <vial/oci.h>
+
+#include <stdio.h>
+
+#define MT_OCI_CONFIG "application/vnd.oci.image.config.v1+json"
+#define MT_DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
+
+struct descriptor {
+	const char *media_type; /* borrowed from the document */
+	struct oci_digest digest;
+	uint64_t size;
+};
+
+static int read_descriptor(const vl_json *j, const char *what, struct descriptor *ret, struct vl_err *err)
+{
+	struct descriptor d = { .media_type = vl_json_str(j, "mediaType") };
+	const char *digest = vl_json_str(j, "digest");
+	int64_t size;
+
+	if (!digest || !vl_json_int(j, "size", &size) || size < 0)
+		return vl_fail(err, EINVAL, "%s: a descriptor needs a digest and a size that is not negative", what);
+	int r = oci_digest_parse(digest, &d.digest, err);
+	if (r < 0)
+		return vl_wrap(err, "%s", what);
+	d.size = (uint64_t)size;
+	*ret = d;
+	return 0;
+}
+
+static char *blob_name(const struct oci_digest *d)
+{
+	return vl_asprintf("blobs/%s/%s", d->algo, d->hex);
+}
+
+/* A document by descriptor: size and digest are checked before anybody looks inside. */
+static int load_blob(struct oci_source *s, const struct descriptor *d, const char *what, char **ret, size_t *ret_len,
+		     struct vl_err *err)
+{
+	VL_FREE char *name = blob_name(&d->digest), *text = NULL;
+	size_t len;
+	int r = oci_source_document(s, name, &text, &len, err);
+
+	if (r < 0)
+		return vl_wrap(err, "%s", what);
+	if (len != d->size)
+		return vl_fail(err, EBADMSG, "%s %s:%.12s has %zu bytes, its descriptor says %llu", what, d->digest.algo,
+			       d->digest.hex, len, (unsigned long long)d->size);
+	r = oci_digest_check(&d->digest, text, len, what, err);
+	if (r < 0)
+		return r;
+	*ret = vl_steal(&text);
+	*ret_len = len;
+	return 0;
+}
+
+static int load_json(struct oci_source *s, const char *name, vl_json **ret, struct vl_err *err)
+{
+	VL_FREE char *text = NULL;
+	size_t len;
+	int r = oci_source_document(s, name, &text, &len, err);
+	return r < 0 ? r : vl_json_parse(text, len, name, ret, err);
+}
+
+static int check_layout_version(struct oci_source *s, struct vl_err *err)
+{
+	VL_JSON vl_json *j = NULL;
+	int r = load_json(s, "oci-layout", &j, err);
+
+	if (r < 0)
+		return vl_wrap(err, "not an OCI image layout");
+	const char *v = vl_json_str(j, "imageLayoutVersion");
+	if (!v || !vl_prefix(v, "1."))
+		return vl_fail(err, ENOTSUP, "oci-layout: this layout version is not known; 1.0.0 is");
+	return 0;
+}
+
+/* How well an index entry fits: 0 not at all, 1 unknown (its config tells), more is better. */
+static int platform_rank(const vl_json *entry, const char *arch)
+{
+	const vl_json *p = vl_json_obj(entry, "platform");
+	const char *a = vl_json_str(p, "architecture"), *os = vl_json_str(p, "os"), *variant = vl_json_str(p, "variant");
+
+	if (!p || (!a && !os))
+		return 1;
+	if (!a || !os || !vl_streq(os, "linux") || !vl_streq(a, arch))
+		return 0;
+	if (!variant || !*variant)
+		return 4;
+	/* the base of its architecture runs everywhere; higher ones (amd64/v3) may not run here */
+	if (vl_streq(arch, "arm64") || vl_streq(arch, "amd64"))
+		return vl_streq(variant, vl_streq(arch, "arm64") ? "v8" : "v1") ? 5 : 0;
+	if (vl_streq(arch, "arm") && variant[0] == 'v' && variant[1] >= '5' && variant[1] <= '7')
+		return variant[1] - '0';
+	return 3;
+}
+
+/* The config of a manifest whose index entry names no platform. */
+static bool config_fits(struct oci_source *s, const vl_json *manifest, const char *arch)
+{
+	struct descriptor d;
+	struct vl_err ignored;
+	VL_FREE char *text = NULL;
+	VL_JSON vl_json *j = NULL;
+	size_t len;
+
+	if (read_descriptor(vl_json_obj(manifest, "config"), "config", &d, &ignored) < 0 ||
+	    load_blob(s, &d, "config", &text, &len, &ignored) < 0 || vl_json_parse(text, len, "config", &j, &ignored) < 0)
+		return true; /* the real loading says what is wrong */
+	const char *a = vl_json_str(j, "architecture"), *os = vl_json_str(j, "os");
+	return (!a || vl_streq(a, arch)) && (!os || vl_streq(os, "linux"));
+}
+
+static int pick(struct oci_source *s, const vl_json *list, const char *arch, int depth, struct descriptor *ret,
+		vl_json **ret_manifest, struct vl_err *err);
+
+/* One entry of an index: a manifest, or another index. -ENOENT: not for us. */
+static int pick_entry(struct oci_source *s, const vl_json *entry, bool platform_known, const char *arch, int depth,
+		      struct descriptor *ret, vl_json **ret_manifest, struct vl_err *err)
+{
+	VL_FREE char *text = NULL;
+	VL_JSON vl_json *doc = NULL;
+	struct descriptor d;
+	size_t len;
+	int r;
+
+	if ((r = read_descriptor(entry, "index", &d, err)) < 0 || (r = load_blob(s, &d, "manifest", &text, &len, err)) < 0 ||
+	    (r = vl_json_parse(text, len, "manifest", &doc, err)) < 0)
+		return r;
+	bool index = vl_json_get(doc, "manifests") != NULL;
+	if (index && vl_json_get(doc, "layers"))
+		return vl_fail(err, EINVAL, "manifest: both an index and an image");
+	if (index)
+		return pick(s, vl_json_arr(doc, "manifests"), arch, depth + 1, ret, ret_manifest, err);
+	if (!platform_known && !config_fits(s, doc, arch))
+		return -ENOENT;
+	*ret = d;
+	*ret_manifest = vl_steal(&doc);
+	return 0;
+}
+
+/* Depth first through index entries, best platform first. -ENOENT: none fits. */
+static int pick(struct oci_source *s, const vl_json *list, const char *arch, int depth, struct descriptor *ret,
+		vl_json **ret_manifest, struct vl_err *err)
+{
+	if (depth > OCI_MAX_INDEX_DEPTH)
+		return vl_fail(err, ELOOP, "indexes are nested deeper than %d", OCI_MAX_INDEX_DEPTH);
+	if (vl_json_len(list) > OCI_MAX_LAYERS)
+		return vl_fail(err, E2BIG, "an index of %zu entries is over the limit of %d", vl_json_len(list), OCI_MAX_LAYERS);
+	for (int rank = 7; rank >= 1; rank--)
+		for (size_t i = 0; i < vl_json_len(list); i++) {
+			if (platform_rank(vl_json_at(list, i), arch) != rank)
+				continue;
+			int r = pick_entry(s, vl_json_at(list, i), rank > 1, arch, depth, ret, ret_manifest, err);
+			if (r != -ENOENT || err->code != 0)
+				return r;
+		}
+	return -ENOENT;
+}
+
+/* Entries of index.json that the reference means: by digest, by tag, or all of them. */
+static int select_entries(const vl_json *all, const struct oci_ref *ref, vl_json **ret, struct vl_err *err)
+{
+	VL_JSON vl_json *some = vl_json_new_arr();
+	VL_BUF struct vl_buf tags = { 0 };
+	VL_FREE char *wanted = vl_asprintf("%s:%s", ref->digest.algo, ref->digest.hex);
+
+	vl_buf_adds(&tags, "");
+	for (size_t i = 0; i < vl_json_len(all); i++) {
+		const vl_json *e = vl_json_at(all, i);
+		const char *digest = vl_json_str(e, "digest");
+		const char *tag = vl_json_str(vl_json_obj(e, "annotations"), "org.opencontainers.image.ref.name");
+		if (tag && tags.len < 500) {
+			VL_FREE char *shown = vl_printable(tag, strnlen(tag, 100));
+			vl_buf_addf(&tags, "%s%s", tags.len ? ", " : "", shown);
+		}
+		if (*ref->digest.algo ? digest && vl_streq(digest, wanted) : !ref->tag || (tag && vl_streq(tag, ref->tag)))
+			vl_json_add(some, vl_json_ref(e));
+	}
+	if (!vl_json_len(some))
+		return vl_fail(err, ENOENT, "%s has no image named %s; it has: %s", ref->path,
+			       *ref->digest.algo ? wanted : ref->tag ? ref->tag : "anything", tags.len ? tags.data : "no tags");
+	if (!ref->tag && !*ref->digest.algo && vl_json_len(some) > 1 && tags.len)
+		return vl_fail(err, EINVAL, "%s holds several images; name one, as in oci:%s:TAG: %s", ref->path, ref->path, tags.data);
+	*ret = vl_steal(&some);
+	return 0;
+}
+
+static int check_config_type(const char *type, struct vl_err *err)
+{
+	if (!type || vl_streq(type, MT_OCI_CONFIG) || vl_streq(type, MT_DOCKER_CONFIG))
+		return 0;
+	VL_FREE char *t = vl_printable(type, strnlen(type, 100));
+	return vl_fail(err, ENOTSUP, "this is an artifact, not a container image: its config has the type %s", t);
+}
+
+static int read_layers(struct oci_image *img, const vl_json *m, struct vl_err *err)
+{
+	const vl_json *layers = vl_json_arr(m, "layers");
+	size_t n = vl_json_len(layers);
+
+	if (!layers)
+		return vl_fail(err, EINVAL, "manifest: 'layers' is not a list");
+	if (n > OCI_MAX_LAYERS)
+		return vl_fail(err, E2BIG, "manifest: %zu layers are over the limit of %d", n, OCI_MAX_LAYERS);
+	img->layers = vl_alloc((n + 1) * sizeof *img->layers);
+	for (; img->n_layers < n; img->n_layers++) {
+		struct descriptor d;
+		int r = read_descriptor(vl_json_at(layers, img->n_layers), "manifest: layer", &d, err);
+		if (r < 0)
+			return r;
+		img->layers[img->n_layers] = (struct oci_layer){
+			.name = blob_name(&d.digest),
+			.media_type = d.media_type ? vl_strdup(d.media_type) : NULL,
+			.digest = d.digest,
+			.size = d.size,
+		};
+	}
+	return 0;
+}
+
+int oci_config_load(struct oci_image *img, struct vl_err *err)
+{
+	int r = vl_json_parse(img->config_text, img->config_len, "image config", &img->config, err);
+
+	if (r < 0)
+		return r;
+	if (!vl_json_is_object(img->config))
+		return vl_fail(err, EINVAL, "image config: not an object");
+	const char *arch = vl_json_str(img->config, "architecture"), *os = vl_json_str(img->config, "os");
+	snprintf(img->arch, sizeof img->arch, "%s", arch ? arch : "");
+	if (os && *os && !vl_streq(os, "linux"))
+		return vl_fail(err, ENOTSUP, "the image is for the system '%.30s', not for linux", os);
+	const vl_json *ids = vl_json_arr(vl_json_obj(img->config, "rootfs"), "diff_ids");
+	if (vl_json_len(ids) != img->n_layers)
+		return vl_fail(err, EBADMSG, "the image has %zu layers but its config lists %zu diff ids", img->n_layers,
+			       vl_json_len(ids));
+	for (size_t i = 0; i < img->n_layers; i++) {
+		const char *id = vl_json_string(vl_json_at(ids, i));
+		r = oci_digest_parse(id ? id : "", &img->layers[i].diff_id, err);
+		if (r < 0)
+			return vl_wrap(err, "image config: diff id %zu", i);
+	}
+	return 0;
+}
+
+/* From the index to the manifest for this platform. */
+static int find_manifest(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct descriptor *ret,
+			 vl_json **ret_manifest, struct vl_err *err)
+{
+	VL_JSON vl_json *index = NULL, *entries = NULL;
+	int r;
+
+	if ((r = check_layout_version(s, err)) < 0 || (r = load_json(s, "index.json", &index, err)) < 0)
+		return r;
+	if (!vl_json_arr(index, "manifests"))
+		return vl_fail(err, EINVAL, "index.json: 'manifests' is not a list");
+	if ((r = select_entries(vl_json_arr(index, "manifests"), ref, &entries, err)) < 0)
+		return r;
+	err->code = 0;
+	r = pick(s, entries, arch, 0, ret, ret_manifest, err);
+	if (r == -ENOENT && err->code == 0)
+		return vl_fail(err, ENOENT, "%s has no image for linux/%s", ref->path, arch);
+	return r;
+}
+
+int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
+		      struct vl_err *err)
+{
+	VL_CLEANUP(oci_image_free) struct oci_image img = { 0 };
+	VL_JSON vl_json *manifest = NULL;
+	struct descriptor md, cd;
+	int r;
+
+	if (ref->kind == OCI_DOCKER_ARCHIVE) {
+		r = oci_docker_resolve(s, ref, &img, err);
+	} else if ((r = find_manifest(s, ref, arch, &md, &manifest, err)) == 0) {
+		img.manifest = md.digest;
+		if ((r = read_descriptor(vl_json_obj(manifest, "config"), "manifest: config", &cd, err)) == 0 &&
+		    (r = check_config_type(cd.media_type, err)) == 0 && (r = read_layers(&img, manifest, err)) == 0 &&
+		    (r = load_blob(s, &cd, "image config", &img.config_text, &img.config_len, err)) == 0)
+			r = oci_config_load(&img, err);
+	}
+	if (r < 0)
+		return r;
+	if (*img.arch && !vl_streq(img.arch, arch))
+		return vl_fail(err, ENOENT, "the image is for linux/%s, not linux/%s; --arch %s takes it as it is", img.arch, arch,
+			       img.arch);
+	if (!*img.arch)
+		snprintf(img.arch, sizeof img.arch, "%s", arch);
+	*ret = img;
+	img = (struct oci_image){ 0 };
+	return 0;
+}
+
+void oci_image_free(struct oci_image *img)
+{
+	for (size_t i = 0; i < img->n_layers; i++) {
+		free(img->layers[i].name);
+		free(img->layers[i].media_type);
+	}
+	free(img->layers);
+	free(img->config_text);
+	vl_json_freep(&img->config);
+	*img = (struct oci_image){ 0 };
+}
