@@ -1,0 +1,13 @@
+/* A directory of the host as the one layer of an image. */
+#ifndef IMAGE_DIR_H
+#define IMAGE_DIR_H
+
+#include "blocks.h"
+#include "tree.h"
+
+/* Reads everything below rootfd (borrowed) without following links; names in sorted order, so
+ * that the same tree gives the same image. Hard links are found by device and inode. */
+int img_dir_read(int rootfd, const char *path, struct img_blocks *b, const struct vl_progress *progress,
+		 struct img_log *log, struct vl_err *err);
+
+#endif
