@@ -66,4 +66,14 @@ struct cmd_verify_opts {
 extern const struct opt cmd_verify_opts[];
 cmd_fn cmd_verify_run;
 
+/* cmd_build.c */
+struct build_opts {
+	bool force, reproducible, json, ignored;
+	const char *arch, *compress, *block_size, *max_size, *owner;
+	uint64_t threads;
+	struct vl_strv mksquashfs;
+};
+extern const struct opt build_options[];
+cmd_fn cmd_build_run;
+
 #endif

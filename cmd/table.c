@@ -13,6 +13,13 @@
 /* a row is read as a row: */
 /* clang-format off */
 const struct cmd commands[] = {
+	{ "build", "OUT.sif SOURCE", "Make a SIF image from an OCI image or a directory",
+	  "SOURCE is oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG] or a directory.\n"
+	  "Layers are streamed: nothing is unpacked on the way, and every digest is checked.",
+	  "  vial build app.sif oci:./layout:latest\n"
+	  "  vial build --compress gzip app.sif docker-archive:app.tar\n",
+	  .min_args = 2, .max_args = 2, .interspersed = true,
+	  IMAGE(build_options, sizeof(struct build_opts), cmd_build_run) },
 	{ "completion", "bash|zsh|fish", "Print a completion script for a shell", NULL,
 	  "  source <(vial completion bash)\n",
 	  .min_args = 1, .max_args = 1, RUN(NULL, 0, cmd_completion_run) },
