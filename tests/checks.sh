@@ -118,6 +118,18 @@ check_help() {
 	done < <("$O/vial" help --words)
 }
 
+# The manual pages are sound roff, one for each command.
+check_man() {
+	local page
+	${MAKE:-make} -s O="$O" man | grep -v '^  '
+	"$O/vial" help --words | cut -f1 | tr ' ' - | while read -r page; do
+		[ -s "$O/man/vial-$page.1" ] || echo "no manual page for $page"
+	done
+	for page in "$O"/man/*.1; do
+		MANWIDTH=100 man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null | sed "s|^|${page##*/}: |"
+	done
+}
+
 # What install puts there, uninstall takes away; and the installed program finds its other half.
 check_uninstall() {
 	local dest
