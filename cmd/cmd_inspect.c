@@ -18,7 +18,8 @@ const struct opt cmd_inspect_opts[] = {
 	{ 0, "list-apps", OPT_FLAG, O(list_apps), NULL, "the names of the apps inside", NULL, 0 },
 	{ 0, "app", OPT_STR, O(app), "NAME", "the parts of this app instead of the image's", NULL, 0 },
 	{ 0, "all", OPT_FLAG, O(all), NULL, "everything, as JSON", NULL, 0 },
-	{ 0, "digests", OPT_FLAG, O(digests), NULL, "digests: of the sources that labels name, and of each object", NULL, 0 },
+	{ 0, "digests", OPT_FLAG, O(digests), NULL, "digests: of the sources that labels name, and of each object",
+	  NULL, 0 },
 	{ 'j', "json", OPT_FLAG, O(json), NULL, "print JSON", NULL, 0 },
 	OPT_END,
 };
@@ -346,6 +347,15 @@ static int inspect(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const st
 	return 0;
 }
 
+static void tell_encrypted(struct cmd_ctx *c, const char *path, const struct sif_image *img)
+{
+	const struct sif_descr *root;
+	struct vl_err none;
+
+	if (sif_primary(img, &root, &none) == 0 && strstr(kind(img, root), "encrypted"))
+		vl_logf(&c->log, VL_INFO, "%s: %s; it can be inspected and verified, not run", path, kind(img, root));
+}
+
 int cmd_inspect_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	SIF_IMAGE struct sif_image img = { .fd = -1 };
@@ -354,6 +364,8 @@ int cmd_inspect_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int a
 
 	(void)self, (void)argc;
 	int r = cmd_image_open(argv[0], O_RDONLY, &fd, &img, &err);
+	if (r == 0)
+		tell_encrypted(c, argv[0], &img);
 	if (r == 0 && (r = inspect(c, opts, &img, &err)) < 0)
 		vl_wrap(&err, "%s", argv[0]);
 	return r < 0 ? cmd_fail(c, &err) : 0;

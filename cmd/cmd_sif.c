@@ -165,11 +165,23 @@ static void put_json(vl_json *j)
 	vl_json_free(j);
 }
 
-typedef int show_fn(struct cmd_ctx *c, const struct sif_image *img, const struct sif_descr *d, bool json,
-		    struct vl_err *err);
+typedef void image_fn(const struct sif_image *img, bool json);
 
-/* Opens the image, finds the object when there is an id, shows it. */
-static int show(struct cmd_ctx *c, const char *path, const char *id, bool json, show_fn *f)
+static int show_image(struct cmd_ctx *c, const char *path, bool json, image_fn *f)
+{
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+	VL_CLOSE int fd = -1;
+	struct vl_err err = { 0 };
+
+	if (cmd_image_open(path, O_RDONLY, &fd, &img, &err) < 0)
+		return cmd_fail(c, &err);
+	f(&img, json);
+	return 0;
+}
+
+typedef int object_fn(int fd, const struct sif_descr *d, bool json, struct vl_err *err);
+
+static int show_object(struct cmd_ctx *c, const char *path, const char *id, bool json, object_fn *f)
 {
 	SIF_IMAGE struct sif_image img = { .fd = -1 };
 	VL_CLOSE int fd = -1;
@@ -177,31 +189,29 @@ static int show(struct cmd_ctx *c, const char *path, const char *id, bool json, 
 	struct vl_err err = { 0 };
 	uint64_t n;
 
-	if (id && vl_parse_u64(id, 1, UINT32_MAX, &n) < 0)
+	if (vl_parse_u64(id, 1, UINT32_MAX, &n) < 0)
 		return cmd_usage(c, "'%s' is not an object id; %s sif list %s shows them", id, c->self, path);
 	int r = cmd_image_open(path, O_RDONLY, &fd, &img, &err);
-	if (r == 0 && id && !(d = sif_by_id(&img, (uint32_t)n)))
-		r = vl_fail(&err, ENOENT, "%s has no object %s; %s sif list %s shows them", path, id, c->self, path);
-	if (r == 0)
-		r = f(c, &img, d, json, &err);
+	if (r < 0)
+		return cmd_fail(c, &err);
+	d = sif_by_id(&img, (uint32_t)n);
+	r = d ? f(fd, d, json, &err)
+	      : vl_fail(&err, ENOENT, "%s has no object %s; %s sif list %s shows them", path, id, c->self, path);
 	return r < 0 ? cmd_fail(c, &err) : 0;
 }
 
-static int show_header(struct cmd_ctx *c, const struct sif_image *img, const struct sif_descr *d, bool json,
-		       struct vl_err *err)
+static void show_header(const struct sif_image *img, bool json)
 {
-	(void)c, (void)d, (void)err;
 	if (json)
 		put_json(header_json(img));
 	else
 		print_header(img);
-	return 0;
 }
 
 int cmd_sif_header_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self, (void)argc;
-	return show(c, argv[0], NULL, ((struct cmd_sif_show_opts *)opts)->json, show_header);
+	return show_image(c, argv[0], ((struct cmd_sif_show_opts *)opts)->json, show_header);
 }
 
 /* ---- list and info ---- */
@@ -261,40 +271,41 @@ static void print_rule(void)
 	puts("------------------------------------------------------------------------------");
 }
 
-static int show_list(struct cmd_ctx *c, const struct sif_image *img, const struct sif_descr *d, bool json,
-		     struct vl_err *err)
+static void list_text(const struct sif_image *img)
 {
-	vl_json *list = json ? vl_json_new_arr() : NULL;
-
-	(void)c, (void)d, (void)err;
-	if (!json) {
-		print_rule();
-		printf("%-4s %-8s %-8s %-26s %s\n", "ID", "|GROUP", "|LINK", "|SIF POSITION (start-end)", "|TYPE");
-		print_rule();
-	}
-	for (size_t i = 0; i < img->n; i++) {
-		d = &img->d[i];
-		if (json) {
-			vl_json_add(list, object_json(d));
-			continue;
-		}
+	print_rule();
+	printf("%-4s %-8s %-8s %-26s %s\n", "ID", "|GROUP", "|LINK", "|SIF POSITION (start-end)", "|TYPE");
+	print_rule();
+	for (const struct sif_descr *d = img->d; d < img->d + img->n; d++) {
 		VL_FREE char *words = sif_descr_words(d);
-		VL_FREE char *place = vl_asprintf("|%llu-%llu ", (unsigned long long)d->off, (unsigned long long)(d->off + d->size));
+		uint64_t end = d->off + d->size;
+		VL_FREE char *place = vl_asprintf("|%llu-%llu ", (unsigned long long)d->off, (unsigned long long)end);
 		printf("%-4u |", d->id);
 		cmd_print_group(d->group);
 		putchar('|');
 		cmd_print_link(d->link);
 		printf("%-26s |%s\n", place, words);
 	}
-	if (json)
-		put_json(list);
-	return 0;
+}
+
+static void show_list(const struct sif_image *img, bool json)
+{
+	vl_json *list;
+
+	if (!json) {
+		list_text(img);
+		return;
+	}
+	list = vl_json_new_arr();
+	for (const struct sif_descr *d = img->d; d < img->d + img->n; d++)
+		vl_json_add(list, object_json(d));
+	put_json(list);
 }
 
 int cmd_sif_list_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self, (void)argc;
-	return show(c, argv[0], NULL, ((struct cmd_sif_show_opts *)opts)->json, show_list);
+	return show_image(c, argv[0], ((struct cmd_sif_show_opts *)opts)->json, show_list);
 }
 
 static void add_type_fields(struct fields *f, const struct sif_descr *d)
@@ -322,7 +333,8 @@ static void add_type_fields(struct fields *f, const struct sif_descr *d)
 		break;
 	case SIF_OCI_BLOB:
 	case SIF_OCI_INDEX: {
-		VL_FREE char *digest = vl_printable((const char *)d->extra, strnlen((const char *)d->extra, sizeof d->extra));
+		VL_FREE char *digest =
+			vl_printable((const char *)d->extra, strnlen((const char *)d->extra, sizeof d->extra));
 		field(f, "Digest", "%s", digest);
 		break;
 	}
@@ -331,13 +343,12 @@ static void add_type_fields(struct fields *f, const struct sif_descr *d)
 	}
 }
 
-static int show_info(struct cmd_ctx *c, const struct sif_image *img, const struct sif_descr *d, bool json,
-		     struct vl_err *err)
+static int show_info(int fd, const struct sif_descr *d, bool json, struct vl_err *err)
 {
 	VL_CLEANUP(fields_free) struct fields f = { 0 };
 	VL_FREE char *name = sif_name(d);
 
-	(void)c, (void)img, (void)err;
+	(void)fd, (void)err;
 	if (json) {
 		put_json(object_json(d));
 		return 0;
@@ -367,18 +378,18 @@ static int show_info(struct cmd_ctx *c, const struct sif_image *img, const struc
 int cmd_sif_info_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self, (void)argc;
-	return show(c, argv[1], argv[0], ((struct cmd_sif_show_opts *)opts)->json, show_info);
+	return show_object(c, argv[1], argv[0], ((struct cmd_sif_show_opts *)opts)->json, show_info);
 }
 
-static int dump(struct cmd_ctx *c, const struct sif_image *img, const struct sif_descr *d, bool json, struct vl_err *err)
+static int dump(int fd, const struct sif_descr *d, bool json, struct vl_err *err)
 {
 	VL_FREE char *buf = vl_alloc(1u << 20);
 
-	(void)c, (void)json;
+	(void)json;
 	fflush(stdout);
 	for (uint64_t at = 0; at < d->size;) {
 		size_t n = (size_t)VL_MIN(d->size - at, (uint64_t)1 << 20);
-		int r = vl_pread_full(img->fd, buf, n, d->off + at, "the object", err);
+		int r = vl_pread_full(fd, buf, n, d->off + at, "the object", err);
 		if (r < 0)
 			return r;
 		r = vl_write_full(STDOUT_FILENO, buf, n);
@@ -392,5 +403,5 @@ static int dump(struct cmd_ctx *c, const struct sif_image *img, const struct sif
 int cmd_sif_dump_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self, (void)opts, (void)argc;
-	return show(c, argv[1], argv[0], false, dump);
+	return show_object(c, argv[1], argv[0], false, dump);
 }

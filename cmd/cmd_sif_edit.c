@@ -108,13 +108,18 @@ int cmd_sif_setprim_run(struct cmd_ctx *c, const struct cmd *self, void *opts, i
 const struct opt cmd_sif_add_opts[] = {
 	{ 0, "datatype", OPT_U64, O(datatype), "N",
 	  "needed: 1 deffile, 2 environment, 3 labels, 4 partition, 5 signature, 6 JSON, 7 generic, 8 crypto message, "
-	  "9 SBOM, 10 OCI root index, 11 OCI blob", NULL, 0 },
-	{ 0, "parttype", OPT_U64, O(parttype), "N", "partition: 1 system, 2 primary system, 3 data, 4 overlay", NULL, 0 },
+	  "9 SBOM, 10 OCI root index, 11 OCI blob",
+	  NULL, 0 },
+	{ 0, "parttype", OPT_U64, O(parttype), "N", "partition: 1 system, 2 primary system, 3 data, 4 overlay", NULL,
+	  0 },
 	{ 0, "partfs", OPT_U64, O(partfs), "N", "partition: 1 squashfs, 2 ext3, 3 archive, 4 raw", NULL, 0 },
 	{ 0, "partarch", OPT_U64, O(partarch), "N",
-	  "partition: 1 386, 2 amd64, 3 arm, 4 arm64, 5 ppc64, 6 ppc64le, 7 mips, 8 mipsle, 9 mips64, 10 mips64le, 11 s390x, "
-	  "12 riscv64, 13 loong64", NULL, 0 },
-	{ 0, "signhash", OPT_U64, O(signhash), "N", "signature: 1 SHA-256, 2 SHA-384, 3 SHA-512, 4 BLAKE2s, 5 BLAKE2b", NULL, 0 },
+	  "partition: 1 386, 2 amd64, 3 arm, 4 arm64, 5 ppc64, 6 ppc64le, 7 mips, 8 mipsle, 9 mips64, 10 mips64le, 11 "
+	  "s390x, "
+	  "12 riscv64, 13 loong64",
+	  NULL, 0 },
+	{ 0, "signhash", OPT_U64, O(signhash), "N", "signature: 1 SHA-256, 2 SHA-384, 3 SHA-512, 4 BLAKE2s, 5 BLAKE2b",
+	  NULL, 0 },
 	{ 0, "signentity", OPT_STR, O(signentity), "HEX", "signature: 40 digits of a fingerprint", NULL, 0 },
 	{ 0, "sbomformat", OPT_STR, O(sbomformat), "WORD", "SBOM: cyclonedx-json, spdx-json, syft-json, ...", NULL, 0 },
 	{ 0, "groupid", OPT_U64, O(groupid), "N", "put the object in this group (default: none)", NULL, 0 },
@@ -162,6 +167,7 @@ static int blob_digest(int src, uint8_t extra[384], struct vl_err *err)
 {
 	VL_FREE char *buf = vl_alloc(1u << 20);
 	uint8_t sha[VL_HASH_MAX];
+	char hex[65];
 	struct vl_hash *h;
 	ssize_t n;
 	off_t at = 0;
@@ -174,8 +180,8 @@ static int blob_digest(int src, uint8_t extra[384], struct vl_err *err)
 	r = n < 0 ? vl_fail_sys(err, errno, "cannot read the file to add") : 0;
 	vl_hash_final(h, sha);
 	vl_hash_free(h);
-	memcpy(extra, "sha256:", 7);
-	vl_hex(sha, 32, (char *)extra + 7);
+	vl_hex(sha, 32, hex);
+	snprintf((char *)extra, 384, "sha256:%s", hex);
 	return r;
 }
 

@@ -51,7 +51,7 @@ int cmd_sign_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 	cmd_progress_end(&bar);
 	if (r < 0)
 		return cmd_fail(c, &err);
-	vl_logf(&c->log, VL_INFO, "%s: %zu signature%s added, key %s (%s)", argv[0], n, n == 1 ? "" : "s", sif_key_id(k),
-		sif_key_type(k));
+	vl_logf(&c->log, VL_INFO, "%s: %zu signature%s added, key %s (%s)", argv[0], n, n == 1 ? "" : "s",
+		sif_key_id(k), sif_key_type(k));
 	return 0;
 }

@@ -7,8 +7,10 @@
 #define O(f) offsetof(struct cmd_verify_opts, f)
 const struct opt cmd_verify_opts[] = {
 	{ 0, "key", OPT_LINES, O(keys), "KEY.pub.pem", "the public key; may be repeated [VERIFY_KEY]", NULL, 0 },
-	{ 0, "certificate", OPT_STR, O(certificate), "CERT.pem", "take the key from this certificate [VERIFY_CERTIFICATE]", NULL, 0 },
-	{ 0, "certificate-roots", OPT_STR, O(roots), "FILE", "trusted certificates (default: the system's)", "VERIFY_ROOTS", 0 },
+	{ 0, "certificate", OPT_STR, O(certificate), "CERT.pem",
+	  "take the key from this certificate [VERIFY_CERTIFICATE]", NULL, 0 },
+	{ 0, "certificate-roots", OPT_STR, O(roots), "FILE", "trusted certificates (default: the system's)",
+	  "VERIFY_ROOTS", 0 },
 	{ 0, "certificate-intermediates", OPT_STR, O(intermediates), "FILE", "certificates between the two",
 	  "VERIFY_INTERMEDIATES", 0 },
 	{ 'g', "group-id", OPT_U64, O(group), "N", "verify this group only", NULL, 0 },
@@ -54,7 +56,7 @@ static int load_keys(const struct cmd_verify_opts *o, struct keyring *ret, struc
 {
 	int r = 0;
 
-	ret->v = vl_alloc((o->keys.n + 1) * sizeof *ret->v);
+	ret->v = vl_alloc((o->keys.n + 1) * sizeof(void *));
 	for (size_t i = 0; i < o->keys.n && r == 0; i++) {
 		r = sif_key_load(o->keys.v[i], SIF_KEY_PUBLIC, &ret->v[ret->n], err);
 		ret->n += r == 0;
@@ -134,14 +136,15 @@ static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char
 		print_json(&img, &rep);
 	if (r == -ENODATA) {
 		VL_FREE char *why = vl_strdup(err->text);
-		return vl_fail(err, ENODATA, "%s is not verified: %s; to sign it: %s sign --key KEY.pem %s", path, why, c->self,
-			       path);
+		return vl_fail(err, ENODATA, "%s is not verified: %s; to sign it: %s sign --key KEY.pem %s", path, why,
+			       c->self, path);
 	}
 	if (r < 0)
 		return vl_wrap(err, "%s FAILS verification", path);
 	if (!o->json)
 		print_objects(&img, &rep);
-	vl_logf(&c->log, VL_INFO, "%s: verified, %zu signature%s", path, rep.signatures, rep.signatures == 1 ? "" : "s");
+	vl_logf(&c->log, VL_INFO, "%s: verified, %zu signature%s", path, rep.signatures,
+		rep.signatures == 1 ? "" : "s");
 	return 0;
 }
 
@@ -155,7 +158,9 @@ int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int ar
 	if (o->url)
 		return cmd_usage(c, "key servers are not supported; give the signer's PEM key with --key");
 	if (o->legacy)
-		return cmd_usage(c, "signatures from before Singularity 3.6 are not supported: they leave most of an image open");
+		return cmd_usage(
+			c,
+			"signatures from before Singularity 3.6 are not supported: they leave most of an image open");
 	if (o->ocsp)
 		return cmd_usage(c, "--ocsp-verify is not supported; leave it out to verify without asking a server");
 	if (o->group > ~SIF_GROUP_MASK || o->object > UINT32_MAX)
@@ -163,7 +168,8 @@ int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int ar
 	keys_from_environment(o);
 	int r = load_keys(o, &keys, &err);
 	if (r == 0 && keys.n == 0)
-		r = vl_fail(&err, ENOKEY, "verify needs the signer's public key: --key KEY.pub.pem, or --certificate CERT.pem");
+		r = vl_fail(&err, ENOKEY,
+			    "verify needs the signer's public key: --key KEY.pub.pem, or --certificate CERT.pem");
 	if (r == 0)
 		r = verify(c, o, argv[0], &keys, &err);
 	vl_strv_free(&o->keys);

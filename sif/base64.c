@@ -9,7 +9,8 @@ char *sif_base64(const void *p, size_t n, bool padded)
 
 	for (size_t i = 0; i < n; i += 3) {
 		size_t left = VL_MIN(n - i, (size_t)3);
-		uint32_t v = (uint32_t)b[i] << 16 | (left > 1 ? (uint32_t)b[i + 1] << 8 : 0) | (left > 2 ? b[i + 2] : 0u);
+		uint32_t v =
+			(uint32_t)b[i] << 16 | (left > 1 ? (uint32_t)b[i + 1] << 8 : 0) | (left > 2 ? b[i + 2] : 0u);
 		for (size_t k = 0; k < 4; k++)
 			if (k <= left)
 				*out++ = digits[v >> (18 - 6 * k) & 63];

@@ -8,7 +8,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
-static STACK_OF(X509) *parse_pem(const char *pem, size_t len)
+static STACK_OF(X509) * parse_pem(const char *pem, size_t len)
 {
 	BIO *bio = BIO_new_mem_buf(pem, (int)len);
 	STACK_OF(X509) *v = sk_X509_new_null();
@@ -21,7 +21,7 @@ static STACK_OF(X509) *parse_pem(const char *pem, size_t len)
 	return v;
 }
 
-static int load(const char *path, STACK_OF(X509) **ret, struct vl_err *err)
+static int load(const char *path, STACK_OF(X509) * *ret, struct vl_err *err)
 {
 	VL_FREE char *pem = NULL;
 	size_t len;
@@ -49,7 +49,8 @@ static bool may_sign_code(X509 *x)
 	return ok;
 }
 
-static int check_chain(const char *path, X509 *leaf, STACK_OF(X509) *between, STACK_OF(X509) *roots, struct vl_err *err)
+static int check_chain(const char *path, X509 *leaf, STACK_OF(X509) * between, STACK_OF(X509) * roots,
+		       struct vl_err *err)
 {
 	X509_STORE *store = X509_STORE_new();
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();

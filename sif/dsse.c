@@ -24,7 +24,8 @@ int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char *
 		return r;
 	VL_FREE char *payload64 = sif_base64(payload, n, true), *sig64 = sif_base64(sig, sig_len, true);
 	/* member order and spacing as other tools write them; no string here needs escapes */
-	vl_buf_addf(&out, "{\"payloadType\":\"%s\",\"payload\":\"%s\",\"signatures\":[{\"keyid\":\"%s\",\"sig\":\"%s\"}]}",
+	vl_buf_addf(&out,
+		    "{\"payloadType\":\"%s\",\"payload\":\"%s\",\"signatures\":[{\"keyid\":\"%s\",\"sig\":\"%s\"}]}",
 		    PAYLOAD_TYPE, payload64, sif_key_id(k), sig64);
 	*ret_len = out.len;
 	*ret = vl_steal(&out.data);
@@ -62,9 +63,11 @@ static int fail_signer(const char *keyid, struct sif_key *const *keys, size_t n_
 
 	for (size_t i = 0; i < n_keys; i++)
 		if (!*named || vl_streq(named, sif_key_id(keys[i])))
-			return vl_fail(err, EKEYREJECTED, "the key %s did not make it, or it was changed", sif_key_id(keys[i]));
+			return vl_fail(err, EKEYREJECTED, "the key %s did not make it, or it was changed",
+				       sif_key_id(keys[i]));
 	if (n_keys == 1)
-		return vl_fail(err, EKEYREJECTED, "it is by another key, %s; the key given is %s", named, sif_key_id(keys[0]));
+		return vl_fail(err, EKEYREJECTED, "it is by another key, %s; the key given is %s", named,
+			       sif_key_id(keys[0]));
 	return vl_fail(err, EKEYREJECTED, "it is by a key, %s, that is none of the %zu given", named, n_keys);
 }
 

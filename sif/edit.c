@@ -33,9 +33,9 @@ int sif_edit_begin(int fd, int64_t now, struct sif_edit **ret, struct vl_err *er
 
 	e->fd = -1;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ?
-			       vl_fail(err, EBUSY, "another process is changing the image; try again when it is done") :
-			       vl_fail_sys(err, errno, "cannot lock the image");
+		return errno == EWOULDBLOCK
+			       ? vl_fail(err, EBUSY, "another process is changing the image; try again when it is done")
+			       : vl_fail_sys(err, errno, "cannot lock the image");
 	e->fd = fd;
 	int r = sif_load(fd, &e->img, err);
 	if (r < 0)
@@ -112,7 +112,8 @@ static int find_slot(const struct sif_edit *e, uint32_t *ret, struct vl_err *err
 			return 0;
 		}
 	return vl_fail(err, ENOSPC,
-		       "the image has no free descriptor, all %u are used; delete an object, or build the image again with more",
+		       "the image has no free descriptor, all %u are used; delete an object, or build the image again "
+		       "with more",
 		       total);
 }
 
@@ -150,7 +151,8 @@ static int prepare(struct sif_edit *e, const struct sif_object *o, uint64_t size
 		return vl_fail(err, EEXIST, "the image already has a primary system partition, object %u",
 			       find_primary(e)->id);
 	if (size > (uint64_t)INT64_MAX - ret->off)
-		return vl_fail(err, EFBIG, "an object of %llu bytes does not fit into the image", (unsigned long long)size);
+		return vl_fail(err, EFBIG, "an object of %llu bytes does not fit into the image",
+			       (unsigned long long)size);
 	ret->size = size;
 	ret->size_padded = (int64_t)(ret->off - e->end + size);
 	return 0;
@@ -187,7 +189,7 @@ static int zero_gap(const struct sif_edit *e, uint64_t from, uint64_t to, struct
 static int add(struct sif_edit *e, const struct sif_object *o, const void *data, int src, uint64_t size,
 	       uint32_t *ret_id, struct vl_err *err)
 {
-	struct sif_descr d;
+	struct sif_descr d = { 0 };
 	int r = prepare(e, o, size, &d, err);
 
 	if (r == 0)

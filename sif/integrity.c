@@ -26,7 +26,8 @@ static int parse_digest(const vl_json *obj, const char *member, struct sif_diges
 		if (!hex || *hex++ != ':')
 			continue;
 		if (strlen(hex) != 2 * n || vl_unhex(hex, n, ret->bytes) < 0)
-			return vl_fail(err, EINVAL, "the signed list has a malformed %s digest in '%s'", algos[i], member);
+			return vl_fail(err, EINVAL, "the signed list has a malformed %s digest in '%s'", algos[i],
+				       member);
 		ret->algo = algos[i];
 		return 0;
 	}

@@ -102,7 +102,8 @@ static bool wire_ed25519(struct vl_buf *b, const EVP_PKEY *pkey)
 static bool wire_rsa(struct vl_buf *b, const EVP_PKEY *pkey)
 {
 	add_string(b, "ssh-rsa", 7);
-	return add_number(b, pkey, OSSL_PKEY_PARAM_RSA_E, 0, true) && add_number(b, pkey, OSSL_PKEY_PARAM_RSA_N, 0, true);
+	return add_number(b, pkey, OSSL_PKEY_PARAM_RSA_E, 0, true) &&
+	       add_number(b, pkey, OSSL_PKEY_PARAM_RSA_N, 0, true);
 }
 
 static int describe_rsa(struct sif_key *k, const char *what, struct vl_buf *wire, struct vl_err *err)
@@ -201,9 +202,10 @@ static int check_label(const char *label, const char *header, const char *what, 
 		       vl_streq(label, PEM_STRING_ECPRIVATEKEY);
 
 	if (vl_streq(label, PEM_STRING_PKCS8) || strstr(header, "ENCRYPTED"))
-		return vl_fail(err, ENOTSUP,
-			       "%s: the key is encrypted, which is not supported; decrypt a copy with: openssl pkey -in %s", what,
-			       what);
+		return vl_fail(
+			err, ENOTSUP,
+			"%s: the key is encrypted, which is not supported; decrypt a copy with: openssl pkey -in %s",
+			what, what);
 	if (vl_streq(label, PEM_STRING_X509))
 		return vl_fail(err, EINVAL, "%s holds a certificate, not a key; use --certificate", what);
 	if (use == SIF_KEY_PUBLIC && private)
@@ -270,8 +272,8 @@ int sif_key_pem(const struct sif_key *k, enum sif_key_use use, struct vl_buf *re
 {
 	BIO *bio = BIO_new(BIO_s_secmem());
 	char *p;
-	int ok = use == SIF_KEY_PUBLIC ? PEM_write_bio_PUBKEY(bio, k->pkey) :
-					 PEM_write_bio_PKCS8PrivateKey(bio, k->pkey, NULL, NULL, 0, NULL, NULL);
+	int ok = use == SIF_KEY_PUBLIC ? PEM_write_bio_PUBKEY(bio, k->pkey)
+				       : PEM_write_bio_PKCS8PrivateKey(bio, k->pkey, NULL, NULL, 0, NULL, NULL);
 	long n = ok == 1 ? BIO_get_mem_data(bio, &p) : 0;
 	int r = 0;
 
@@ -294,9 +296,10 @@ int sif_key_new(const char *type, unsigned bits, struct sif_key **ret, struct vl
 	} else if (vl_streq(type, "rsa") && (bits == 0 || (bits >= RSA_MIN_BITS && bits <= RSA_MAX_BITS))) {
 		pkey = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)(bits ? bits : 3072));
 	} else {
-		return vl_fail(err, EINVAL,
-			       "no keys of type '%.20s' with %u bits: ed25519, ecdsa (256, 384, 521) and rsa (%d to %d) exist",
-			       type, bits, RSA_MIN_BITS, RSA_MAX_BITS);
+		return vl_fail(
+			err, EINVAL,
+			"no keys of type '%.20s' with %u bits: ed25519, ecdsa (256, 384, 521) and rsa (%d to %d) exist",
+			type, bits, RSA_MIN_BITS, RSA_MAX_BITS);
 	}
 	return pkey ? sif_key_take(pkey, "the new key", ret, err) : fail_crypto(err, type, "cannot make a key");
 }
@@ -307,13 +310,14 @@ static bool start(EVP_MD_CTX *ctx, const struct sif_key *k, bool sign)
 {
 	EVP_PKEY_CTX *pctx = NULL; /* owned by ctx */
 	const char *md = k->is_ed25519 ? NULL : "SHA256";
-	int r = sign ? EVP_DigestSignInit_ex(ctx, &pctx, md, NULL, NULL, k->pkey, NULL) :
-		       EVP_DigestVerifyInit_ex(ctx, &pctx, md, NULL, NULL, k->pkey, NULL);
+	int r = sign ? EVP_DigestSignInit_ex(ctx, &pctx, md, NULL, NULL, k->pkey, NULL)
+		     : EVP_DigestVerifyInit_ex(ctx, &pctx, md, NULL, NULL, k->pkey, NULL);
 
 	return r == 1 && (!k->is_rsa || EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PADDING) == 1);
 }
 
-int sif_key_sign(const struct sif_key *k, const void *p, size_t n, uint8_t **ret_sig, size_t *ret_len, struct vl_err *err)
+int sif_key_sign(const struct sif_key *k, const void *p, size_t n, uint8_t **ret_sig, size_t *ret_len,
+		 struct vl_err *err)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	VL_FREE uint8_t *sig = NULL;

@@ -10,16 +10,11 @@ struct word {
 };
 
 static const struct word types[] = {
-	{ SIF_DEFFILE, "Def.FILE" },
-	{ SIF_ENVVAR, "Env.Vars" },
-	{ SIF_LABELS, "JSON.Labels" },
-	{ SIF_PARTITION, "FS" },
-	{ SIF_SIGNATURE, "Signature" },
-	{ SIF_JSON, "JSON.Generic" },
-	{ SIF_GENERIC, "Generic/Raw" },
-	{ SIF_CRYPTO_MESSAGE, "Cryptographic Message" },
-	{ SIF_SBOM, "SBOM" },
-	{ SIF_OCI_INDEX, "OCI.RootIndex" },
+	{ SIF_DEFFILE, "Def.FILE" },    { SIF_ENVVAR, "Env.Vars" },
+	{ SIF_LABELS, "JSON.Labels" },  { SIF_PARTITION, "FS" },
+	{ SIF_SIGNATURE, "Signature" }, { SIF_JSON, "JSON.Generic" },
+	{ SIF_GENERIC, "Generic/Raw" }, { SIF_CRYPTO_MESSAGE, "Cryptographic Message" },
+	{ SIF_SBOM, "SBOM" },           { SIF_OCI_INDEX, "OCI.RootIndex" },
 	{ SIF_OCI_BLOB, "OCI.Blob" },
 };
 static const struct word systems[] = {
@@ -37,23 +32,20 @@ static const struct word parts[] = {
 	{ SIF_PART_OVERLAY, "Overlay" },
 };
 static const struct word hashes[] = {
-	{ SIF_HASH_SHA256, "SHA-256" },
-	{ SIF_HASH_SHA384, "SHA-384" },
-	{ SIF_HASH_SHA512, "SHA-512" },
-	{ SIF_HASH_BLAKE2S, "BLAKE2s-256" },
-	{ SIF_HASH_BLAKE2B, "BLAKE2b-256" },
+	{ SIF_HASH_SHA256, "SHA-256" },      { SIF_HASH_SHA384, "SHA-384" },      { SIF_HASH_SHA512, "SHA-512" },
+	{ SIF_HASH_BLAKE2S, "BLAKE2s-256" }, { SIF_HASH_BLAKE2B, "BLAKE2b-256" },
 };
 static const struct word sboms[] = {
 	{ 1, "cyclonedx-json" }, { 2, "cyclonedx-xml" },  { 3, "github-json" }, { 4, "spdx-json" },
-	{ 5, "spdx-rdf" },	 { 6, "spdx-tag-value" }, { 7, "spdx-yaml" },	{ 8, "syft-json" },
+	{ 5, "spdx-rdf" },       { 6, "spdx-tag-value" }, { 7, "spdx-yaml" },   { 8, "syft-json" },
 };
 static const struct word message_formats[] = { { 1, "OpenPGP" }, { 2, "PEM" } };
 static const struct word message_types[] = { { 0x100, "Clear Signature" }, { 0x200, "RSA-OAEP" } };
 
 /* OCI names in the order of the format's codes; index = code. */
 static const char *const arches[] = {
-	"unknown", "386",    "amd64",	 "arm",	  "arm64",   "ppc64",	"ppc64le",
-	"mips",	   "mipsle", "mips64", "mips64le", "s390x", "riscv64", "loong64",
+	"unknown", "386",    "amd64",  "arm",      "arm64", "ppc64",   "ppc64le",
+	"mips",    "mipsle", "mips64", "mips64le", "s390x", "riscv64", "loong64",
 };
 
 static const char *find(const struct word *w, size_t n, uint32_t number)
@@ -107,7 +99,8 @@ const char *sif_arch_name(const char code[3])
 
 const char *sif_arch_code(const char *name)
 {
-	static const char codes[][3] = { "00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13" };
+	static const char codes[][3] = { "00", "01", "02", "03", "04", "05", "06",
+					 "07", "08", "09", "10", "11", "12", "13" };
 
 	for (size_t i = 1; i < VL_COUNT(arches); i++)
 		if (vl_streq(arches[i], name))
@@ -120,9 +113,9 @@ const char *sif_host_arch(void)
 	static const struct {
 		const char *machine, *name;
 	} known[] = {
-		{ "x86_64", "amd64" },	{ "aarch64", "arm64" },	  { "i686", "386" },	  { "i586", "386" },
-		{ "i386", "386" },	{ "ppc64le", "ppc64le" }, { "ppc64", "ppc64" },	  { "s390x", "s390x" },
-		{ "riscv64", "riscv64" }, { "loongarch64", "loong64" }, { "armv7l", "arm" }, { "armv6l", "arm" },
+		{ "x86_64", "amd64" },    { "aarch64", "arm64" },       { "i686", "386" },    { "i586", "386" },
+		{ "i386", "386" },        { "ppc64le", "ppc64le" },     { "ppc64", "ppc64" }, { "s390x", "s390x" },
+		{ "riscv64", "riscv64" }, { "loongarch64", "loong64" }, { "armv7l", "arm" },  { "armv6l", "arm" },
 	};
 	struct utsname u;
 

@@ -12,7 +12,8 @@ static int check_header(const struct sif_header *h, uint64_t file_size, struct v
 	if (memcmp(h->magic, sif_magic, sizeof sif_magic))
 		return vl_fail(err, ENOEXEC, "not a SIF image: no SIF magic at byte 32");
 	if (memcmp(h->version, sif_version, sizeof sif_version)) {
-		VL_FREE char *v = vl_printable((const char *)h->version, strnlen((const char *)h->version, sizeof h->version));
+		VL_FREE char *v =
+			vl_printable((const char *)h->version, strnlen((const char *)h->version, sizeof h->version));
 		return vl_fail(err, EINVAL, "SIF format version '%s' is not known; this program reads version 01", v);
 	}
 	if (h->total < 0 || h->total > SIF_MAX_DESCRIPTORS)
@@ -23,7 +24,8 @@ static int check_header(const struct sif_header *h, uint64_t file_size, struct v
 		return vl_fail(err, EINVAL, "broken SIF image: descriptor table at offset %lld, outside the file",
 			       (long long)h->table_off);
 	if (need > file_size - (uint64_t)h->table_off)
-		return vl_fail(err, EINVAL, "broken or truncated SIF image: the table of %lld descriptors passes the file's end",
+		return vl_fail(err, EINVAL,
+			       "broken or truncated SIF image: the table of %lld descriptors passes the file's end",
 			       (long long)h->total);
 	if (h->table_size < 0 || (uint64_t)h->table_size < need)
 		return vl_fail(err, EINVAL, "broken SIF image: table size %lld is too small for %lld descriptors",
@@ -39,10 +41,11 @@ static int check_descr(const struct sif_image *img, const struct sif_descr *d, s
 	if (d->id == 0)
 		return vl_fail(err, EINVAL, "broken SIF image: the object in slot %u has id 0", d->slot);
 	if (d->off > img->file_size || d->size > img->file_size - d->off)
-		return vl_fail(err, EINVAL,
-			       "broken or truncated SIF image: object %u (offset %lld, size %lld) passes the end of the "
-			       "file at %llu",
-			       d->id, (long long)d->off, (long long)d->size, (unsigned long long)img->file_size);
+		return vl_fail(
+			err, EINVAL,
+			"broken or truncated SIF image: object %u (offset %lld, size %lld) passes the end of the "
+			"file at %llu",
+			d->id, (long long)d->off, (long long)d->size, (unsigned long long)img->file_size);
 	if (d->off < SIF_HEADER_SIZE)
 		return vl_fail(err, EINVAL, "broken SIF image: object %u lies over the header", d->id);
 	if (d->off < table_end && d->off + d->size > table)
@@ -83,7 +86,8 @@ static int load_table(struct sif_image *img, struct vl_err *err)
 		if (in_chunk == 0) {
 			uint32_t n = VL_MIN(total - slot, chunk);
 			r = vl_pread_full(img->fd, buf, (size_t)n * SIF_DESCR_SIZE,
-					  (uint64_t)img->h.table_off + (uint64_t)slot * SIF_DESCR_SIZE, "the descriptor table", err);
+					  (uint64_t)img->h.table_off + (uint64_t)slot * SIF_DESCR_SIZE,
+					  "the descriptor table", err);
 			if (r < 0)
 				return r;
 		}

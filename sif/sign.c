@@ -64,8 +64,9 @@ static int choose_groups(const struct sif_image *img, const struct sif_sign_opts
 	if (o->object && !one)
 		return vl_fail(err, ENOENT, "the image has no object %u", o->object);
 	if (one && (one->group == SIF_NO_GROUP || (o->group && o->group != one->group)))
-		return vl_fail(err, EINVAL, one->group ? "object %u is in another group, %u" : "object %u is in no group",
-			       one->id, one->group);
+		return vl_fail(err, EINVAL,
+			       one->group ? "object %u is in another group, %u" : "object %u is in no group", one->id,
+			       one->group);
 	if (n == 0)
 		return vl_fail(err, EINVAL, "no object of the image is in a group; only groups are signed");
 	for (size_t i = 0; group && i < n; i++)
@@ -107,10 +108,11 @@ int sif_sign(int fd, const struct sif_key *k, const struct sif_sign_opts *o, siz
 	if (r < 0)
 		return r;
 	if (sif_edit_slots(e) < n)
-		return vl_fail(err, ENOSPC,
-			       "the image has %u free descriptors, %zu are needed for the signatures; delete an object, or "
-			       "build the image again with more",
-			       sif_edit_slots(e), n);
+		return vl_fail(
+			err, ENOSPC,
+			"the image has %u free descriptors, %zu are needed for the signatures; delete an object, or "
+			"build the image again with more",
+			sif_edit_slots(e), n);
 	struct sif_work w = { .progress = o->progress, .total = bytes_to_hash(img, groups, n, o->object) };
 	VL_STRV struct vl_strv envelopes = { 0 };
 	for (size_t i = 0; i < n && r == 0; i++)

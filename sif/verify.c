@@ -45,13 +45,13 @@ static int by_id(const void *a, const void *b)
 
 const struct sif_descr **sif_group_objects(const struct sif_image *img, uint32_t group, size_t *ret_n)
 {
-	const struct sif_descr **v = vl_alloc((img->n + 1) * sizeof *v);
+	const struct sif_descr **v = vl_alloc((img->n + 1) * sizeof(void *));
 	size_t n = 0;
 
 	for (size_t i = 0; i < img->n; i++)
 		if (img->d[i].group == group)
 			v[n++] = &img->d[i];
-	qsort(v, n, sizeof *v, by_id);
+	qsort(v, n, sizeof(void *), by_id);
 	*ret_n = n;
 	return v;
 }
@@ -100,7 +100,8 @@ static int open_signature(struct job *j, const struct sif_descr *d, const char *
 	size_t n;
 
 	if (is_clear_signed(text))
-		return vl_fail(err, ENOTSUP, "it is a PGP signature; this program verifies signatures by PEM keys only");
+		return vl_fail(err, ENOTSUP,
+			       "it is a PGP signature; this program verifies signatures by PEM keys only");
 	if (hash < SIF_HASH_SHA256 || hash > SIF_HASH_BLAKE2B)
 		return vl_fail(err, EINVAL, "its descriptor names an unknown hash, %u", hash);
 	int r = sif_dsse_open(text, len, j->o->keys, j->o->n_keys, &payload, &n, &ret->key, err);
@@ -177,8 +178,8 @@ static int check_object(struct job *j, struct group *g, const struct opened *s, 
 			struct vl_err *err)
 {
 	const struct sif_descr *d = g->objects[i];
-	int r = e ? compare_object(j, g, i, e, err) :
-		    vl_fail(err, EBADMSG, "it is in group %u, but not among what was signed", g->number);
+	int r = e ? compare_object(j, g, i, e, err)
+		  : vl_fail(err, EBADMSG, "it is in group %u, but not among what was signed", g->number);
 
 	report(j, d, s, r == 0);
 	return r < 0 ? vl_wrap(err, "object %u (%s) fails signature %u", d->id, sif_type_name(d->type), s->d->id) : 0;
@@ -221,7 +222,8 @@ static int check_signature(struct job *j, struct group *g, const struct opened *
 		return r;
 	if (!sif_digest_same(&now, &s->payload.header))
 		return vl_fail(err, EBADMSG,
-			       "the image's header (launch line or image id) is not the one that signature %u covers", s->d->id);
+			       "the image's header (launch line or image id) is not the one that signature %u covers",
+			       s->d->id);
 	if (!j->o->object)
 		return check_all(j, g, s, err);
 	for (size_t i = 0; i < g->n_objects; i++)

@@ -10,8 +10,8 @@ struct sif_writer {
 	int fd; /* borrowed */
 	struct sif_header h;
 	int64_t time;
-	uint32_t used;	/* slots */
-	uint64_t end;	/* behind the last object */
+	uint32_t used;  /* slots */
+	uint64_t end;   /* behind the last object */
 	uint8_t *table; /* encoded slots */
 	bool streaming;
 	struct sif_descr current; /* of the open stream */
@@ -61,7 +61,9 @@ int sif_writer_new(int fd, const struct sif_new *how, struct sif_writer **ret, s
 
 int sif_object_descr(const struct sif_object *o, uint32_t slot, int64_t time, struct sif_descr *ret, struct vl_err *err)
 {
-	struct sif_descr d = { .slot = slot, .type = o->type, .used = 1, .id = slot + 1, .group = o->group, .link = o->link };
+	struct sif_descr d = {
+		.slot = slot, .type = o->type, .used = 1, .id = slot + 1, .group = o->group, .link = o->link
+	};
 	const char *name = o->name ? o->name : "", *code;
 
 	if (strlen(name) > sizeof d.name - 1)
@@ -74,7 +76,8 @@ int sif_object_descr(const struct sif_object *o, uint32_t slot, int64_t time, st
 	if (o->type == SIF_PARTITION) {
 		code = o->arch ? sif_arch_code(o->arch) : NULL;
 		if (!code)
-			return vl_fail(err, EINVAL, "a partition needs a known architecture, not '%s'", o->arch ? o->arch : "");
+			return vl_fail(err, EINVAL, "a partition needs a known architecture, not '%s'",
+				       o->arch ? o->arch : "");
 		vl_put_le32(d.extra, o->fs);
 		vl_put_le32(d.extra + SIF_PART_TYPE, o->part);
 		memcpy(d.extra + SIF_PART_ARCH, code, 3);
@@ -131,7 +134,8 @@ int sif_writer_stream_end(struct sif_writer *w, uint64_t size, struct vl_err *er
 	if (!w->streaming)
 		return vl_fail(err, EINVAL, "no object of the new image is being written");
 	if (size > (uint64_t)INT64_MAX - d->off)
-		return vl_fail(err, EFBIG, "an object of %llu bytes does not fit into the image", (unsigned long long)size);
+		return vl_fail(err, EFBIG, "an object of %llu bytes does not fit into the image",
+			       (unsigned long long)size);
 	d->size = size;
 	d->size_padded = (int64_t)(d->off - w->end + size);
 	sif_descr_encode(d, w->table + (size_t)d->slot * SIF_DESCR_SIZE);
@@ -165,7 +169,8 @@ int sif_writer_end(struct sif_writer *w, struct vl_err *err)
 
 	if (w->streaming)
 		return vl_fail(err, EBUSY, "an object of the new image is still being written");
-	int r = vl_pwrite_full(w->fd, w->table, (size_t)w->h.table_size, (uint64_t)w->h.table_off, "the new image", err);
+	int r = vl_pwrite_full(w->fd, w->table, (size_t)w->h.table_size, (uint64_t)w->h.table_off, "the new image",
+			       err);
 	if (r < 0)
 		return r;
 	if (fstat(w->fd, &st) < 0)

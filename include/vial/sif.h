@@ -9,13 +9,22 @@
 
 #include <vial/base.h>
 
-#define SIF_MAX_DESCRIPTORS (1u << 20)  /* real images have 48; a table of a million is 600 MB */
-#define SIF_MAX_SIGNATURE (1u << 20)    /* an envelope for 3 objects is 1.5 KB, 466 bytes more per object */
-#define SIF_MAX_METADATA (16u << 20)    /* JSON and text objects that are read whole */
+#define SIF_MAX_DESCRIPTORS (1u << 20) /* real images have 48; a table of a million is 600 MB */
+#define SIF_MAX_SIGNATURE (1u << 20)   /* an envelope for 3 objects is 1.5 KB, 466 bytes more per object */
+#define SIF_MAX_METADATA (16u << 20)   /* JSON and text objects that are read whole */
 
 enum sif_type {
-	SIF_DEFFILE = 0x4001, SIF_ENVVAR, SIF_LABELS, SIF_PARTITION, SIF_SIGNATURE, SIF_JSON, SIF_GENERIC,
-	SIF_CRYPTO_MESSAGE, SIF_SBOM, SIF_OCI_INDEX, SIF_OCI_BLOB,
+	SIF_DEFFILE = 0x4001,
+	SIF_ENVVAR,
+	SIF_LABELS,
+	SIF_PARTITION,
+	SIF_SIGNATURE,
+	SIF_JSON,
+	SIF_GENERIC,
+	SIF_CRYPTO_MESSAGE,
+	SIF_SBOM,
+	SIF_OCI_INDEX,
+	SIF_OCI_BLOB,
 };
 enum sif_fs { SIF_FS_SQUASHFS = 1, SIF_FS_EXT3, SIF_FS_ARCHIVE, SIF_FS_RAW, SIF_FS_LUKS_SQUASHFS, SIF_FS_GOCRYPTFS };
 enum sif_part { SIF_PART_SYSTEM = 1, SIF_PART_PRIMARY, SIF_PART_DATA, SIF_PART_OVERLAY };
@@ -33,16 +42,16 @@ struct sif_header {
 	uint8_t launch[32];
 	uint8_t magic[10], version[3], arch[3];
 	uint8_t uuid[16];
-	int64_t created, modified; /* Unix seconds */
+	int64_t created, modified;                                       /* Unix seconds */
 	int64_t free, total, table_off, table_size, data_off, data_size; /* as in the file: display only */
 };
 
-struct sif_descr { /* one used slot */
+struct sif_descr {     /* one used slot */
 	uint32_t slot; /* place in the table, from 0 */
 	uint32_t type; /* enum sif_type, or a number we do not know */
 	uint32_t id;
-	uint32_t group; /* number without the mask; SIF_NO_GROUP */
-	uint32_t link;  /* raw: 0, an object id, or SIF_GROUP_MASK | group */
+	uint32_t group;     /* number without the mask; SIF_NO_GROUP */
+	uint32_t link;      /* raw: 0, an object id, or SIF_GROUP_MASK | group */
 	uint64_t off, size; /* bytes, inside the file */
 	int64_t size_padded, created, modified, uid, gid;
 	uint8_t used;
@@ -72,22 +81,22 @@ int sif_primary(const struct sif_image *img, const struct sif_descr **ret, struc
 /* Whole object as new NUL-terminated memory, at most `limit` bytes. */
 int sif_read_object(const struct sif_image *img, const struct sif_descr *d, size_t limit, char **ret, size_t *ret_len,
 		    struct vl_err *err);
-uint32_t sif_part_fs(const struct sif_descr *d);   /* enum sif_fs of a partition */
-uint32_t sif_part_type(const struct sif_descr *d); /* enum sif_part of a partition */
+uint32_t sif_part_fs(const struct sif_descr *d);            /* enum sif_fs of a partition */
+uint32_t sif_part_type(const struct sif_descr *d);          /* enum sif_part of a partition */
 void sif_part_arch(const struct sif_descr *d, char ret[4]); /* two digits */
 
 /* names.c: numbers to the words of the reference tools and back; never NULL */
 const char *sif_type_name(uint32_t type);
 const char *sif_fs_name(uint32_t fs);
 const char *sif_part_name(uint32_t part);
-const char *sif_arch_name(const char code[3]);          /* "amd64" of "02" */
-const char *sif_arch_code(const char *name);            /* "02" of "amd64"; NULL */
-const char *sif_host_arch(void);                        /* OCI name of this machine: "amd64" */
+const char *sif_arch_name(const char code[3]); /* "amd64" of "02" */
+const char *sif_arch_code(const char *name);   /* "02" of "amd64"; NULL */
+const char *sif_host_arch(void);               /* OCI name of this machine: "amd64" */
 /* What the last column of `sif list` says: "Signature (SHA-256)"; returns new */
 char *sif_descr_words(const struct sif_descr *d);
 const char *sif_hash_name(uint32_t hash);
 const char *sif_sbom_name(uint32_t format);
-uint32_t sif_sbom_number(const char *word);             /* 1 of "cyclonedx-json"; 0 */
+uint32_t sif_sbom_number(const char *word); /* 1 of "cyclonedx-json"; 0 */
 void sif_uuid_text(const uint8_t uuid[16], char ret[37]);
 /* Text fields are NUL-filled and need not end; these make terminal-safe C strings. Return new. */
 char *sif_name(const struct sif_descr *d);
@@ -97,18 +106,18 @@ char *sif_launch(const struct sif_header *h);
  * Order of calls: begin, then add / stream objects, then end. The fd must be empty, writable and
  * seekable; nothing valid is in it before end() returns 0. */
 struct sif_new {
-	const char *launch;   /* NULL = SIF_LAUNCH */
+	const char *launch; /* NULL = SIF_LAUNCH */
 	uint8_t uuid[16];
-	int64_t time;         /* created and modified of header and objects */
-	uint32_t slots;       /* 0 = SIF_DEFAULT_SLOTS */
+	int64_t time;   /* created and modified of header and objects */
+	uint32_t slots; /* 0 = SIF_DEFAULT_SLOTS */
 };
 struct sif_object {
 	uint32_t type, group, link;
-	const char *name;     /* "" or NULL = none; at most 127 bytes */
-	uint32_t fs, part;    /* partitions */
-	const char *arch;     /* partitions: "amd64" */
-	uint8_t extra[384];   /* other types; ignored for partitions */
-	uint64_t align;       /* 0 = the format's default for the type */
+	const char *name;   /* "" or NULL = none; at most 127 bytes */
+	uint32_t fs, part;  /* partitions */
+	const char *arch;   /* partitions: "amd64" */
+	uint8_t extra[384]; /* other types; ignored for partitions */
+	uint64_t align;     /* 0 = the format's default for the type */
 };
 /* Version 4, random. All zero is right too: the mark of a deterministic image. */
 void sif_uuid_random(uint8_t ret[16]);
@@ -168,9 +177,9 @@ int sif_key_from_certificate(const char *cert, const char *intermediates, const 
 /* ---- sign.c, verify.c: docs/sif-signing.md --------------------------------------------------- */
 
 struct sif_sign_opts {
-	uint32_t group;  /* 0 = a signature for every group */
-	uint32_t object; /* 0 = all of the group; else only this one */
-	int64_t time;    /* Unix seconds */
+	uint32_t group;                     /* 0 = a signature for every group */
+	uint32_t object;                    /* 0 = all of the group; else only this one */
+	int64_t time;                       /* Unix seconds */
 	const struct vl_progress *progress; /* NULL = none */
 };
 /* Adds the signatures to the image in fd (open for writing), all of them or none. */
@@ -182,8 +191,8 @@ struct sif_verify_opts {
 	uint32_t group, object; /* 0 = the whole image */
 	const struct vl_progress *progress;
 };
-struct sif_covered { /* one object under one signature */
-	uint32_t id, signature; /* ids of both objects */
+struct sif_covered {               /* one object under one signature */
+	uint32_t id, signature;    /* ids of both objects */
 	const struct sif_key *key; /* borrowed from the options */
 	bool ok;                   /* false: this one failed, err says why */
 };
@@ -194,7 +203,8 @@ struct sif_report {
 };
 /* 0: every object asked for is covered by a signature of one of the keys and unchanged. Reads only
  * img->fd. *ret is filled on failure too, with what was found until then; free it in any case. */
-int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret, struct vl_err *err);
+int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret,
+	       struct vl_err *err);
 void sif_report_free(struct sif_report *r);
 #define SIF_REPORT __attribute__((cleanup(sif_report_free)))
 /* sha256 of the object's data as "sha256:<hex>"; returns new. */
