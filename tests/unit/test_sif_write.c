@@ -15,7 +15,11 @@ static int new_image(struct sif_writer **w, uint32_t slots)
 
 static const struct sif_object text = { .type = SIF_DEFFILE, .group = 1, .name = "def" };
 static const struct sif_object root = {
-	.type = SIF_PARTITION, .group = 1, .fs = SIF_FS_SQUASHFS, .part = SIF_PART_PRIMARY, .arch = "arm64",
+	.type = SIF_PARTITION,
+	.group = 1,
+	.fs = SIF_FS_SQUASHFS,
+	.part = SIF_PART_PRIMARY,
+	.arch = "arm64",
 };
 
 TEST(round_trip)
