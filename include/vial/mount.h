@@ -1,0 +1,77 @@
+/* mount: the squashfs server, /dev/fuse and the kernel's mount API. Knows nothing of URIs, keys,
+ * plans or users' options; every path it is given is a path inside an image or a plain source.
+ *
+ * All mounts are made with the descriptor-based API (fsopen, open_tree, move_mount; Linux 5.12):
+ * a mount is a descriptor first and gets its place later, so nobody can swap the place meanwhile.
+ */
+#ifndef VIAL_MOUNT_H
+#define VIAL_MOUNT_H
+
+#include <vial/base.h>
+
+/* ---- api.c: mounts as descriptors ----------------------------------------------------------- */
+
+/* A new file system, detached. opts are "key=value" or "key" words, NULL-terminated; attrs are
+ * MOUNT_ATTR_*. The kernel's own message is part of err. Returns a descriptor or -errno. */
+int vmnt_new(const char *fstype, const char *const *opts, unsigned attrs, struct vl_err *err);
+/* A detached copy of the mounts at and below path (relative to dirfd; "" = dirfd itself).
+ * follow: a symlink at the end is followed. Descriptor or -errno. */
+int vmnt_clone(int dirfd, const char *path, bool recursive, bool follow, struct vl_err *err);
+/* Sets MOUNT_ATTR_* flags on a mount, and on all below it when recursive. Flags are only added:
+ * those that came from the host are locked in a user namespace. `what` names it in err. */
+int vmnt_restrict(int mountfd, unsigned attrs, bool recursive, const char *what, struct vl_err *err);
+/* Puts a detached mount on a target (an O_PATH descriptor, any kind, links not followed). */
+int vmnt_attach(int mountfd, int targetfd, const char *what, struct vl_err *err);
+/* Events still come in from the host, none go out. For the whole tree of this namespace. */
+int vmnt_make_slave(struct vl_err *err);
+/* The mount at rootfd becomes "/" of this process; the old tree is let go. rootfd and `covers` other
+ * mounts lie over the old root directory. */
+int vmnt_switch_root(int rootfd, unsigned covers, struct vl_err *err);
+/* lowerfd with a writable layer in the directories "upper" and "work" of layerfd. Detached mount or
+ * -errno. Both must be attached somewhere in this namespace: a kernel rule. */
+int vmnt_overlay(int lowerfd, int layerfd, struct vl_err *err);
+
+/* ---- squashfs images ------------------------------------------------------------------------ */
+
+/* A place that must exist for a bind: made up by the server when the image lacks it. Never hides
+ * a name of the image. */
+struct vmnt_place {
+	const char *path; /* absolute, in the image */
+	bool dir;         /* a directory, else an empty file */
+	bool nofollow;    /* a symlink of the image at the end is the place itself */
+};
+
+struct vmnt_image {
+	int fd;             /* borrowed; read with pread only */
+	uint64_t off, size; /* bytes: where the squashfs lies; size 0 = to the end of the file */
+	const char *name;   /* for messages */
+	uid_t uid;          /* owner shown for files of ids that all_ids does not cover */
+	gid_t gid;
+	bool all_ids; /* the user namespace maps every id: show the image's own */
+	const struct vmnt_place *places;
+	size_t n_places;
+};
+
+/* Says in words why this is no squashfs that can be mounted: magic, version, size smaller than
+ * claimed, unknown compression. 0 or -EINVAL. */
+int vmnt_squash_check(const struct vmnt_image *image, struct vl_err *err);
+
+/* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
+ * but the image, has no capabilities and sees no file system. It ends when the mount does. */
+struct vmnt_server {
+	int sock, fuse;
+};
+/* Call inside the user namespace and *before* the mount namespace of the container exists: the
+ * server must not be a member of that one, or the mount would never lose its last user. */
+int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, struct vl_err *err);
+/* Call inside the mount namespace. Waits for the server, mounts, and returns once the mount has
+ * answered a first question: detached mount descriptor or -errno. Ends s either way. */
+int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, struct vl_err *err);
+void vmnt_server_abort(struct vmnt_server *s);
+#define VMNT_SERVER __attribute__((cleanup(vmnt_server_abort)))
+#define VMNT_SERVER_INIT                                                                                               \
+	{                                                                                                              \
+		.sock = -1, .fuse = -1                                                                                 \
+	}
+
+#endif

@@ -1,0 +1,394 @@
+/* The FUSE side of the server: questions of the kernel answered out of the image.
+ *
+ * The image never changes, so every answer may be kept for ever, a node id is the inode's place
+ * in the image, and there is nothing to open, close or forget: after the first look a file costs
+ * the kernel no message but its reads. */
+#define FUSE_USE_VERSION 312
+#include "squash.h"
+
+#include <fuse_lowlevel.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#define FOREVER 1e9 /* seconds */
+#define OVERFLOW_ID 65534
+#define VIRTUAL_OFF (1ll << 62) /* listing offsets: below come ".", ".." and the image's entries */
+#define FIRST_ENTRY 2
+
+struct vmnt_session {
+	struct squash sq;
+	struct sq_virtuals virt;
+	struct fuse_session *fuse;
+	uid_t uid;
+	gid_t gid;
+	bool all_ids;
+	time_t started;
+	char *buf; /* one reply */
+	size_t buf_size;
+};
+
+static struct vmnt_session *session(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+static void attr_of_inode(const struct vmnt_session *s, const struct sq_inode *i, struct stat *st)
+{
+	*st = (struct stat){
+		.st_ino = i->number,
+		.st_mode = i->mode,
+		.st_nlink = i->nlink,
+		/* an id the namespace cannot name would deny the owner his own files */
+		.st_uid = !s->all_ids           ? s->uid
+			  : i->uid == SQ_NONE32 ? OVERFLOW_ID
+						: i->uid,
+		.st_gid = !s->all_ids           ? s->gid
+			  : i->gid == SQ_NONE32 ? OVERFLOW_ID
+						: i->gid,
+		.st_rdev = i->rdev,
+		.st_size = (off_t)i->size,
+		.st_blksize = s->sq.super.block_size,
+		.st_blocks = (blkcnt_t)((i->size + 511) / 512),
+		.st_mtim.tv_sec = i->mtime,
+		.st_atim.tv_sec = i->mtime,
+		.st_ctim.tv_sec = i->mtime,
+	};
+}
+
+static void attr_of_virtual(const struct vmnt_session *s, uint64_t node, struct stat *st)
+{
+	size_t i = node & ~SQ_VIRTUAL;
+
+	*st = (struct stat){
+		.st_ino = (ino_t)s->sq.super.inodes + 1 + i,
+		.st_mode = s->virt.v[i].dir ? S_IFDIR | 0755 : S_IFREG | 0644,
+		.st_nlink = s->virt.v[i].dir ? 2 : 1,
+		.st_uid = s->uid,
+		.st_gid = s->gid,
+		.st_blksize = 4096,
+		.st_mtim.tv_sec = s->started,
+		.st_atim.tv_sec = s->started,
+		.st_ctim.tv_sec = s->started,
+	};
+}
+
+/* Attributes of any node; *ret_inode is filled for nodes of the image. */
+static int stat_node(struct vmnt_session *s, uint64_t node, struct stat *st, struct sq_inode *ret_inode)
+{
+	if (node & SQ_VIRTUAL) {
+		if ((node & ~SQ_VIRTUAL) >= s->virt.n)
+			return -ESTALE;
+		attr_of_virtual(s, node, st);
+		return 0;
+	}
+	int r = vmnt_sq_inode(&s->sq, vmnt_ref_of(&s->sq, node), ret_inode);
+	if (r == 0)
+		attr_of_inode(s, ret_inode, st);
+	return r;
+}
+
+static int entry_of(struct vmnt_session *s, uint64_t node, struct fuse_entry_param *e)
+{
+	struct sq_inode i;
+
+	*e = (struct fuse_entry_param){ .ino = node, .attr_timeout = FOREVER, .entry_timeout = FOREVER };
+	return stat_node(s, node, &e->attr, &i);
+}
+
+/* ---- operations ----------------------------------------------------------------------------- */
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	unsigned wanted = FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT |
+			  FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ | FUSE_CAP_READDIRPLUS;
+	(void)userdata;
+	/* _AUTO would ask for attributes only now and then; here they cost nothing to send */
+	conn->want &=
+		~(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	conn->want |= wanted & conn->capable;
+	conn->max_readahead = 1u << 20;
+	conn->time_gran = 1000000000; /* seconds: all that the format has */
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct vmnt_session *s = session(req);
+	struct fuse_entry_param e;
+	struct sq_inode dir;
+	struct sq_entry found;
+	struct stat st;
+	uint64_t node = 0;
+
+	int r = stat_node(s, parent, &st, &dir);
+	if (r == 0 && !(parent & SQ_VIRTUAL)) {
+		r = vmnt_sq_lookup(&s->sq, &dir, name, &found);
+		if (r == 0)
+			node = vmnt_node_of(&s->sq, found.ref);
+	}
+	ssize_t v = r == 0 && node ? -1 : vmnt_virtual_find(&s->virt, 0, parent, name);
+	if (v >= 0)
+		node = SQ_VIRTUAL | (uint64_t)v, r = 0;
+	if (r == 0 && node)
+		r = entry_of(s, node, &e);
+	else if (r == 0 || r == -ENOENT) /* node 0: "not there", and the kernel may remember that */
+		e = (struct fuse_entry_param){ .entry_timeout = FOREVER }, r = 0;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_entry(req, &e);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct sq_inode i;
+	struct stat st;
+
+	(void)fi;
+	int r = stat_node(session(req), node, &st, &i);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_attr(req, &st, FOREVER);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t node)
+{
+	struct vmnt_session *s = session(req);
+	char target[SQ_LINK_MAX + 1];
+	struct sq_inode i;
+	struct stat st;
+
+	int r = stat_node(s, node, &st, &i);
+	if (r == 0)
+		r = node & SQ_VIRTUAL ? -EINVAL : vmnt_sq_link(&s->sq, &i, target);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+/* "no such call": from now on the kernel opens and closes without asking, and keeps its cache. */
+static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	(void)node, (void)fi;
+	fuse_reply_err(req, ENOSYS);
+}
+
+static bool want_reply(struct vmnt_session *s, size_t size)
+{
+	if (size > s->buf_size) {
+		if (size > 8u << 20) /* max_pages of the kernel is 256, 1 MiB */
+			return false;
+		s->buf = vl_realloc(s->buf, size, 1);
+		s->buf_size = size;
+	}
+	return true;
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct vmnt_session *s = session(req);
+	struct sq_inode i;
+	struct stat st;
+
+	(void)fi;
+	int r = want_reply(s, size) ? stat_node(s, node, &st, &i) : -EINVAL;
+	ssize_t n = r < 0 || node & SQ_VIRTUAL ? r : vmnt_sq_read(&s->sq, &i, (uint64_t)off, s->buf, size);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_buf(req, s->buf, (size_t)n);
+}
+
+struct listing {
+	fuse_req_t req;
+	struct vmnt_session *s;
+	size_t size, used;
+	bool plus;
+};
+
+/* False when the reply is full. */
+static bool put(struct listing *l, const char *name, uint64_t node, mode_t type, uint64_t number, off_t next)
+{
+	char *p = l->s->buf + l->used;
+	size_t room = l->size - l->used, n;
+
+	if (l->plus) {
+		struct fuse_entry_param e = { .attr = { .st_ino = number, .st_mode = type } };
+		bool dots = vl_streq(name, ".") || vl_streq(name, "..");
+		/* an inode that cannot be read is listed by name; a look at it gives the error */
+		if (!dots && entry_of(l->s, node, &e) < 0)
+			e = (struct fuse_entry_param){ .attr = { .st_ino = number, .st_mode = type } };
+		n = fuse_add_direntry_plus(l->req, p, room, name, &e, next);
+	} else {
+		struct stat st = { .st_ino = number, .st_mode = type };
+		n = fuse_add_direntry(l->req, p, room, name, &st, next);
+	}
+	if (n > room)
+		return false;
+	l->used += n;
+	return true;
+}
+
+static mode_t mode_of_type(unsigned basic)
+{
+	static const mode_t fmt[] = { 0, S_IFDIR, S_IFREG, S_IFLNK, S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK };
+	return basic < VL_COUNT(fmt) ? fmt[basic] : 0;
+}
+
+/* The image's own entries from `off` on. 1: all given, 0: reply full, -EIO. */
+static int list_image(struct listing *l, uint64_t node, const struct sq_inode *i, off_t off)
+{
+	struct squash *sq = &l->s->sq;
+	struct sq_entry e;
+	struct sq_dir d, before;
+
+	if (node & SQ_VIRTUAL)
+		return 1;
+	int r = vmnt_sq_dir(sq, i, (uint32_t)(off - FIRST_ENTRY), &d);
+	while (r >= 0) {
+		before = d;
+		r = vmnt_sq_next(sq, &d, &e);
+		if (r == 0)
+			return 1;
+		if (r > 0 && !put(l, e.name, vmnt_node_of(sq, e.ref), mode_of_type(e.type), e.number,
+				  FIRST_ENTRY + (off_t)e.end)) {
+			vmnt_sq_dir_hint(sq, &before);
+			return 0;
+		}
+	}
+	return l->used ? 0 : r; /* what was good is shown; the error comes with the next call */
+}
+
+static void list_virtual(struct listing *l, uint64_t node, off_t off)
+{
+	ssize_t v = off < VIRTUAL_OFF ? 0 : off - VIRTUAL_OFF;
+
+	while ((v = vmnt_virtual_find(&l->s->virt, (size_t)v, node, NULL)) >= 0) {
+		const struct sq_virtual *e = &l->s->virt.v[v];
+		if (!put(l, e->name, SQ_VIRTUAL | (uint64_t)v, e->dir ? S_IFDIR : S_IFREG,
+			 l->s->sq.super.inodes + 1ull + (uint64_t)v, VIRTUAL_OFF + v + 1))
+			return;
+		v++;
+	}
+}
+
+static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool plus)
+{
+	struct vmnt_session *s = session(req);
+	struct listing l = { req, s, size, 0, plus };
+	struct sq_inode i;
+	struct stat st;
+
+	int r = want_reply(s, size) ? stat_node(s, node, &st, &i) : -EINVAL;
+	if (r == 0 && !S_ISDIR(st.st_mode))
+		r = -ENOTDIR;
+	if (r == 0 && off < 1)
+		off = put(&l, ".", node, S_IFDIR, st.st_ino, 1) ? 1 : off;
+	if (r == 0 && off == 1)
+		off = put(&l, "..", node, S_IFDIR, node & SQ_VIRTUAL ? st.st_ino : i.parent, FIRST_ENTRY) ? FIRST_ENTRY
+													  : off;
+	if (r == 0 && off >= FIRST_ENTRY) {
+		r = off < VIRTUAL_OFF ? list_image(&l, node, &i, off) : 1;
+		if (r == 1)
+			list_virtual(&l, node, off);
+	}
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, s->buf, l.used);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, node, size, off, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, node, size, off, true);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t node)
+{
+	const struct sq_super *sb = &session(req)->sq.super;
+	struct statvfs v = {
+		.f_bsize = sb->block_size,
+		.f_frsize = sb->block_size,
+		.f_files = sb->inodes,
+		.f_namemax = SQ_NAME_MAX,
+		.f_blocks = (sb->used + sb->block_size - 1) / sb->block_size,
+	};
+	(void)node;
+	fuse_reply_statfs(req, &v);
+}
+
+/* getxattr, listxattr, access, flush and the like are absent: libfuse answers ENOSYS for them and
+ * the kernel stops asking. */
+static const struct fuse_lowlevel_ops ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.getattr = op_getattr,
+	.readlink = op_readlink,
+	.open = op_open,
+	.opendir = op_open,
+	.read = op_read,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.statfs = op_statfs,
+};
+
+/* ---- session -------------------------------------------------------------------------------- */
+
+static void say_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	(void)level, (void)fmt, (void)ap;
+}
+
+int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_session **ret, struct vl_err *err)
+{
+	char *argv[] = { (char *)"vial", NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+	struct vmnt_session *s = vl_alloc(sizeof *s);
+	char dev[32];
+
+	*s = (struct vmnt_session){
+		.uid = image->uid, .gid = image->gid, .all_ids = image->all_ids, .started = time(NULL)
+	};
+	int r = vmnt_sq_open(&s->sq, image, err);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	vmnt_virtual_plan(&s->sq, image->places, image->n_places, &s->virt);
+	fuse_set_log_func(say_nothing);
+	s->fuse = fuse_session_new(&args, &ops, sizeof ops, s);
+	snprintf(dev, sizeof dev, "/dev/fd/%d", fusefd); /* libfuse: "the mount is made, here is its descriptor" */
+	if (!s->fuse || fuse_session_mount(s->fuse, dev) != 0) {
+		vmnt_session_free(s);
+		return vl_fail(err, ENOMEM, "libfuse cannot start a session");
+	}
+	*ret = s;
+	return 0;
+}
+
+void vmnt_session_loop(struct vmnt_session *s)
+{
+	fuse_session_loop(s->fuse);
+}
+
+void vmnt_session_free(struct vmnt_session *s)
+{
+	if (s->fuse)
+		fuse_session_destroy(s->fuse);
+	vmnt_virtual_free(&s->virt);
+	vmnt_sq_close(&s->sq);
+	free(s->buf);
+	free(s);
+}
