@@ -1,0 +1,127 @@
+/* rootless: the plan of a container and the one function that carries it out.
+ *
+ * A front end (command line, Slurm, OCI bundle) turns what the user said into a struct plan;
+ * ctr_run makes it so. Nothing below the plan parses user text. No step needs root, setuid
+ * programs or subordinate ids. The calling process itself becomes the program: same pid, so
+ * signals, exit status, terminal and job control are what they would be without a container.
+ */
+#ifndef VIAL_ROOTLESS_H
+#define VIAL_ROOTLESS_H
+
+#include <vial/base.h>
+
+/* ---- the plan (plan.c) ---------------------------------------------------------------------- */
+
+enum plan_kind {
+	PLAN_BIND,  /* host path src at dst */
+	PLAN_TMPFS, /* an empty directory in memory, gone with the container */
+	PLAN_DEV,   /* a /dev of the few devices every program may use */
+};
+enum plan_flag {
+	PLAN_RO = 1,
+	PLAN_OPTIONAL = 2, /* no source or no target: go on without it */
+	PLAN_NOFOLLOW = 4, /* a symlink of the image at dst is covered, not followed */
+	PLAN_DEVICES = 8,  /* device nodes below it work */
+	PLAN_DEFAULT = 16, /* ours: gives way to any other mount on the same place */
+	PLAN_LINK = 32,    /* src is a symlink that is bound as such */
+	PLAN_STICKY = 64,  /* a tmpfs with the mode of /tmp */
+};
+struct plan_mount {
+	enum plan_kind kind;
+	unsigned flags;
+	char *src, *dst; /* absolute, lexically clean; src NULL unless a bind */
+};
+
+enum plan_image { PLAN_SQUASHFS, PLAN_DIRECTORY };
+enum plan_action { PLAN_EXEC, PLAN_RUN, PLAN_SHELL, PLAN_TEST };
+
+struct plan_group {
+	gid_t gid;
+	char *name;
+};
+struct plan_user { /* from NSS, asked before any namespace is entered */
+	uid_t uid;
+	gid_t gid;
+	char *name, *gecos, *shell;
+	char *home; /* HOME and the passwd entry; inside the container */
+	struct plan_group *groups;
+	size_t n_groups;
+};
+
+struct plan_env {                                          /* cli-compat section 4; lists of KEY=VALUE */
+	struct vl_strv host;                               /* what comes from outside; an image's value beats it */
+	struct vl_strv fixed;                              /* facts about this container */
+	struct vl_strv set;                                /* beats the image; the later of two wins */
+	char *path_first, *path_last, *ld_first, *ld_last; /* NULL = none */
+	bool libs;                                         /* /.singularity.d/libs is on LD_LIBRARY_PATH */
+};
+
+struct plan {
+	/* image */
+	enum plan_image image;
+	int image_fd; /* borrowed: checked and mounted through the same descriptor */
+	uint64_t image_off, image_size;
+	char *image_path;    /* absolute; for messages and variables */
+	bool writable;       /* directory: its own files may be changed */
+	bool writable_tmpfs; /* changes are kept in memory and thrown away */
+	/* file system */
+	struct plan_mount *mounts;
+	size_t n_mounts;
+	/* process */
+	struct plan_user user;
+	struct plan_env env;
+	enum plan_action action;
+	struct vl_strv argv;        /* exec: program and arguments; else arguments */
+	struct vl_strv run_default; /* what `run` starts when the image can run no script */
+	char *shell;                /* of --shell; NULL = choose */
+	struct vl_strv cwd;         /* tried in turn; the last resorts are home and "/" */
+	bool cwd_must;              /* the first of cwd or nothing */
+	int umask;                  /* -1 = as it is */
+	/* manners */
+	int status_missing, status_denied; /* exit status for a program not found, not executable */
+};
+
+#define PLAN_INIT                                                                                                      \
+	{                                                                                                              \
+		.image_fd = -1, .umask = -1, .status_missing = 127, .status_denied = 126                               \
+	}
+void ctr_plan_free(struct plan *p);
+#define PLAN __attribute__((cleanup(ctr_plan_free)))
+
+void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const char *dst, unsigned flags);
+/* Order of mounting: parents first, and of two on one place the first; the loser is warned about
+ * unless it was a default. */
+void ctr_plan_sort(struct plan *p, const struct vl_progress *say);
+/* Is host path `path` shown under its own name by a bind of the plan? */
+bool ctr_plan_shows(const struct plan *p, const char *path);
+/* Host path or container path of the mount that `path` lies in, or NULL. */
+const struct plan_mount *ctr_plan_mount_over(const struct plan *p, const char *path);
+
+/* ---- user text to plan entries (binds.c, env.c, ids.c) ---------------------------------------- */
+
+/* Words of --bind, already split at commas: SRC[:DST[:OPT]]; an option word after a bind that has
+ * options belongs to it. Relative sources are taken from the cwd. Missing sources are -ENOENT. */
+int ctr_plan_parse_binds(struct plan *p, const struct vl_strv *words, struct vl_err *err);
+/* One --mount: type=bind,src=S,dst=D[,ro] or type=tmpfs,dst=D, with CSV quoting. */
+int ctr_plan_parse_mount(struct plan *p, const char *spec, struct vl_err *err);
+
+/* Fills p->env.host from an environment. clean: only what -e keeps. Names in `block` stay out. */
+void ctr_plan_host_env(struct plan *p, char *const *environment, bool clean, const struct vl_strv *block);
+/* Adds KEY=VALUE that beats the image; PATH extensions and HOME are special. -EINVAL. */
+int ctr_plan_set_env(struct plan *p, const char *key_value, const struct vl_progress *say, struct vl_err *err);
+
+/* Assignments of an --env-file, expanded with the variables of `environment` and those before it.
+ * `name` is for messages. */
+int ctr_plan_env_text(struct plan *p, const char *text, const char *name, char *const *environment,
+		      const struct vl_progress *say, struct vl_err *err);
+
+/* Names of the caller and his groups. */
+void ctr_plan_ask_user(struct plan *p);
+
+/* ---- doing it (setup.c) ---------------------------------------------------------------------- */
+
+/* Becomes the program of the plan. Returns only on failure, -errno; *ret_status is then the exit
+ * status when it was the program itself that could not be started, else 0. Warnings go to say. */
+int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err);
+
+#endif

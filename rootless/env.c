@@ -1,0 +1,410 @@
+/* The environment of the program (cli-compat section 4): host, then image, then what the user set. */
+#include "rootless.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define ENV_DIR "/.singularity.d/env"
+#define OLD_ENV "/environment"
+#define LIBS "/.singularity.d/libs"
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define MAX_SCRIPTS 64
+#define MAX_TEXT (1u << 20) /* a file of variables; real ones have some hundred bytes */
+
+/* ---- from the outside ----------------------------------------------------------------------- */
+
+static bool key_is(const char *kv, const char *key)
+{
+	const char *rest = vl_prefix(kv, key);
+	return rest && *rest == '=';
+}
+
+static bool is_ours(const char *kv)
+{
+	static const char *const steer[] = { "APPTAINER_",    "SINGULARITY_",    "VIAL_",
+					     "APPTAINERENV_", "SINGULARITYENV_", "VIALENV_" };
+	static const char *const never[] = { "PATH", "HOME", "LD_LIBRARY_PATH", "PWD", "OLDPWD", "_" };
+
+	for (size_t i = 0; i < VL_COUNT(steer); i++)
+		if (vl_prefix(kv, steer[i]))
+			return true;
+	for (size_t i = 0; i < VL_COUNT(never); i++)
+		if (key_is(kv, never[i]))
+			return true;
+	return false;
+}
+
+static bool survives_cleaning(const char *kv)
+{
+	static const char *const keep[] = { "TERM",      "http_proxy", "https_proxy", "ftp_proxy",
+					    "all_proxy", "no_proxy",   "HTTP_PROXY",  "HTTPS_PROXY",
+					    "FTP_PROXY", "ALL_PROXY",  "NO_PROXY" };
+
+	for (size_t i = 0; i < VL_COUNT(keep); i++)
+		if (key_is(kv, keep[i]))
+			return true;
+	return false;
+}
+
+void ctr_plan_host_env(struct plan *p, char *const *environment, bool clean, const struct vl_strv *block)
+{
+	for (; *environment; environment++) {
+		const char *kv = *environment;
+		bool skip = is_ours(kv) || !strchr(kv, '=') || (clean && !survives_cleaning(kv));
+		for (size_t i = 0; !skip && i < block->n; i++)
+			skip = key_is(kv, block->v[i]);
+		if (!skip)
+			vl_strv_add(&p->env.host, kv);
+	}
+	if (clean)
+		ctr_env_put(&p->env.host, "LANG", "C");
+}
+
+static void extend(char **list, const char *value, bool front)
+{
+	char *old = *list;
+	*list = !old ? vl_strdup(value) : front ? vl_asprintf("%s:%s", value, old) : vl_asprintf("%s:%s", old, value);
+	free(old);
+}
+
+int ctr_plan_set_env(struct plan *p, const char *kv, const struct vl_progress *say, struct vl_err *err)
+{
+	const char *eq = strchr(kv, '='), *v;
+
+	if (!eq || eq == kv)
+		return vl_fail(err, EINVAL, "'%s' is not of the form KEY=VALUE", kv);
+	if (key_is(kv, "HOME"))
+		vl_progress_warn(say, "HOME cannot be set this way; use --home");
+	else if ((v = vl_prefix(kv, "PREPEND_PATH=")))
+		extend(&p->env.path_first, v, true);
+	else if ((v = vl_prefix(kv, "APPEND_PATH=")))
+		extend(&p->env.path_last, v, false);
+	else if ((v = vl_prefix(kv, "PREPEND_LD_LIBRARY_PATH=")))
+		extend(&p->env.ld_first, v, true);
+	else if ((v = vl_prefix(kv, "APPEND_LD_LIBRARY_PATH=")))
+		extend(&p->env.ld_last, v, false);
+	else
+		ctr_env_put_kv(&p->env.set, kv);
+	return 0;
+}
+
+int ctr_plan_env_text(struct plan *p, const char *text, const char *name, char *const *environment,
+		      const struct vl_progress *say, struct vl_err *err)
+{
+	VL_STRV struct vl_strv before = { 0 }, after = { 0 };
+
+	for (; *environment; environment++) {
+		vl_strv_add(&before, *environment);
+		vl_strv_add(&after, *environment);
+	}
+	/* plain assignments count: with "set -a", as a file of variables is read everywhere */
+	if (!ctr_eval_text(text, true, &after))
+		return vl_fail(err, EINVAL, "%s: only assignments, quotes and $NAME are understood", name);
+	for (size_t i = 0; i < after.n; i++) {
+		bool same = false;
+		for (size_t k = 0; k < before.n && !same; k++)
+			same = vl_streq(before.v[k], after.v[i]);
+		int r = same ? 0 : ctr_plan_set_env(p, after.v[i], say, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- the image's files ----------------------------------------------------------------------- */
+
+struct script {
+	char *path, *text;
+};
+struct scripts {
+	struct script s[MAX_SCRIPTS];
+	size_t n;
+};
+
+static void free_scripts(struct scripts *l)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		free(l->s[i].path);
+		free(l->s[i].text);
+	}
+}
+
+char *ctr_read_text(int rootfd, const char *path)
+{
+	struct vl_err err;
+	struct stat st;
+	VL_CLOSE int fd = vl_open_in_root(rootfd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &err);
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > MAX_TEXT)
+		return NULL;
+	VL_FREE char *text = vl_alloc((size_t)st.st_size + 1);
+	return vl_pread_full(fd, text, (size_t)st.st_size, 0, path, &err) < 0 ? NULL : vl_steal(&text);
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return strcmp(((const struct script *)a)->path, ((const struct script *)b)->path);
+}
+
+static void add_script(int rootfd, struct scripts *l, const char *path)
+{
+	char *text = l->n < MAX_SCRIPTS ? ctr_read_text(rootfd, path) : NULL;
+	if (text)
+		l->s[l->n++] = (struct script){ vl_strdup(path), text };
+}
+
+static void find_scripts(int rootfd, struct scripts *l)
+{
+	struct vl_err err;
+	int fd = vl_open_in_root(rootfd, ENV_DIR, O_RDONLY | O_DIRECTORY, 0, &err);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		add_script(rootfd, l, OLD_ENV); /* images of before 2017 */
+		return;
+	}
+	for (struct dirent *e; (e = readdir(d));) {
+		size_t n = strlen(e->d_name);
+		if (n < 4 || !vl_streq(e->d_name + n - 3, ".sh") || *e->d_name == '.')
+			continue;
+		VL_FREE char *path = vl_asprintf(ENV_DIR "/%s", e->d_name);
+		add_script(rootfd, l, path);
+	}
+	closedir(d);
+	qsort(l->s, l->n, sizeof l->s[0], by_path);
+}
+
+static bool is_word_char(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+static bool mentioned(const struct scripts *l, const char *kv)
+{
+	size_t n = strcspn(kv, "=");
+	VL_FREE char *key = vl_strndup(kv, n);
+
+	for (size_t i = 0; i < l->n; i++)
+		for (const char *p = l->s[i].text; (p = strstr(p, key)); p++)
+			if ((p == l->s[i].text || !is_word_char(p[-1])) && !is_word_char(p[n]))
+				return true;
+	return false;
+}
+
+/* ---- without a shell -------------------------------------------------------------------------- */
+
+static void add_default_dirs(struct vl_strv *env)
+{
+	const char *now = ctr_env_get(env, "PATH");
+	VL_FREE char *path = vl_strdup(now ? now : "");
+	VL_FREE char *dirs = vl_strdup(DEFAULT_PATH);
+
+	for (char *save, *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		VL_FREE char *in = vl_asprintf(":%s:", path), *part = vl_asprintf(":%s:", d);
+		if (!strstr(in, part))
+			extend(&path, d, false);
+	}
+	ctr_env_put(env, "PATH", *path == ':' ? path + 1 : path);
+}
+
+static void put_list(struct vl_strv *env, const char *key, const char *first, const char *last)
+{
+	const char *now = ctr_env_get(env, key);
+	VL_FREE char *v = vl_asprintf("%s%s%s%s%s", first ? first : "", first && now && *now ? ":" : "", now ? now : "",
+				      last && (first || (now && *now)) ? ":" : "", last ? last : "");
+	if (first || last)
+		ctr_env_put(env, key, v);
+}
+
+/* Step 3 of the rules, on a list. `hidden`: host variables that gave way to the image's. */
+static void finish(const struct plan *p, const struct vl_strv *hidden, struct vl_strv *env)
+{
+	for (size_t i = 0; i < hidden->n; i++) {
+		VL_FREE char *key = vl_strndup(hidden->v[i], strcspn(hidden->v[i], "="));
+		if (!ctr_env_get(env, key))
+			vl_strv_add(env, hidden->v[i]);
+	}
+	add_default_dirs(env);
+	for (size_t i = 0; i < p->env.set.n; i++)
+		ctr_env_put_kv(env, p->env.set.v[i]);
+	put_list(env, "PATH", p->env.path_first, p->env.path_last);
+	if (p->env.libs)
+		put_list(env, "LD_LIBRARY_PATH", NULL, LIBS);
+	put_list(env, "LD_LIBRARY_PATH", p->env.ld_first, p->env.ld_last);
+	ctr_env_put(env, "HOME", p->user.home ? p->user.home : "/");
+}
+
+/* ---- with the image's shell -------------------------------------------------------------------- */
+
+static void quote(struct vl_buf *b, const char *s)
+{
+	vl_buf_adds(b, "'");
+	for (; *s; s++)
+		if (*s == '\'')
+			vl_buf_adds(b, "'\\''");
+		else
+			vl_buf_add(b, s, 1);
+	vl_buf_adds(b, "'");
+}
+
+/* Start of an export of something that is no identifier: the shell would stop at it. */
+static bool is_bad_export(const char *line)
+{
+	line += strspn(line, " \t");
+	const char *name = vl_prefix(line, "export ");
+	return name && !ctr_env_name_ok(name, strcspn(name, "= \t\n;")) && *name != '-';
+}
+
+/* The file by name, or its text without the lines the shell would stop at. */
+static void source(struct vl_buf *b, const struct script *s)
+{
+	bool bad = false;
+
+	for (const char *l = s->text; l && !bad; l = strchr(l, '\n'), l = l ? l + 1 : NULL)
+		bad = is_bad_export(l);
+	if (!bad) {
+		vl_buf_adds(b, ". ");
+		quote(b, s->path);
+		vl_buf_adds(b, "\n");
+		return;
+	}
+	for (const char *l = s->text; *l;) {
+		size_t n = strcspn(l, "\n");
+		if (!is_bad_export(l))
+			vl_buf_add(b, l, n);
+		vl_buf_adds(b, "\n");
+		l += n + (l[n] == '\n');
+	}
+}
+
+/* Values travel in the environment, not in the text: a command line can be read by everybody. */
+static void stash(struct vl_buf *b, struct vl_strv *env, const char *kv, unsigned number, bool only_if_unset)
+{
+	size_t n = strcspn(kv, "=");
+	VL_FREE char *name = vl_asprintf("VIAL__%u", number);
+
+	if (!ctr_env_name_ok(kv, n))
+		return;
+	ctr_env_put(env, name, kv + n + 1);
+	if (only_if_unset)
+		vl_buf_addf(b, "[ \"${%.*s+x}\" ] || ", (int)n, kv);
+	vl_buf_addf(b, "export %.*s=\"$%s\"\nunset %s\n", (int)n, kv, name, name);
+}
+
+static void write_lists(struct vl_buf *b, const struct plan_env *e)
+{
+	struct {
+		const char *key, *first, *last;
+	} lists[] = { { "PATH", e->path_first, e->path_last },
+		      { "LD_LIBRARY_PATH", NULL, e->libs ? LIBS : NULL },
+		      { "LD_LIBRARY_PATH", e->ld_first, e->ld_last } };
+
+	for (size_t i = 0; i < VL_COUNT(lists); i++) {
+		if (lists[i].first) {
+			vl_buf_addf(b, "export %s=", lists[i].key);
+			quote(b, lists[i].first);
+			vl_buf_addf(b, "\"${%s:+:$%s}\"\n", lists[i].key, lists[i].key);
+		}
+		if (lists[i].last) {
+			vl_buf_addf(b, "export %s=\"${%s:+$%s:}\"", lists[i].key, lists[i].key, lists[i].key);
+			quote(b, lists[i].last);
+			vl_buf_adds(b, "\n");
+		}
+	}
+}
+
+/* The last lines: find the program as the shell's own exec would, but say what is wrong in our
+ * words and with our status; then exec, so that no shell is left behind. */
+static void write_exec(struct vl_buf *b, const struct plan *p)
+{
+	vl_buf_adds(b, "VIAL__P=$1\n"
+		       "if [ \"$1\" = \"${1#*/}\" ]; then\n"
+		       "IFS=:; set -f\n"
+		       "for VIAL__D in $PATH; do\n"
+		       "if [ -f \"$VIAL__D/$1\" ] && [ -x \"$VIAL__D/$1\" ]; then VIAL__P=$VIAL__D/$1; break; fi\n"
+		       "done\n"
+		       "unset IFS VIAL__D; set +f\n"
+		       "[ \"$VIAL__P\" = \"$1\" ] && VIAL__P=/\n"
+		       "fi\n");
+	vl_buf_addf(b,
+		    "if [ \"$VIAL__P\" = / ] || [ ! -e \"$VIAL__P\" ]; then\n"
+		    "printf 'FATAL:   %%s: not found in the container\\n' \"$1\" >&2; exit %d\n"
+		    "elif [ -d \"$VIAL__P\" ] || [ ! -x \"$VIAL__P\" ]; then\n"
+		    "printf 'FATAL:   %%s: not executable in the container\\n' \"$1\" >&2; exit %d\n"
+		    "fi\n"
+		    "unset VIAL__P\nexec \"$@\"\n",
+		    p->status_missing, p->status_denied);
+}
+
+static char *write_text(const struct plan *p, const struct scripts *l, const struct vl_strv *hidden,
+			struct vl_strv *env)
+{
+	VL_BUF struct vl_buf b = { 0 };
+	VL_FREE char *home = vl_asprintf("HOME=%s", p->user.home ? p->user.home : "/");
+	unsigned n = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		source(&b, &l->s[i]);
+	for (size_t i = 0; i < hidden->n; i++)
+		stash(&b, env, hidden->v[i], n++, true);
+	vl_buf_adds(&b, "for VIAL__D in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do\n"
+			"case \":$PATH:\" in *\":$VIAL__D:\"*) ;; *) PATH=\"${PATH:+$PATH:}$VIAL__D\" ;; esac\n"
+			"done\nexport PATH\nunset VIAL__D\n");
+	for (size_t i = 0; i < p->env.set.n; i++)
+		if (key_is(p->env.set.v[i], "PATH") || mentioned(l, p->env.set.v[i]))
+			stash(&b, env, p->env.set.v[i], n++, false);
+	stash(&b, env, home, n++, false);
+	write_lists(&b, &p->env);
+	write_exec(&b, p);
+	return vl_steal(&b.data);
+}
+
+/* ---- both ------------------------------------------------------------------------------------- */
+
+static void copy(struct vl_strv *to, const struct vl_strv *from)
+{
+	for (size_t i = 0; i < from->n; i++)
+		vl_strv_add(to, from->v[i]);
+}
+
+int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret,
+		    struct vl_err *err)
+{
+	VL_CLEANUP(free_scripts) struct scripts l = { 0 };
+	VL_STRV struct vl_strv hidden = { 0 }, native = { 0 };
+	bool understood = true;
+
+	(void)err;
+	find_scripts(rootfd, &l);
+	/* "${A:-1}" in the image must win over the host's A: such names are out of sight while the
+	 * files are read, and come back if they are still unset afterwards. */
+	for (size_t i = 0; i < p->env.host.n; i++)
+		vl_strv_add(mentioned(&l, p->env.host.v[i]) ? &hidden : &ret->env, p->env.host.v[i]);
+	for (size_t i = 0; i < p->env.fixed.n; i++)
+		ctr_env_put_kv(&ret->env, p->env.fixed.v[i]);
+	ctr_env_put(&ret->env, "PATH", DEFAULT_PATH);
+	ctr_env_put(&ret->env, "HOME", p->user.home ? p->user.home : "/");
+	for (size_t i = 0; i < p->env.set.n; i++)
+		if (!key_is(p->env.set.v[i], "PATH"))
+			ctr_env_put_kv(&ret->env, p->env.set.v[i]);
+
+	copy(&native, &ret->env);
+	for (size_t i = 0; i < l.n; i++)
+		understood &= ctr_eval_text(l.s[i].text, false, &native);
+	if (understood || !ctr_has(rootfd, "/bin/sh")) {
+		finish(p, &hidden, &native);
+		vl_strv_free(&ret->env);
+		ret->env = native;
+		native = (struct vl_strv){ 0 };
+	} else {
+		vl_strv_add(&ret->argv, "/bin/sh");
+		vl_strv_add(&ret->argv, "-c");
+		vl_strv_take(&ret->argv, write_text(p, &l, &hidden, &ret->env));
+		vl_strv_add(&ret->argv, "vial");
+	}
+	copy(&ret->argv, argv);
+	return 0;
+}

@@ -1,0 +1,143 @@
+/* Who the user is inside: entries in the container's passwd and group files. */
+#include "rootless.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+
+#define MAX_GROUPS 65536 /* kernel: NGROUPS_MAX */
+
+void ctr_plan_ask_user(struct plan *p)
+{
+	struct plan_user *u = &p->user;
+	struct passwd *pw = getpwuid(getuid());
+
+	u->uid = geteuid();
+	u->gid = getegid();
+	if (pw) {
+		u->name = vl_strdup(pw->pw_name);
+		u->gecos = vl_strdup(pw->pw_gecos ? pw->pw_gecos : "");
+		u->shell = vl_strdup(pw->pw_shell && *pw->pw_shell ? pw->pw_shell : "/bin/sh");
+		if (!u->home)
+			u->home = vl_strdup(pw->pw_dir && *pw->pw_dir ? pw->pw_dir : "/");
+	}
+	int n = getgroups(0, NULL);
+	if (n < 0 || n > MAX_GROUPS)
+		n = 0;
+	gid_t *gids = vl_alloc((size_t)(n + 1) * sizeof *gids);
+	n = n ? getgroups(n, gids) : 0;
+	gids[VL_MAX(n, 0)] = u->gid;
+	u->groups = vl_alloc((size_t)(VL_MAX(n, 0) + 1) * sizeof *u->groups);
+	for (int i = VL_MAX(n, 0); i >= 0; i--) { /* the primary one first */
+		bool known = false;
+		for (size_t k = 0; k < u->n_groups; k++)
+			known |= u->groups[k].gid == gids[i];
+		struct group *g = known ? NULL : getgrgid(gids[i]);
+		if (g)
+			u->groups[u->n_groups++] = (struct plan_group){ gids[i], vl_strdup(g->gr_name) };
+	}
+	free(gids);
+}
+
+/* Field n (from 0) of a line of ':' fields; *ret_len bytes. */
+static const char *field(const char *line, size_t n, size_t *ret_len)
+{
+	for (; n; n--) {
+		line += strcspn(line, ":\n");
+		if (*line == ':')
+			line++;
+	}
+	*ret_len = strcspn(line, ":\n");
+	return line;
+}
+
+static bool is_number(const char *s, size_t n, unsigned long value)
+{
+	VL_FREE char *text = vl_strndup(s, n);
+	uint64_t v;
+	return vl_parse_u64(text, 0, UINT32_MAX, &v) == 0 && v == value;
+}
+
+/* Names from outside must not break the file's own form. */
+static const char *tame(char *s)
+{
+	for (char *p = s; *p; p++)
+		if (*p == ':' || *p == '\n')
+			*p = ' ';
+	return s;
+}
+
+char *ctr_passwd_text(const char *text, const struct plan_user *u)
+{
+	VL_BUF struct vl_buf b = { 0 };
+	VL_FREE char *gecos = vl_strdup(u->gecos), *home = vl_strdup(u->home);
+	bool found = false;
+
+	vl_buf_adds(&b, "");
+	tame(gecos), tame(home);
+	for (const char *line = text; *line;) {
+		size_t n = strcspn(line, "\n"), len;
+		const char *id = field(line, 2, &len);
+		if (!found && is_number(id, len, u->uid)) {
+			const char *gid = field(line, 3, &len);
+			size_t shell_len;
+			const char *shell = field(line, 6, &shell_len);
+			vl_buf_addf(&b, "%s:x:%u:%.*s:%s:%s:%.*s\n", u->name, u->uid, (int)len, gid, gecos, home,
+				    (int)shell_len, shell);
+			found = true;
+		} else {
+			vl_buf_add(&b, line, n);
+			vl_buf_adds(&b, "\n");
+		}
+		line += n + (line[n] == '\n');
+	}
+	if (!found)
+		vl_buf_addf(&b, "%s:x:%u:%u:%s:%s:%s\n", u->name, u->uid, u->gid, gecos, home, u->shell);
+	return vl_steal(&b.data);
+}
+
+static bool has_group(const char *text, gid_t gid)
+{
+	for (const char *line = text; *line;) {
+		size_t len;
+		const char *id = field(line, 2, &len);
+		if (is_number(id, len, gid))
+			return true;
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+	return false;
+}
+
+char *ctr_group_text(const char *text, const struct plan_user *u)
+{
+	VL_BUF struct vl_buf b = { 0 };
+
+	vl_buf_adds(&b, text);
+	if (b.len && b.data[b.len - 1] != '\n')
+		vl_buf_adds(&b, "\n");
+	for (size_t i = 0; i < u->n_groups; i++)
+		if (!has_group(text, u->groups[i].gid))
+			vl_buf_addf(&b, "%s:x:%u:%s\n", u->groups[i].name, u->groups[i].gid, u->name ? u->name : "");
+	return vl_steal(&b.data);
+}
+
+static int rewrite(struct ctr_root *r, const char *path, char *(*make)(const char *, const struct plan_user *),
+		   const struct plan_user *u, struct vl_err *err)
+{
+	VL_FREE char *old = ctr_read_text(r->fd, path);
+
+	if (!old) /* no such file in the image: nothing to add to */
+		return 0;
+	VL_FREE char *text = make(old, u);
+	return vl_streq(text, old) ? 0 : ctr_cover_file(r, path, text, err);
+}
+
+int ctr_write_ids(struct ctr_root *r, const struct plan *p, struct vl_err *err)
+{
+	if (!p->user.name)
+		return 0;
+	int e = ctr_plan_mount_over(p, "/etc/passwd") ? 0 : rewrite(r, "/etc/passwd", ctr_passwd_text, &p->user, err);
+	return e < 0 || ctr_plan_mount_over(p, "/etc/group") ? e
+							     : rewrite(r, "/etc/group", ctr_group_text, &p->user, err);
+}

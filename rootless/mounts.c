@@ -1,0 +1,191 @@
+/* Sources are opened before anything covers them, targets when their parents are in place, and
+ * both by descriptor: no name is looked up twice. */
+#include "rootless.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err)
+{
+	r->src = vl_alloc((p->n_mounts + 1) * sizeof *r->src);
+	r->id = vl_alloc((p->n_mounts + 1) * sizeof *r->id);
+	for (size_t i = 0; i < p->n_mounts; i++) {
+		const struct plan_mount *m = &p->mounts[i];
+		r->src[i] = -1;
+		if (m->kind != PLAN_BIND)
+			continue;
+		r->src[i] = vmnt_clone(AT_FDCWD, m->src, true, !(m->flags & PLAN_LINK), err);
+		if (r->src[i] >= 0 || (m->flags & PLAN_OPTIONAL && err->code == ENOENT))
+			continue;
+		if (!(m->flags & PLAN_OPTIONAL))
+			return -err->code;
+		vl_progress_warn(say, "%s is left out: %s", m->dst, err->text);
+	}
+	err->code = 0;
+	return 0;
+}
+
+/* A new directory in the scratch tmpfs, cloned as a mount of its own. */
+static int new_tmpfs(struct ctr_root *r, mode_t mode, struct vl_err *err)
+{
+	char name[16];
+
+	snprintf(name, sizeof name, "d%u", r->made++);
+	if (mkdirat(r->scratch, name, 0700) < 0 || fchmodat(r->scratch, name, mode, 0) < 0)
+		return vl_fail_sys(err, errno, "cannot make a directory in memory");
+	return vmnt_clone(r->scratch, name, false, true, err);
+}
+
+static uint64_t mount_id(int fd, uint64_t *ret_ino)
+{
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | 0x1000 /* STATX_MNT_ID */, &sx) < 0 || !(sx.stx_mask & 0x1000))
+		return 0;
+	*ret_ino = sx.stx_ino;
+	return sx.stx_mnt_id + 1;
+}
+
+/* The image may give one directory two names (/var/tmp -> /tmp): the second mount would hide the
+ * first. Index of the mount whose root the target is, or -1. */
+static ssize_t already_there(const struct ctr_root *r, const struct plan *p, int target)
+{
+	uint64_t ino = 0, root_ino, id = mount_id(target, &ino);
+
+	for (size_t i = 0; id && i < p->n_mounts; i++)
+		if (r->id[i] == id && r->src[i] >= 0 && mount_id(r->src[i], &root_ino) == id && root_ino == ino)
+			return (ssize_t)i;
+	return -1;
+}
+
+/* May directories be made at dst? Yes in a directory of ours, not in one that is the user's. */
+static bool may_make(const struct ctr_root *r, const struct plan *p, size_t index)
+{
+	const struct plan_mount *over = NULL;
+
+	for (size_t i = 0; i < index; i++) { /* sorted: parents come before */
+		const struct plan_mount *m = &p->mounts[i];
+		const char *rest = vl_prefix(p->mounts[index].dst, m->dst);
+		if (r->id[i] && rest && *rest == '/')
+			over = m;
+	}
+	return over ? over->kind != PLAN_BIND : r->writable;
+}
+
+static int make_target(const struct ctr_root *r, const char *path, bool dir, struct vl_err *err)
+{
+	VL_FREE char *part = vl_strdup(path);
+
+	for (char *p = part + 1;; *p++ = '/') {
+		p += strcspn(p, "/");
+		bool last = !*p;
+		*p = 0;
+		VL_CLOSE int fd = vl_open_in_root(r->fd, part, O_PATH, 0, err);
+		if (fd < 0) {
+			char *slash = strrchr(part, '/');
+			VL_FREE char *above = vl_strndup(part, VL_MAX((size_t)(slash - part), 1u));
+			VL_CLOSE int parent = vl_open_in_root(r->fd, above, O_PATH | O_DIRECTORY, 0, err);
+			if (parent < 0)
+				return parent;
+			if (!last || dir) {
+				if (mkdirat(parent, slash + 1, 0755) < 0 && errno != EEXIST)
+					return vl_fail_sys(err, errno, "cannot make %s", part);
+			} else {
+				VL_CLOSE int file =
+					openat(parent, slash + 1, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+				if (file < 0)
+					return vl_fail_sys(err, errno, "cannot make %s", part);
+			}
+		}
+		if (last)
+			return 0;
+	}
+}
+
+static int open_target(const struct ctr_root *r, const struct plan *p, size_t i, bool dir, struct vl_err *err)
+{
+	const struct plan_mount *m = &p->mounts[i];
+	int flags = O_PATH | (m->flags & PLAN_NOFOLLOW ? O_NOFOLLOW : 0);
+	int fd = vl_open_in_root(r->fd, m->dst, flags, 0, err);
+
+	if (fd != -ENOENT)
+		return fd;
+	if (may_make(r, p, i)) {
+		int e = make_target(r, m->dst, dir, err);
+		return e < 0 ? e : vl_open_in_root(r->fd, m->dst, flags, 0, err);
+	}
+	return vl_fail(
+		err, ENOENT,
+		"cannot mount %s on %s: it does not exist in the directory mounted above it; create it there first",
+		m->src ? m->src : "tmpfs", m->dst);
+}
+
+static int place(struct ctr_root *r, const struct plan *p, size_t i, const struct vl_progress *say, struct vl_err *err)
+{
+	const struct plan_mount *m = &p->mounts[i];
+	struct stat st;
+	uint64_t ino;
+
+	if (m->kind == PLAN_BIND && r->src[i] < 0)
+		return 0;
+	if (m->kind != PLAN_BIND) {
+		r->src[i] = new_tmpfs(r, m->flags & PLAN_STICKY ? 01777 : m->kind == PLAN_DEV ? 0755 : 0700, err);
+		if (r->src[i] < 0)
+			return r->src[i];
+	}
+	bool dir = !(m->flags & PLAN_LINK) && fstat(r->src[i], &st) == 0 && S_ISDIR(st.st_mode);
+	VL_CLOSE int target = open_target(r, p, i, dir, err);
+	if (target < 0)
+		return target;
+	ssize_t twin = already_there(r, p, target);
+	if (twin >= 0) {
+		if (!(m->flags & PLAN_DEFAULT))
+			vl_progress_warn(say,
+					 "%s is %s in this image, where something is mounted already; %s is not used",
+					 m->dst, p->mounts[twin].dst, m->src ? m->src : "tmpfs");
+		return 0;
+	}
+	unsigned attrs = MOUNT_ATTR_NOSUID | (m->flags & PLAN_DEVICES ? 0 : MOUNT_ATTR_NODEV) |
+			 (m->flags & PLAN_RO ? MOUNT_ATTR_RDONLY : 0);
+	int e = vmnt_restrict(r->src[i], attrs, true, m->dst, err);
+	if (e < 0 || (e = vmnt_attach(r->src[i], target, m->dst, err)) < 0)
+		return e;
+	r->id[i] = mount_id(r->src[i], &ino);
+	return m->kind == PLAN_DEV ? ctr_fill_dev(r, r->src[i], err) : 0;
+}
+
+int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err)
+{
+	for (size_t i = 0; i < p->n_mounts; i++) {
+		int e = place(r, p, i, say, err);
+		if (e < 0 && !(p->mounts[i].flags & PLAN_OPTIONAL))
+			return e;
+		if (e < 0 && e != -ENOENT)
+			vl_progress_warn(say, "%s is left out: %s", p->mounts[i].dst, err->text);
+	}
+	err->code = 0;
+	return 0;
+}
+
+int ctr_cover_file(struct ctr_root *r, const char *path, const char *text, struct vl_err *err)
+{
+	char name[16];
+
+	VL_CLOSE int target = vl_open_in_root(r->fd, path, O_PATH | O_NOFOLLOW, 0, err);
+	if (target < 0)
+		return target;
+	snprintf(name, sizeof name, "f%u", r->made++);
+	VL_CLOSE int file = openat(r->scratch, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	int e = file < 0 ? -errno : vl_write_full(file, text, strlen(text));
+	if (e == 0 && fchmod(file, 0644) < 0) /* whatever the umask */
+		e = -errno;
+	if (e < 0)
+		return vl_fail_sys(err, -e, "cannot write a new %s", path);
+	VL_CLOSE int mount = vmnt_clone(r->scratch, name, false, true, err);
+	if (mount < 0)
+		return mount;
+	e = vmnt_restrict(mount, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false, path, err);
+	return e < 0 ? e : vmnt_attach(mount, target, path, err);
+}

@@ -1,0 +1,97 @@
+#include "rootless.h"
+
+void ctr_plan_free(struct plan *p)
+{
+	for (size_t i = 0; i < p->n_mounts; i++) {
+		free(p->mounts[i].src);
+		free(p->mounts[i].dst);
+	}
+	for (size_t i = 0; i < p->user.n_groups; i++)
+		free(p->user.groups[i].name);
+	char **strings[] = { &p->image_path, &p->shell,          &p->user.name,     &p->user.gecos,   &p->user.shell,
+			     &p->user.home,  &p->env.path_first, &p->env.path_last, &p->env.ld_first, &p->env.ld_last };
+	for (size_t i = 0; i < VL_COUNT(strings); i++)
+		vl_freep(strings[i]);
+	vl_freep(&p->user.groups);
+	vl_freep(&p->mounts);
+	struct vl_strv *lists[] = { &p->env.host, &p->env.fixed, &p->env.set, &p->argv, &p->run_default, &p->cwd };
+	for (size_t i = 0; i < VL_COUNT(lists); i++)
+		vl_strv_free(lists[i]);
+	p->n_mounts = p->user.n_groups = 0;
+}
+
+void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const char *dst, unsigned flags)
+{
+	p->mounts = vl_realloc(p->mounts, p->n_mounts + 1, sizeof *p->mounts);
+	p->mounts[p->n_mounts++] = (struct plan_mount){
+		.kind = kind,
+		.flags = flags,
+		.src = src ? vl_path_clean(src) : NULL,
+		.dst = vl_path_clean(dst),
+	};
+}
+
+/* '/' sorts before every other byte, so that a directory comes right before what is in it. */
+static int compare_paths(const char *a, const char *b)
+{
+	for (; *a && *a == *b; a++)
+		b++;
+	int x = *a == '/' ? 1 : *a ? (unsigned char)*a + 1 : 0, y = *b == '/' ? 1 : *b ? (unsigned char)*b + 1 : 0;
+	return x - y;
+}
+
+static bool goes_before(const struct plan_mount *a, const struct plan_mount *b)
+{
+	int c = compare_paths(a->dst, b->dst);
+	if (c)
+		return c < 0;
+	return !(a->flags & PLAN_DEFAULT) && b->flags & PLAN_DEFAULT;
+}
+
+void ctr_plan_sort(struct plan *p, const struct vl_progress *say)
+{
+	size_t kept = 0;
+
+	for (size_t i = 1; i < p->n_mounts; i++) { /* insertion: stable, and lists are short */
+		struct plan_mount m = p->mounts[i];
+		size_t k = i;
+		for (; k > 0 && goes_before(&m, &p->mounts[k - 1]); k--)
+			p->mounts[k] = p->mounts[k - 1];
+		p->mounts[k] = m;
+	}
+	for (size_t i = 0; i < p->n_mounts; i++) {
+		struct plan_mount *m = &p->mounts[i], *first = kept ? &p->mounts[kept - 1] : NULL;
+		if (!first || !vl_streq(first->dst, m->dst)) {
+			p->mounts[kept++] = *m;
+			continue;
+		}
+		if (!(m->flags & PLAN_DEFAULT))
+			vl_progress_warn(say, "two mounts on %s: %s is used, %s is not", m->dst,
+					 first->src ? first->src : "tmpfs", m->src ? m->src : "tmpfs");
+		free(m->src);
+		free(m->dst);
+	}
+	p->n_mounts = kept;
+}
+
+static bool lies_in(const char *path, const char *dir)
+{
+	const char *rest = vl_prefix(path, dir);
+	return rest && (!*rest || *rest == '/');
+}
+
+const struct plan_mount *ctr_plan_mount_over(const struct plan *p, const char *path)
+{
+	const struct plan_mount *best = NULL;
+
+	for (size_t i = 0; i < p->n_mounts; i++)
+		if (lies_in(path, p->mounts[i].dst) && (!best || strlen(p->mounts[i].dst) > strlen(best->dst)))
+			best = &p->mounts[i];
+	return best;
+}
+
+bool ctr_plan_shows(const struct plan *p, const char *path)
+{
+	const struct plan_mount *m = ctr_plan_mount_over(p, path);
+	return m && m->kind == PLAN_BIND && vl_streq(m->src, m->dst);
+}

@@ -1,0 +1,145 @@
+/* The future root directory and the one tmpfs behind everything that is made up. */
+#include "rootless.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+struct vmnt_place *ctr_places(const struct plan *p)
+{
+	struct vmnt_place *l = vl_alloc((p->n_mounts + 1) * sizeof *l);
+	struct stat st;
+
+	for (size_t i = 0; i < p->n_mounts; i++) {
+		const struct plan_mount *m = &p->mounts[i];
+		bool dir = m->kind != PLAN_BIND ||
+			   (!(m->flags & PLAN_LINK) && stat(m->src, &st) == 0 && S_ISDIR(st.st_mode));
+		l[i] = (struct vmnt_place){ .path = m->dst, .dir = dir, .nofollow = m->flags & PLAN_NOFOLLOW };
+	}
+	return l;
+}
+
+void ctr_root_free(struct ctr_root *r, size_t n_mounts)
+{
+	for (size_t i = 0; r->src && i < n_mounts; i++)
+		vl_closep(&r->src[i]);
+	vl_freep(&r->src);
+	vl_freep(&r->id);
+	vl_closep(&r->scratch);
+	vl_closep(&r->host);
+	vl_closep(&r->fd);
+}
+
+static int make_scratch(struct ctr_root *r, struct vl_err *err)
+{
+	static const char *const opts[] = { "source=vial", "mode=0755", NULL };
+	VL_CLOSE int fd = vmnt_new("tmpfs", opts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+
+	if (fd < 0)
+		return fd;
+	/* Before Linux 6.15 only what is attached can be cloned. Over the host's root it is in
+	 * nobody's way, and it goes away with it. */
+	int e = vmnt_attach(fd, r->host, "/", err);
+	if (e < 0)
+		return e;
+	r->covers++;
+	r->scratch = vl_steal_fd(&fd);
+	return 0;
+}
+
+/* mkdir -p of path below dirfd, then the file or directory itself. */
+static int make_path(int dirfd, const char *path, bool dir, struct vl_err *err)
+{
+	VL_FREE char *part = vl_strdup(path + strspn(path, "/"));
+
+	for (char *p = part;; *p++ = '/') {
+		p += strcspn(p, "/");
+		bool last = !*p;
+		*p = 0;
+		if (last && !dir) {
+			VL_CLOSE int fd = openat(dirfd, part, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+			return fd < 0 ? vl_fail_sys(err, errno, "cannot make %s", part) : 0;
+		}
+		if (*part && mkdirat(dirfd, part, 0755) < 0 && errno != EEXIST)
+			return vl_fail_sys(err, errno, "cannot make %s", part);
+		if (last)
+			return 0;
+	}
+}
+
+/* Path of an open directory of the image. The image lies over "/", so the kernel's name for the
+ * directory is its name in the image, links resolved. Returns new or NULL. */
+static char *path_of(int fd)
+{
+	char link[64], path[4096];
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof path - 1);
+	return n > 0 ? vl_strndup(path, (size_t)n) : NULL;
+}
+
+/* What the image lacks is made in the upper layer before that is mounted: there everything is
+ * ours, while in the merged tree a directory of another owner would refuse. *ret_made counts. */
+static int make_place(const struct ctr_root *r, int upper, const struct vmnt_place *place, unsigned *ret_made,
+		      struct vl_err *err)
+{
+	int nofollow = place->nofollow ? O_NOFOLLOW : 0;
+	VL_FREE char *above = vl_strdup(place->path);
+	VL_CLOSE int there = vl_open_in_root(r->fd, place->path, O_PATH | nofollow, 0, err);
+
+	if (there >= 0)
+		return 0;
+	for (;;) { /* the deepest directory that exists */
+		*strrchr(above, '/') = 0;
+		VL_CLOSE int fd = vl_open_in_root(r->fd, *above ? above : "/", O_PATH | O_DIRECTORY, 0, err);
+		VL_FREE char *real = fd >= 0 ? path_of(fd) : NULL;
+		if (!real && *above)
+			continue;
+		VL_FREE char *path =
+			vl_asprintf("%s%s", real && !vl_streq(real, "/") ? real : "", place->path + strlen(above));
+		++*ret_made;
+		return make_path(upper, path, place->dir, err);
+	}
+}
+
+static int add_layer(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct vl_err *err)
+{
+	unsigned made = 0;
+	int e;
+
+	if (mkdirat(r->scratch, "upper", 0755) < 0 || mkdirat(r->scratch, "work", 0755) < 0)
+		return vl_fail_sys(err, errno, "cannot prepare a writable layer");
+	VL_CLOSE int upper = openat(r->scratch, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < p->n_mounts; i++)
+		if ((e = make_place(r, upper, &places[i], &made, err)) < 0)
+			return e;
+	if (!made && !p->writable_tmpfs)
+		return 0;
+	VL_CLOSE int fd = vmnt_overlay(r->fd, r->scratch, err);
+	if (fd < 0)
+		return vl_wrap(err, "cannot put a writable layer over the image");
+	if (!p->writable_tmpfs && (e = vmnt_restrict(fd, MOUNT_ATTR_RDONLY, false, "the image", err)) < 0)
+		return e;
+	if ((e = vmnt_attach(fd, r->host, "/", err)) < 0)
+		return e;
+	r->covers++; /* the image itself */
+	close(r->fd);
+	r->fd = vl_steal_fd(&fd);
+	return 0;
+}
+
+int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, int mountfd,
+		    struct vl_err *err)
+{
+	r->fd = mountfd;
+	r->host = vl_open("/", O_PATH | O_DIRECTORY, 0, err);
+	if (r->host < 0)
+		return r->host;
+	int e = make_scratch(r, err);
+	if (e < 0 || (e = vmnt_attach(r->fd, r->host, "/", err)) < 0)
+		return e;
+	r->writable = p->writable;
+	/* a squashfs server makes up what is missing by itself */
+	return p->writable_tmpfs || (p->image == PLAN_DIRECTORY && !p->writable) ? add_layer(r, p, places, err) : 0;
+}

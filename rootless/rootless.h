@@ -1,0 +1,90 @@
+/* Between the files of rootless/. */
+#ifndef ROOTLESS_ROOTLESS_H
+#define ROOTLESS_ROOTLESS_H
+
+#include <vial/mount.h>
+#include <vial/rootless.h>
+
+/* ---- userns.c ---- */
+
+/* Enters a new user namespace. *ret_all: every id of the caller's namespace is mapped, else only
+ * the caller's own two. err names the gate when the system forbids it. */
+int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err);
+int ctr_enter_mountns(struct vl_err *err);
+
+/* ---- root.c ---- */
+
+struct ctr_root {
+	int fd;          /* the future "/", attached over the host's root of this namespace */
+	int host;        /* the host's root directory, O_PATH */
+	int scratch;     /* one tmpfs for everything that is made up, attached; -1 until asked for */
+	unsigned covers; /* mounts over the host's root that are not fd */
+	unsigned made;   /* directories made in it so far */
+	bool writable;   /* targets may be made in the image itself: --writable */
+	int *src;        /* per plan mount: detached mount, -1 = skipped or already in place */
+	uint64_t *id;    /* per plan mount: mount id once it is in place, 0 = not */
+};
+#define CTR_ROOT_INIT                                                                                                  \
+	{                                                                                                              \
+		.fd = -1, .host = -1, .scratch = -1                                                                    \
+	}
+void ctr_root_free(struct ctr_root *r, size_t n_mounts);
+
+/* The places that the plan mounts on, for the image server. Returns new. */
+struct vmnt_place *ctr_places(const struct plan *p);
+/* Puts the image over the host's root, with a writable layer where one is asked for or needed. */
+int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, int mountfd,
+		    struct vl_err *err);
+
+/* ---- mounts.c ---- */
+
+int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err);
+int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err);
+/* A read-only file with that text over an existing file of the container. */
+int ctr_cover_file(struct ctr_root *r, const char *path, const char *text, struct vl_err *err);
+
+/* ---- dev.c ---- */
+
+/* Devices of the host into the directory, which is the root of a tmpfs already in place. */
+int ctr_fill_dev(const struct ctr_root *r, int dirfd, struct vl_err *err);
+
+/* ---- ids.c ---- */
+
+int ctr_write_ids(struct ctr_root *r, const struct plan *p, struct vl_err *err);
+/* The text of a passwd or group file with the user's entries in it; returns new. */
+char *ctr_passwd_text(const char *text, const struct plan_user *u);
+char *ctr_group_text(const char *text, const struct plan_user *u);
+
+/* ---- shenv.c ---- */
+
+const char *ctr_env_get(const struct vl_strv *env, const char *key);
+void ctr_env_put(struct vl_strv *env, const char *key, const char *value);
+void ctr_env_put_kv(struct vl_strv *env, const char *kv);
+void ctr_env_del(struct vl_strv *env, const char *key);
+bool ctr_env_name_ok(const char *s, size_t n);
+/* Applies the assignments of a shell text to env. True when every line was understood, so that
+ * no shell is needed; lines that were not are skipped. export_all: as after "set -a". */
+bool ctr_eval_text(const char *text, bool export_all, struct vl_strv *env);
+
+/* ---- env.c, action.c ---- */
+
+struct ctr_start { /* what execve is given */
+	struct vl_strv argv, env;
+};
+void ctr_start_free(struct ctr_start *s);
+/* Reads the image's environment files and says how to start the program in them: at once, or
+ * through the image's shell with a text that applies them. argv is the program's own. */
+int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret,
+		    struct vl_err *err);
+/* The program of exec, run, shell and test, by what the image has. */
+void ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret);
+bool ctr_has(int rootfd, const char *path);
+/* Small text file of the image, or NULL. Returns new. */
+char *ctr_read_text(int rootfd, const char *path);
+int ctr_exec(const struct plan *p, const struct ctr_start *s, int *ret_status, struct vl_err *err);
+
+/* ---- caps.c ---- */
+
+int ctr_reduce_caps(struct vl_err *err);
+
+#endif

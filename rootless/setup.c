@@ -1,0 +1,131 @@
+/* The one list: from a plan to a running program. */
+#include "rootless.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+static int clone_directory(const struct plan *p, struct vl_err *err)
+{
+	/* image_fd belongs to the old mount namespace and cannot be cloned from here; the cwd was
+	 * set to it beforehand, and the kernel moved the cwd over into the new one */
+	int fd = vmnt_clone(AT_FDCWD, ".", true, true, err);
+	unsigned attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (p->writable ? 0 : MOUNT_ATTR_RDONLY);
+
+	if (fd < 0)
+		return fd;
+	int e = vmnt_restrict(fd, attrs, true, p->image_path, err);
+	if (e < 0)
+		close(fd);
+	return e < 0 ? e : fd;
+}
+
+static int enter_cwd(const struct plan *p, struct ctr_start *s, const struct vl_progress *say, struct vl_err *err)
+{
+	const char *last[] = { p->user.home ? p->user.home : "/", "/" };
+	const char *at = NULL;
+
+	for (size_t i = 0; i < p->cwd.n && !at; i++) {
+		if (chdir(p->cwd.v[i]) == 0)
+			at = p->cwd.v[i];
+		else if (p->cwd_must)
+			return vl_fail_sys(err, errno, "cannot enter the working directory %s", p->cwd.v[i]);
+	}
+	if (!at && p->cwd.n)
+		vl_progress_warn(say, "the current directory %s cannot be entered in the container; starting in %s",
+				 p->cwd.v[0], access(last[0], X_OK) == 0 ? last[0] : "/");
+	for (size_t i = 0; i < VL_COUNT(last) && !at; i++)
+		if (chdir(last[i]) == 0)
+			at = last[i];
+	if (!at)
+		return vl_fail_sys(err, errno, "cannot enter any directory of the container");
+	ctr_env_put(&s->env, "PWD", at);
+	return 0;
+}
+
+/* Everything between the plan and the last step. */
+static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, const struct vl_progress *say,
+		  struct vl_err *err)
+{
+	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
+	VL_STRV struct vl_strv argv = { 0 };
+	VL_FREE struct vmnt_place *places = NULL;
+	bool squash = p->image == PLAN_SQUASHFS;
+	int r, fd;
+
+	/* The caller, in the host's namespaces, with the caller's rights. */
+	places = ctr_places(p);
+	struct vmnt_image image = {
+		.fd = p->image_fd,
+		.off = p->image_off,
+		.size = p->image_size,
+		.name = p->image_path,
+		.uid = p->user.uid,
+		.gid = p->user.gid,
+		.places = places,
+		.n_places = p->n_mounts,
+	};
+	if (!squash && fchdir(p->image_fd) < 0)
+		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
+
+	/* From here on every capability, but only over what this user namespace owns. First of all,
+	 * because nothing that follows is allowed to a plain user outside of one. */
+	if ((r = ctr_enter_userns(p, &image.all_ids, err)) < 0)
+		return r;
+
+	/* The image's server is forked between the namespaces: inside the user namespace, as FUSE
+	 * demands, outside the mount namespace, so that the mount ends with its users. */
+	if (squash && (r = vmnt_server_start(&image, &server, err)) < 0)
+		return r;
+	if ((r = ctr_enter_mountns(err)) < 0)
+		return r;
+
+	/* What is to be bound, before anything covers it. The server opens the image meanwhile. */
+	if ((r = ctr_open_sources(root, p, say, err)) < 0)
+		return r;
+
+	/* The image, answering. */
+	fd = squash ? vmnt_server_mount(&server, &image, err) : clone_directory(p, err);
+	if (fd < 0)
+		return fd;
+
+	/* The image over the host's root, then everything onto the image, parents first. */
+	if ((r = ctr_attach_root(root, p, places, fd, err)) < 0 || (r = ctr_place_mounts(root, p, say, err)) < 0)
+		return r;
+
+	/* passwd and group: after the mounts, which may have replaced them. */
+	if ((r = ctr_write_ids(root, p, err)) < 0)
+		return r;
+
+	/* What to start and in which environment, read from the image through the root's descriptor. */
+	ctr_choose_program(root->fd, p, &argv);
+	if (!argv.n)
+		return vl_fail(err, ENODATA, "%s has no test script", p->image_path);
+	if ((r = ctr_environment(root->fd, p, &argv, start, err)) < 0)
+		return r;
+
+	/* The host's tree goes; no path of the host works after this. */
+	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
+		return r;
+	if ((r = enter_cwd(p, start, say, err)) < 0)
+		return r;
+	if (p->umask >= 0)
+		umask((mode_t)p->umask);
+
+	/* Last, because every step above needed them. */
+	return ctr_reduce_caps(err);
+}
+
+int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)
+{
+	VL_CLEANUP(ctr_start_free) struct ctr_start start = { 0 };
+	struct ctr_root root = CTR_ROOT_INIT;
+
+	*ret_status = 0;
+	ctr_plan_sort(p, say);
+	int r = set_up(p, &root, &start, say, err);
+	if (r == 0)
+		r = ctr_exec(p, &start, ret_status, err); /* descriptors of ours are close-on-exec */
+	ctr_root_free(&root, p->n_mounts);
+	return r;
+}

@@ -1,0 +1,269 @@
+/* The part of the shell's language that environment files are written in: comments, assignments,
+ * export, quotes, $NAME, ${NAME:-word} and its kin. An image whose files say no more than that
+ * starts without a shell in between, and one without a shell still gets its variables. */
+#include "rootless.h"
+
+#include <ctype.h>
+
+/* ---- lists of KEY=VALUE --------------------------------------------------------------------- */
+
+static char **find(const struct vl_strv *env, const char *key, size_t n)
+{
+	for (size_t i = 0; i < env->n; i++)
+		if (!strncmp(env->v[i], key, n) && env->v[i][n] == '=')
+			return &env->v[i];
+	return NULL;
+}
+
+const char *ctr_env_get(const struct vl_strv *env, const char *key)
+{
+	char **at = find(env, key, strlen(key));
+	return at ? *at + strlen(key) + 1 : NULL;
+}
+
+void ctr_env_put_kv(struct vl_strv *env, const char *kv)
+{
+	char **at = find(env, kv, strcspn(kv, "="));
+
+	if (!at) {
+		vl_strv_add(env, kv);
+		return;
+	}
+	char *copy = vl_strdup(kv);
+	free(*at);
+	*at = copy;
+}
+
+void ctr_env_put(struct vl_strv *env, const char *key, const char *value)
+{
+	VL_FREE char *kv = vl_asprintf("%s=%s", key, value);
+	ctr_env_put_kv(env, kv);
+}
+
+void ctr_env_del(struct vl_strv *env, const char *key)
+{
+	char **at = find(env, key, strlen(key));
+
+	if (!at)
+		return;
+	free(*at);
+	*at = env->v[--env->n];
+	env->v[env->n] = NULL;
+}
+
+bool ctr_env_name_ok(const char *s, size_t n)
+{
+	if (!n || isdigit((unsigned char)*s))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)s[i]) && s[i] != '_')
+			return false;
+	return true;
+}
+
+/* ---- words ---------------------------------------------------------------------------------- */
+
+struct reader {
+	const char *p;
+	struct vl_strv *env, locals; /* exported, and known to the text alone */
+	unsigned depth;
+	bool export_all;
+};
+#define MAX_DEPTH 32 /* ${A:-${B:-...}} */
+
+static size_t name_length(const char *s)
+{
+	size_t n = 0;
+	while (isalnum((unsigned char)s[n]) || s[n] == '_')
+		n++;
+	return isdigit((unsigned char)*s) ? 0 : n;
+}
+
+static const char *value_of(const struct reader *r, const char *name)
+{
+	const char *v = ctr_env_get(&r->locals, name);
+	return v ? v : ctr_env_get(r->env, name);
+}
+
+static bool expand(struct reader *r, bool in_braces, bool quoted, struct vl_buf *out);
+
+/* At the name after "${". `out` gets the result. */
+static bool expand_braces(struct reader *r, bool quoted, struct vl_buf *out)
+{
+	VL_BUF struct vl_buf word = { 0 };
+	size_t n = name_length(r->p);
+	VL_FREE char *name = vl_strndup(r->p, n);
+	bool colon, plus = false, has_word = false;
+
+	if (!n || r->depth == MAX_DEPTH)
+		return false;
+	r->p += n;
+	colon = *r->p == ':' && r->p[1] != '}';
+	r->p += colon;
+	if (*r->p == '-' || *r->p == '+') {
+		plus = *r->p++ == '+';
+		has_word = true;
+		r->depth++;
+		if (!expand(r, true, quoted, &word))
+			return false;
+		r->depth--;
+	}
+	if ((colon && !has_word) || *r->p != '}')
+		return false;
+	r->p++;
+	const char *v = value_of(r, name);
+	bool set = v && (*v || !colon);
+	const char *use = has_word && set == plus ? (word.data ? word.data : "") : plus ? "" : v ? v : "";
+	vl_buf_adds(out, use);
+	return true;
+}
+
+static bool expand_dollar(struct reader *r, bool quoted, struct vl_buf *out)
+{
+	if (r->p[1] == '{') {
+		r->p += 2;
+		return expand_braces(r, quoted, out);
+	}
+	size_t n = name_length(r->p + 1);
+	if (!n) { /* $(command), $1, $?; a lone dollar is itself */
+		if (r->p[1] && !strchr(" \t\n\"", r->p[1]))
+			return false;
+		vl_buf_add(out, r->p++, 1);
+		return true;
+	}
+	VL_FREE char *name = vl_strndup(r->p + 1, n);
+	const char *v = value_of(r, name);
+	r->p += n + 1;
+	vl_buf_adds(out, v ? v : "");
+	return true;
+}
+
+static bool expand_backslash(struct reader *r, bool quoted, struct vl_buf *out)
+{
+	if (!r->p[1])
+		return false;
+	if (quoted && !strchr("$`\"\\\n", r->p[1]))
+		vl_buf_add(out, r->p, 1);
+	if (r->p[1] != '\n')
+		vl_buf_add(out, r->p + 1, 1);
+	r->p += 2;
+	return true;
+}
+
+/* One word up to its end, or up to '}' in braces. `quoted`: inside double quotes all the while. */
+static bool expand(struct reader *r, bool in_braces, bool quoted, struct vl_buf *out)
+{
+	bool dq = false; /* double quotes opened here */
+
+	vl_buf_adds(out, "");
+	for (;;) {
+		char c = *r->p;
+		if (!c)
+			return !dq && !in_braces;
+		if (c == '"') {
+			dq = !dq;
+			r->p++;
+		} else if (c == '\'' && !dq && !quoted) {
+			size_t n = strcspn(r->p + 1, "'");
+			if (!r->p[n + 1])
+				return false;
+			vl_buf_add(out, r->p + 1, n);
+			r->p += n + 2;
+		} else if (c == '\\') {
+			if (!expand_backslash(r, dq || quoted, out))
+				return false;
+		} else if (c == '$') {
+			if (!expand_dollar(r, dq || quoted, out))
+				return false;
+		} else if (c == '`') {
+			return false;
+		} else if (in_braces && c == '}' && !dq) {
+			return true;
+		} else if (!in_braces && !dq && strchr(" \t\n;", c)) {
+			return true;
+		} else if (!dq && !quoted && strchr("&|<>()~", c)) {
+			return false;
+		} else {
+			vl_buf_add(out, r->p++, 1);
+		}
+	}
+}
+
+/* ---- statements ----------------------------------------------------------------------------- */
+
+static void skip_blanks(struct reader *r)
+{
+	while (*r->p == ' ' || *r->p == '\t' || (*r->p == '\\' && r->p[1] == '\n'))
+		r->p += *r->p == '\\' ? 2 : 1;
+}
+
+static bool at_end(const struct reader *r)
+{
+	return !*r->p || *r->p == '\n' || *r->p == ';' || *r->p == '#';
+}
+
+/* NAME=WORD, or NAME after export. A name that is no identifier (A.B) is skipped: it cannot be a
+ * shell variable, and must not cost the image its other ones. */
+static bool assign(struct reader *r, bool export)
+{
+	VL_BUF struct vl_buf value = { 0 };
+	size_t n = strcspn(r->p, "= \t\n;\"'$`\\&|<>()#");
+	VL_FREE char *name = vl_strndup(r->p, n);
+	bool ok = ctr_env_name_ok(name, n);
+
+	if (!n || *name == '-')
+		return false;
+	r->p += n;
+	if (*r->p != '=') {
+		const char *v = ctr_env_get(&r->locals, name);
+		if (!export || !(strchr(" \t\n;", *r->p)))
+			return false;
+		if (v)
+			ctr_env_put(r->env, name, v);
+		return true;
+	}
+	r->p++;
+	if (!expand(r, false, false, &value) || (!ok && !export))
+		return false;
+	if (ok)
+		ctr_env_put(export || r->export_all || ctr_env_get(r->env, name) ? r->env : &r->locals, name,
+			    value.data);
+	return true;
+}
+
+static bool statement(struct reader *r)
+{
+	const char *rest = vl_prefix(r->p, "export");
+	bool export = rest && (*rest == ' ' || *rest == '\t');
+
+	if (export)
+		r->p = rest;
+	do {
+		skip_blanks(r);
+		if (at_end(r))
+			break;
+		if (!assign(r, export))
+			return false;
+		skip_blanks(r);
+	} while (!at_end(r));
+	return true;
+}
+
+bool ctr_eval_text(const char *text, bool export_all, struct vl_strv *env)
+{
+	struct reader r = { .p = text, .env = env, .export_all = export_all };
+	bool all = true;
+
+	while (*r.p) {
+		r.p += strspn(r.p, " \t\n;");
+		if (*r.p == '#') {
+			r.p += strcspn(r.p, "\n");
+		} else if (*r.p && !statement(&r)) {
+			all = false;
+			r.depth = 0;
+			r.p += strcspn(r.p, "\n");
+		}
+	}
+	vl_strv_free(&r.locals);
+	return all;
+}

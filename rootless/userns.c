@@ -1,0 +1,199 @@
+#include "rootless.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/capability.h>
+
+#define MAP_MAX 65536 /* 340 lines at most (kernel: UID_GID_MAP_MAX_EXTENTS), 33 bytes each */
+
+/* ---- why not -------------------------------------------------------------------------------- */
+
+static long read_number(const char *path)
+{
+	VL_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char b[32] = "";
+
+	return fd >= 0 && read(fd, b, sizeof b - 1) > 0 ? strtol(b, NULL, 10) : -1;
+}
+
+static bool has_seccomp_filter(void)
+{
+	char line[256];
+	bool yes = false;
+	FILE *f = fopen("/proc/self/status", "re");
+
+	while (f && fgets(line, sizeof line, f))
+		yes |= vl_prefix(line, "Seccomp:\t2") != NULL;
+	if (f)
+		fclose(f);
+	return yes;
+}
+
+#define WHAT "cannot start a container: user namespaces are forbidden here: "
+
+/* One line: the gate that is shut and the command that opens it. */
+static int explain(int code, struct vl_err *err)
+{
+	static const struct {
+		const char *file, *name;
+		long shut;
+		const char *mend;
+	} gates[] = {
+		{ "/proc/sys/user/max_user_namespaces", "user.max_user_namespaces", 0,
+		  "sysctl -w user.max_user_namespaces=65536" },
+		{ "/proc/sys/user/max_mnt_namespaces", "user.max_mnt_namespaces", 0,
+		  "sysctl -w user.max_mnt_namespaces=65536" },
+		{ "/proc/sys/kernel/unprivileged_userns_clone", "kernel.unprivileged_userns_clone", 0,
+		  "sysctl -w kernel.unprivileged_userns_clone=1" },
+		{ "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+		  "kernel.apparmor_restrict_unprivileged_userns", 1,
+		  "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or install an AppArmor profile for vial "
+		  "with \"userns,\"" },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(gates); i++)
+		if (read_number(gates[i].file) == gates[i].shut)
+			return vl_fail(err, code, WHAT "%s is %ld; as root: %s", gates[i].name, gates[i].shut,
+				       gates[i].mend);
+	if (code == ENOSPC || code == EUSERS)
+		return vl_fail(err, code,
+			       WHAT "the limit user.max_user_namespaces (%ld) or the nesting depth of 32 is reached",
+			       read_number("/proc/sys/user/max_user_namespaces"));
+	if (code == EINVAL || code == ENOSYS)
+		return vl_fail(err, code, WHAT "the kernel was built without CONFIG_USER_NS");
+	if (has_seccomp_filter())
+		return vl_fail(
+			err, code,
+			WHAT "a seccomp filter of the surrounding container or service refuses unshare(CLONE_NEWUSER)");
+	if (code == EPERM)
+		return vl_fail(err, code,
+			       WHAT "unshare(CLONE_NEWUSER) is refused; a chroot around this process or a security "
+				    "module does that");
+	return vl_fail_sys(err, code, WHAT "unshare(CLONE_NEWUSER)");
+}
+
+/* ---- maps ----------------------------------------------------------------------------------- */
+
+static int write_file(const char *path, const char *text)
+{
+	VL_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0) /* maps must come in one write */
+		return -errno;
+	return 0;
+}
+
+/* Each range of ids that exists for us, under its own numbers. Returns new or NULL. */
+static char *identity_map(const char *path)
+{
+	VL_BUF struct vl_buf b = { 0 };
+	char line[128];
+	unsigned long in, out, n;
+	FILE *f = fopen(path, "re");
+
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "%lu %lu %lu", &in, &out, &n) == 3 && b.len < MAP_MAX)
+			vl_buf_addf(&b, "%lu %lu %lu\n", in, in, n);
+	if (f)
+		fclose(f);
+	return vl_steal(&b.data);
+}
+
+static int map_from_outside(pid_t pid)
+{
+	VL_FREE char *uids = identity_map("/proc/self/uid_map"), *gids = identity_map("/proc/self/gid_map");
+	VL_FREE char *uid_path = vl_asprintf("/proc/%d/uid_map", pid), *gid_path = vl_asprintf("/proc/%d/gid_map", pid);
+	int r = uids && gids ? write_file(gid_path, gids) : -EINVAL;
+	return r < 0 ? r : write_file(uid_path, uids);
+}
+
+/* A map of more than oneself is written by a process that stayed outside, with CAP_SETUID there:
+ * the kernel looks at the writer's capabilities in the parent namespace. Returns the helper. */
+static pid_t start_mapper(int *ret_sock, struct vl_err *err)
+{
+	int pair[2];
+	pid_t me = getpid();
+
+	if (vl_msg_pair(pair, err) < 0)
+		return -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		enum vl_msg_type type;
+		char none;
+		close(pair[0]);
+		if (vl_msg_recv(pair[1], &type, &none, 1, NULL) == 0 && type == VL_MSG_OK)
+			vl_msg_send(pair[1], map_from_outside(me) == 0 ? VL_MSG_OK : VL_MSG_WARN, NULL, 0);
+		_exit(0);
+	}
+	close(pair[1]);
+	*ret_sock = pair[0];
+	return pid;
+}
+
+static bool mapped_all(int sock, pid_t pid)
+{
+	enum vl_msg_type type = VL_MSG_ERR;
+	char none;
+
+	bool ok = vl_msg_send(sock, VL_MSG_OK, NULL, 0) == 0 && vl_msg_recv(sock, &type, &none, 1, NULL) == 0 &&
+		  type == VL_MSG_OK;
+	close(sock);
+	vl_wait(pid);
+	return ok;
+}
+
+/* Without privilege: exactly oneself, written by oneself, and setgroups given up before gid_map
+ * (else a group that denies access could be dropped). Supplementary groups stay in force. */
+static int map_self(const struct plan *p, struct vl_err *err)
+{
+	char uid[64], gid[64];
+	int r = write_file("/proc/self/setgroups", "deny");
+
+	snprintf(uid, sizeof uid, "%u %u 1\n", p->user.uid, p->user.uid);
+	snprintf(gid, sizeof gid, "%u %u 1\n", p->user.gid, p->user.gid);
+	if (r == 0 || r == -ENOENT)
+		r = write_file("/proc/self/uid_map", uid);
+	if (r == 0)
+		r = write_file("/proc/self/gid_map", gid);
+	return r < 0 ? explain(-r, err) : 0;
+}
+
+static bool may_map_all(void)
+{
+	cap_flag_value_t uid = CAP_CLEAR, gid = CAP_CLEAR;
+	cap_t c;
+
+	if (geteuid() != 0 || !(c = cap_get_proc()))
+		return false;
+	cap_get_flag(c, CAP_SETUID, CAP_EFFECTIVE, &uid);
+	cap_get_flag(c, CAP_SETGID, CAP_EFFECTIVE, &gid);
+	cap_free(c);
+	return uid == CAP_SET && gid == CAP_SET;
+}
+
+int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err)
+{
+	int sock = -1;
+	pid_t mapper = may_map_all() ? start_mapper(&sock, err) : -1;
+
+	if (unshare(CLONE_NEWUSER) < 0) {
+		int e = errno;
+		if (mapper > 0) {
+			close(sock);
+			vl_wait(mapper);
+		}
+		return explain(e, err);
+	}
+	*ret_all = mapper > 0 && mapped_all(sock, mapper);
+	return *ret_all ? 0 : map_self(p, err);
+}
+
+int ctr_enter_mountns(struct vl_err *err)
+{
+	/* EPERM right after a successful unshare(CLONE_NEWUSER): a security module let the namespace
+	 * come to be and takes away what it is good for (AppArmor since 2023) */
+	if (unshare(CLONE_NEWNS) < 0)
+		return explain(errno, err);
+	return vmnt_make_slave(err);
+}
