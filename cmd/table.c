@@ -1,6 +1,7 @@
 /* One row per command. Compiled twice: each program knows every name and summary, and the
  * options and functions of its own commands. */
 #include "commands.h"
+#include "run.h"
 
 #ifdef VIAL_IMAGE
 #define RUN(o, size, fn) .opts = NULL, .opts_size = 0, .run = NULL
@@ -9,6 +10,8 @@
 #define RUN(o, size, fn) .opts = o, .opts_size = size, .run = fn
 #define IMAGE(o, size, fn) .image = true, .opts = NULL, .opts_size = 0, .run = NULL
 #endif
+
+#define ACTION(fn) RUN(cmd_action_opts, sizeof(struct action_opts), fn)
 
 /* a row is read as a row: */
 /* clang-format off */
@@ -23,6 +26,11 @@ const struct cmd commands[] = {
 	{ "completion", "bash|zsh|fish", "Print a completion script for a shell", NULL,
 	  "  source <(vial completion bash)\n",
 	  .min_args = 1, .max_args = 1, RUN(NULL, 0, cmd_completion_run) },
+	{ "exec", "IMAGE PROGRAM [ARG...]", "Run a program in a container",
+	  "IMAGE is a SIF, a squashfs file or a directory. The container is read-only; the home\n"
+	  "directory, the current one and /tmp are the host's. Options come before IMAGE.",
+	  "  vial exec app.sif python3 job.py\n  vial exec --bind /data:/mnt:ro app.sif ls /mnt\n",
+	  .min_args = 2, .max_args = -1, ACTION(cmd_exec_run) },
 	{ "inspect", "IMAGE", "Show what an image says about itself",
 	  "Prints labels as `key: value` lines unless told otherwise. Nothing of the image is run.",
 	  "  vial inspect app.sif\n  vial inspect --json --all app.sif\n  vial inspect --digests app.sif\n",
@@ -35,6 +43,13 @@ const struct cmd commands[] = {
 	  .interspersed = true, IMAGE(cmd_newpair_opts, sizeof(struct cmd_newpair_opts), cmd_key_newpair_run) },
 	{ "key show", "KEY.pem", "Print the type and the id of a key", NULL, NULL, .min_args = 1, .max_args = 1,
 	  .interspersed = true, IMAGE(NULL, 0, cmd_key_show_run) },
+	{ "run", "IMAGE [ARG...]", "Run what an image is made for",
+	  "Starts the image's runscript with the arguments, or /bin/sh when there is none.",
+	  "  vial run app.sif --help\n  ./app.sif --help\n",
+	  .min_args = 1, .max_args = -1, ACTION(cmd_run_run) },
+	{ "shell", "IMAGE", "Open a shell in a container", NULL,
+	  "  vial shell app.sif\n  vial shell --shell /bin/zsh app.sif\n",
+	  .min_args = 1, .max_args = -1, ACTION(cmd_shell_run) },
 	{ "sif header", "IMAGE", "Print the header of a SIF image", NULL,
 	  NULL, .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_sif_show_opts, sizeof(struct cmd_sif_show_opts), cmd_sif_header_run) },
@@ -64,6 +79,8 @@ const struct cmd commands[] = {
 	  "The image is changed in place: stopped at any moment, it is as before or signed.",
 	  "  vial sign --key me.pem app.sif\n", .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_sign_opts, sizeof(struct cmd_sign_opts), cmd_sign_run) },
+	{ "test", "IMAGE [ARG...]", "Run the test an image brings along", NULL,
+	  NULL, .min_args = 1, .max_args = -1, ACTION(cmd_test_run) },
 	{ "verify", "IMAGE", "Verify an image's signatures with a public key",
 	  "Succeeds when every object is covered by a signature of the key and nothing was changed,\n"
 	  "added or removed since. Every signature of a group must be by one of the given keys.",

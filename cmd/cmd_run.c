@@ -1,0 +1,63 @@
+/* exec, run, shell, test: open the image, make the plan, become the program. */
+#include "run.h"
+
+#include <stdio.h>
+
+static void warn(void *arg, const char *text)
+{
+	const struct cmd_ctx *c = arg;
+	vl_logf(&c->log, VL_WARNING, "%s", text);
+}
+
+static void free_opts(struct action_opts *o)
+{
+	struct vl_strv *lists[] = { &o->bind, &o->mount, &o->no_mount, &o->env, &o->env_file, &o->no_env };
+	for (size_t i = 0; i < VL_COUNT(lists); i++)
+		vl_strv_free(lists[i]);
+}
+
+static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int argc, char **argv)
+{
+	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
+	PLAN struct plan plan = PLAN_INIT;
+	struct vl_progress say = { .warn = warn, .arg = c };
+	struct vl_err err = { 0 };
+	int status = 0;
+
+	int r = cmd_action_image(argv[0], action == PLAN_RUN, &image, &err);
+	if (r == 0)
+		r = cmd_make_plan(c, o, &image, action, argc - 1, argv + 1, &say, &plan, &err);
+	if (r == 0)
+		r = ctr_run(&plan, &say, &status, &err);
+	free_opts(o);
+	if (r == -ENODATA && action == PLAN_TEST) {
+		vl_logf(&c->log, VL_INFO, "%s", err.text);
+		return 0;
+	}
+	vl_logf(&c->log, VL_FATAL, "%s", err.text);
+	return status ? status : c->profile == PROFILE_APPTAINER ? EXIT_OWN_COMPAT : EXIT_OWN;
+}
+
+int cmd_exec_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	(void)self;
+	return start(c, opts, PLAN_EXEC, argc, argv);
+}
+
+int cmd_run_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	(void)self;
+	return start(c, opts, PLAN_RUN, argc, argv);
+}
+
+int cmd_shell_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	(void)self;
+	return start(c, opts, PLAN_SHELL, argc, argv);
+}
+
+int cmd_test_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	(void)self;
+	return start(c, opts, PLAN_TEST, argc, argv);
+}

@@ -1,0 +1,97 @@
+#include "run.h"
+
+#include <vial/sif.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+static bool is_uri(const char *word)
+{
+	static const char *const schemes[] = { "docker:",        "oci:",  "oci-archive:", "docker-archive:",
+					       "docker-daemon:", "oras:", "library:",     "shub:",
+					       "http:",          "https:" };
+	for (size_t i = 0; i < VL_COUNT(schemes); i++)
+		if (vl_prefix(word, schemes[i]))
+			return true;
+	return false;
+}
+
+static int use_sif(const struct sif_image *sif, bool with_config, struct action_image *i, struct vl_err *err)
+{
+	const struct sif_descr *d;
+	char arch[4];
+
+	int r = sif_primary(sif, &d, err);
+	if (r < 0)
+		return vl_wrap(err, "%s", i->path);
+	uint32_t fs = sif_part_fs(d);
+	if (fs == SIF_FS_LUKS_SQUASHFS || fs == SIF_FS_GOCRYPTFS)
+		return vl_fail(err, ENOTSUP, "%s: the image is encrypted (%s); encrypted images are not supported",
+			       i->path, sif_fs_name(fs));
+	if (fs != SIF_FS_SQUASHFS)
+		return vl_fail(err, ENOTSUP, "%s: its file system is %s; only squashfs can be mounted", i->path,
+			       sif_fs_name(fs));
+	sif_part_arch(d, arch);
+	const char *name = sif_arch_name(arch), *host = sif_host_arch();
+	if (!vl_streq(name, host) && !vl_streq(arch, "00")) /* 00: the builder did not say */
+		return vl_fail(err, ENOEXEC, "%s: the image is for %s and this machine is %s", i->path, name, host);
+	i->off = d->off;
+	i->size = d->size;
+	d = with_config ? sif_by_name(sif, SIF_JSON, "oci-config.json") : NULL;
+	if (d && sif_read_object(sif, d, VL_JSON_MAX, &i->config, NULL, err) < 0)
+		return vl_wrap(err, "%s", i->path);
+	return 0;
+}
+
+static int use_file(bool with_config, struct action_image *i, struct vl_err *err)
+{
+	SIF_IMAGE struct sif_image sif = { 0 };
+	uint8_t magic[4] = { 0 };
+
+	ssize_t n = pread(i->fd, magic, sizeof magic, 0);
+	if (n < 0)
+		return vl_fail_sys(err, errno, "cannot read %s", i->path);
+	i->kind = PLAN_SQUASHFS;
+	if (n == sizeof magic && !memcmp(magic, "hsqs", 4))
+		return 0;
+	int r = sif_load(i->fd, &sif, err);
+	if (r == -ENOEXEC)
+		return vl_fail(err, ENOEXEC, "%s: neither a SIF nor a squashfs image", i->path);
+	return r < 0 ? vl_wrap(err, "%s", i->path) : use_sif(&sif, with_config, i, err);
+}
+
+int cmd_action_image(const char *word, bool with_config, struct action_image *ret, struct vl_err *err)
+{
+	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
+	struct stat st;
+
+	i.fd = open(word, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (i.fd < 0 && errno == ENOENT && is_uri(word))
+		return vl_fail(err, ENOTSUP, "%s: fetch it first: vial pull %s", word, word);
+	if (i.fd < 0)
+		return vl_fail_sys(err, errno, "cannot open image %s", word);
+	i.fd = vl_move_fd_above_stdio(i.fd);
+	i.path = vl_path_absolute(word);
+	if (i.fd < 0 || fstat(i.fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot open image %s", word);
+	int r = 0;
+	if (S_ISDIR(st.st_mode))
+		i.kind = PLAN_DIRECTORY;
+	else if (S_ISREG(st.st_mode))
+		r = use_file(with_config, &i, err);
+	else
+		r = vl_fail(err, EINVAL, "%s: neither a file nor a directory", i.path);
+	if (r < 0)
+		return r;
+	*ret = i;
+	i = (struct action_image)ACTION_IMAGE_INIT;
+	return 0;
+}
+
+void cmd_action_image_free(struct action_image *i)
+{
+	vl_closep(&i->fd);
+	vl_freep(&i->path);
+	vl_freep(&i->config);
+}

@@ -1,0 +1,41 @@
+/* Shared by the commands that start containers. */
+#ifndef CMD_RUN_H
+#define CMD_RUN_H
+
+#include "commands.h"
+
+#include <vial/rootless.h>
+
+/* ---- image_arg.c: the word IMAGE ---- */
+
+struct action_image {
+	int fd; /* owned; the one that is checked and the one that is mounted */
+	enum plan_image kind;
+	uint64_t off, size; /* squashfs: bytes in the file */
+	char *path;         /* absolute */
+	char *config;       /* text of the OCI image configuration, NULL = none or not asked for */
+};
+#define ACTION_IMAGE_INIT                                                                                              \
+	{                                                                                                              \
+		.fd = -1                                                                                               \
+	}
+/* A path to a SIF, a squashfs file or a directory. with_config: read the OCI configuration too. */
+int cmd_action_image(const char *word, bool with_config, struct action_image *ret, struct vl_err *err);
+void cmd_action_image_free(struct action_image *i);
+#define ACTION_IMAGE __attribute__((cleanup(cmd_action_image_free)))
+
+/* ---- opts_action.c ---- */
+
+struct action_opts {
+	struct vl_strv bind, mount, no_mount, env, env_file, no_env;
+	const char *home, *cwd, *shell;
+	bool no_home, contain, cleanenv, writable, writable_tmpfs, no_eval, no_umask;
+	bool ignored;
+};
+
+/* ---- plan_args.c: values to a plan ---- */
+
+int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_image *image, enum plan_action action,
+		  int argc, char **argv, const struct vl_progress *say, struct plan *p, struct vl_err *err);
+
+#endif
