@@ -33,9 +33,9 @@ ALL_CFLAGS += $(PKG_CFLAGS) $(if $(ISAL),-DHAVE_ISAL)
 EXT_VIAL  := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -luuid -ljansson -lz -llzma -llzo2 -llz4 -lzstd
 EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lcrypto -luuid -lcap
 
-# V=1 shows the commands
+# V=1 shows the commands, make -s nothing
 Q := $(if $(V),,@)
-say = $(if $(V),,@echo "  $(1)")
+say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo "  $(1)")
 
 PROGRAMS := $(O)/vial $(O)/vial-image
 

@@ -174,7 +174,6 @@ check_cppcheck() {
 }
 
 check_tidy() {
-	# shellcheck disable=SC2016 # the inner shell expands it
 	sources | grep '\.c$' | grep -v '^tests/' | xargs -P "$(nproc)" -n 4 sh -c '
 		flags=$1; shift
 		clang-tidy --quiet "$@" -- $flags -DVIAL_VERSION=\"0\" -DVIAL_LIBEXEC=\"/x\" 2>/dev/null' sh "$c_flags" | grep -E 'error|warning'
