@@ -20,14 +20,17 @@ static void add_quoted(struct vl_buf *b, const char *s)
 	vl_buf_adds(b, "'");
 }
 
-/* The same inside "${K-...}". */
-static void add_escaped(struct vl_buf *b, const char *s)
+/* The same in double quotes: the shell built into Apptainer reads '\'' and what stands inside
+ * ${K-...} otherwise than sh does. */
+static void add_double_quoted(struct vl_buf *b, const char *s)
 {
+	vl_buf_adds(b, "\"");
 	for (; *s; s++) {
-		if (strchr("$`\"\\}", *s))
+		if (strchr("$`\"\\", *s))
 			vl_buf_adds(b, "\\");
 		vl_buf_add(b, s, 1);
 	}
+	vl_buf_adds(b, "\"");
 }
 
 static bool is_identifier(const char *s, size_t n)
@@ -55,12 +58,12 @@ static char *env_script(const vl_json *env)
 		VL_FREE char *key = vl_strndup(e, n);
 		if (vl_streq(key, "PATH")) {
 			vl_buf_adds(&b, "export PATH=");
-			add_quoted(&b, eq + 1);
+			add_double_quoted(&b, eq + 1);
 			vl_buf_adds(&b, "\n");
 		} else {
-			vl_buf_addf(&b, "export %s=\"${%s-", key, key);
-			add_escaped(&b, eq + 1);
-			vl_buf_adds(&b, "}\"\n");
+			vl_buf_addf(&b, "[ -n \"${%s+x}\" ] || %s=", key, key);
+			add_double_quoted(&b, eq + 1);
+			vl_buf_addf(&b, "\nexport %s\n", key);
 		}
 	}
 	return vl_steal(&b.data);

@@ -8,7 +8,7 @@ setup_file() {
 	cd "$BATS_FILE_TMPDIR" || return 1
 	export HOME=$PWD LC_ALL=C
 	BATS_TEST_TMPDIR=$PWD make_rootfs tree
-	BATS_TEST_TMPDIR=$PWD make_oci layout latest '{"Env":["FROM_IMAGE=a b$c"],"Cmd":["cat","/etc/os-release"],"Labels":{"who":"me"}}' tree
+	BATS_TEST_TMPDIR=$PWD make_oci layout latest '{"Env":["FROM_IMAGE=a b$c`d`\"e}\\\\f'"'"'g"],"Cmd":["cat","/etc/os-release"],"Labels":{"who":"me"}}' tree
 	"$VIAL" build ours.sif oci:layout:latest
 	apptainer build theirs.sif tree
 }
@@ -33,7 +33,9 @@ setup() {
 	expect 0 apptainer run ours.sif
 	stdout_has "ID=vialtest"
 	expect 0 apptainer exec ours.sif sh -c 'echo "$FROM_IMAGE"'
-	stdout_is 'a b$c'
+	stdout_is 'a b$c`d`"e}\f'"'g"
+	expect 0 vial exec ours.sif sh -c 'echo "$FROM_IMAGE"'
+	stdout_is 'a b$c`d`"e}\f'"'g"
 }
 
 @test "apptainer inspects our labels" {
