@@ -5,16 +5,22 @@
 #include <vial/image.h>
 
 #define O(f) offsetof(struct build_opts, f)
-const struct opt build_options[] = {
+const struct opt cmd_build_options[] = {
 	{ 'F', "force", OPT_FLAG, O(force), NULL, "replace OUT when it exists", "FORCE", 0 },
 	{ 0, "arch", OPT_STR, O(arch), "ARCH", "take the image for this architecture (amd64, arm64, ...)", "ARCH", 0 },
-	{ 0, "compress", OPT_STR, O(compress), "CODEC[:LEVEL]", "zstd (default, level 3), gzip, xz, lz4, lzo or none", "COMPRESS", 0 },
+	{ 0, "compress", OPT_STR, O(compress), "CODEC[:LEVEL]", "zstd (default, level 3), gzip, xz, lz4, lzo or none",
+	  "COMPRESS", 0 },
 	{ 0, "block-size", OPT_STR, O(block_size), "SIZE", "squashfs block, 4K to 1M (default 128K)", "BLOCK_SIZE", 0 },
-	{ 0, "threads", OPT_U64, O(threads), "N", "compressing threads (default: the CPUs this process may use)", NULL, 0 },
+	{ 0, "threads", OPT_U64, O(threads), "N", "compressing threads (default: the CPUs this process may use)", NULL,
+	  0 },
 	{ 0, "max-size", OPT_STR, O(max_size), "SIZE", "what one layer may unpack to (default 256G)", "MAX_SIZE", 0 },
-	{ 0, "owner", OPT_STR, O(owner), "keep|root", "owners as in the source, or all root (default: keep; root for a directory read without privileges)", "OWNER", 0 },
-	{ 0, "mksquashfs-args", OPT_LINES, O(mksquashfs), "ARGS", "words of mksquashfs: -comp, -Xcompression-level, -b, -processors, -all-root", "MKSQUASHFS_ARGS", 0 },
-	{ 0, "reproducible", OPT_FLAG, O(reproducible), NULL, "accepted: the same source always gives the same bytes", "REPRODUCIBLE", 0 },
+	{ 0, "owner", OPT_STR, O(owner), "keep|root",
+	  "owners as in the source, or all root (default: keep; root for a directory read without privileges)", "OWNER",
+	  0 },
+	{ 0, "mksquashfs-args", OPT_LINES, O(mksquashfs), "ARGS",
+	  "words of mksquashfs: -comp, -Xcompression-level, -b, -processors, -all-root", "MKSQUASHFS_ARGS", 0 },
+	{ 0, "reproducible", OPT_FLAG, O(reproducible), NULL, "accepted: the same source always gives the same bytes",
+	  "REPRODUCIBLE", 0 },
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
 	{ 0, "disable-cache", OPT_FLAG, O(ignored), NULL, "", "DISABLE_CACHE", OPT_HIDDEN },
 	{ 0, "no-cleanup", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
@@ -48,8 +54,10 @@ static int translate(struct build_opts *o, struct img_build_opts *b, struct vl_b
 				b->threads = (unsigned)n;
 			else if (vl_streq(w, "-all-root") || vl_streq(w, "-root-owned"))
 				b->owner = IMG_OWNER_ROOT;
-			else if (!vl_streq(w, "-mem") && !vl_streq(w, "-noappend") && !vl_streq(w, "-no-progress") && !vl_streq(w, "-quiet"))
-				return vl_fail(err, EINVAL, "--mksquashfs-args: '%s%s%s' means nothing here", w, v ? " " : "", v ? v : "");
+			else if (!vl_streq(w, "-mem") && !vl_streq(w, "-noappend") && !vl_streq(w, "-no-progress") &&
+				 !vl_streq(w, "-quiet"))
+				return vl_fail(err, EINVAL, "--mksquashfs-args: '%s%s%s' means nothing here", w,
+					       v ? " " : "", v ? v : "");
 		}
 	}
 	if (level)
@@ -57,14 +65,19 @@ static int translate(struct build_opts *o, struct img_build_opts *b, struct vl_b
 	return 0;
 }
 
-static int read_options(struct build_opts *o, const char *source, struct img_build_opts *b, struct vl_buf *codec, struct vl_err *err)
+static int read_options(struct build_opts *o, const char *source, struct img_build_opts *b, struct vl_buf *codec,
+			struct vl_err *err)
 {
 	const char *epoch = getenv("SOURCE_DATE_EPOCH");
 	struct stat st;
 	uint64_t n;
 	int r;
 
-	*b = (struct img_build_opts){ .source = source, .builder = cmd_version(), .arch = o->arch, .threads = (unsigned)VL_MIN(o->threads, 4096u), .time = -1 };
+	*b = (struct img_build_opts){ .source = source,
+				      .builder = cmd_version(),
+				      .arch = o->arch,
+				      .threads = (unsigned)VL_MIN(o->threads, 4096u),
+				      .time = -1 };
 	if (stat(source, &st) == 0 && S_ISDIR(st.st_mode) && geteuid() != 0)
 		b->owner = IMG_OWNER_ROOT;
 	if ((r = translate(o, b, codec, err)) < 0)
@@ -109,9 +122,11 @@ static void report(struct cmd_ctx *c, const char *out, uint64_t size, const stru
 	}
 	vl_human_size(s->bytes_in, in);
 	vl_human_size(size, made);
-	vl_logf(&c->log, VL_INFO, "%s: %s from %s in %llu files and folders", out, made, in, (unsigned long long)s->entries);
-	vl_logf(&c->log, VL_VERBOSE, "%llu layers, %llu files stored once for others, source %s", (unsigned long long)s->layers,
-		(unsigned long long)s->dup_files, *s->digest ? s->digest : "without a digest");
+	vl_logf(&c->log, VL_INFO, "%s: %s from %s in %llu files and folders", out, made, in,
+		(unsigned long long)s->entries);
+	vl_logf(&c->log, VL_VERBOSE, "%llu layers, %llu files stored once for others, source %s",
+		(unsigned long long)s->layers, (unsigned long long)s->dup_files,
+		*s->digest ? s->digest : "without a digest");
 }
 
 int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
@@ -124,7 +139,7 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	struct vl_progress progress;
 	struct cmd_progress bar;
 	struct vl_err err = { 0 };
-	struct stat st;
+	struct stat st = { 0 };
 
 	(void)self, (void)argc;
 	if (read_options(o, argv[1], &b, &codec, &err) < 0)
@@ -135,11 +150,12 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	int r = img_build(&b, f.fd, &progress, &stats, &err);
 	cmd_progress_end(&bar);
 	if (r == 0)
-		r = fstat(f.fd, &st) < 0 ? vl_fail_sys(&err, errno, "cannot stat %s", argv[0]) : vl_newfile_commit(&f, o->force, &err);
+		r = fstat(f.fd, &st) < 0 ? vl_fail_sys(&err, errno, "cannot stat %s", argv[0])
+					 : vl_newfile_commit(&f, o->force, &err);
 	if (r == -EINTR) {
 		vl_newfile_abort(&f);
-		vl_logf(&c->log, VL_ERROR, "interrupted; nothing was written");
-		return 130;
+		vl_logf(&c->log, VL_ERROR, "%s", err.text);
+		return 128 + stats.signal;
 	}
 	if (r < 0)
 		return cmd_fail(c, &err);

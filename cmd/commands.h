@@ -73,7 +73,7 @@ struct build_opts {
 	uint64_t threads;
 	struct vl_strv mksquashfs;
 };
-extern const struct opt build_options[];
+extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
 
 extern const struct opt cmd_action_opts[]; /* opts_action.c */

@@ -22,7 +22,7 @@ const struct cmd commands[] = {
 	  "  vial build app.sif oci:./layout:latest\n"
 	  "  vial build --compress gzip app.sif docker-archive:app.tar\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true,
-	  IMAGE(build_options, sizeof(struct build_opts), cmd_build_run) },
+	  IMAGE(cmd_build_options, sizeof(struct build_opts), cmd_build_run) },
 	{ "completion", "bash|zsh|fish", "Print a completion script for a shell", NULL,
 	  "  source <(vial completion bash)\n",
 	  .min_args = 1, .max_args = 1, RUN(NULL, 0, cmd_completion_run) },

@@ -2,9 +2,11 @@
 
 #include "table.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 
 #define RAW_BIT (1u << 24)
+#define FLUSH_BYTES (16u << 20)
 #define MAX_POOL_BYTES (192u << 20) /* buffers of blocks in flight, whatever the number of CPUs */
 
 enum job_kind { JOB_DATA, JOB_FRAGMENT, JOB_RUN_END };
@@ -29,8 +31,8 @@ struct tail { /* one stored tail */
 struct img_blocks {
 	int fd;
 	uint64_t base, pos; /* pos: next free byte, from base */
+	uint64_t flushed;   /* what the disk was told to write already */
 	uint32_t block_size;
-	bool none;
 	unsigned n_workers;
 	pthread_t *threads;
 	sqfs_compressor_t **codecs;
@@ -58,11 +60,10 @@ struct img_blocks {
 
 static void compress(struct img_blocks *b, sqfs_compressor_t *codec, struct job *j)
 {
-	sqfs_s32 n = b->none ? 0 : codec->do_block(codec, j->in, j->in_len, j->out, b->block_size);
+	sqfs_s32 n = codec->do_block(codec, j->in, j->in_len, j->out, b->block_size);
 
 	j->error = n < 0 ? n : 0;
-	/* not smaller is stored raw: the format's rule, and faster to read */
-	j->out_len = n > 0 && (uint32_t)n < j->in_len ? (uint32_t)n : 0;
+	j->out_len = n > 0 ? (uint32_t)n : 0;
 	j->hash = img_hash_bytes(j->out_len ? j->out : j->in, j->out_len ? j->out_len : j->in_len, 0);
 }
 
@@ -144,6 +145,7 @@ static int end_run(struct img_blocks *b, struct img_file *f, struct vl_err *err)
 			return r;
 		if (same) {
 			b->pos = f->start;
+			b->flushed = VL_MIN(b->flushed, b->pos);
 			f->start = g->start;
 			b->stats.dup_runs++;
 			return 0;
@@ -171,6 +173,12 @@ static int store(struct img_blocks *b, struct job *j, struct vl_err *err)
 	int r = vl_pwrite_full(b->fd, j->out_len ? j->out : j->in, len, b->base + b->pos, "the image", err);
 	b->pos += len;
 	b->stats.out += len;
+	if (b->pos - b->flushed >= FLUSH_BYTES) {
+		/* start the disk early: the fsync at the end then finds little to do. A hint only. */
+		sync_file_range(b->fd, (off_t)(b->base + b->flushed), (off_t)(b->pos - b->flushed),
+				SYNC_FILE_RANGE_WRITE);
+		b->flushed = b->pos;
+	}
 	return r;
 }
 
@@ -438,7 +446,6 @@ static int start_workers(struct img_blocks *b, const struct img_codec *codec, un
 		b->codecs[i] = sqfs_copy(codec->c);
 		if (!b->codecs[i])
 			return vl_fail(err, ENOMEM, "cannot set up compressor %u of %u", i + 1, workers);
-		b->codecs[i]->do_block = codec->c->do_block;
 		struct worker_arg *w = vl_alloc(sizeof *w);
 		*w = (struct worker_arg){ b, i };
 		int r = pthread_create(&b->threads[i], NULL, work, w);
@@ -461,7 +468,6 @@ int img_blocks_new(int fd, uint64_t base, uint64_t first, const struct img_codec
 	b->base = base;
 	b->pos = first;
 	b->block_size = block_size;
-	b->none = codec->none;
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->work, NULL);
 	pthread_cond_init(&b->done, NULL);

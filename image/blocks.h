@@ -22,10 +22,10 @@ struct img_file {
 	uint32_t *sizes; /* on-disk word per block: length, bit 24 = stored raw, 0 = a hole */
 	uint32_t n_sizes, cap_sizes;
 	uint32_t frag, frag_off; /* IMG_NO_FRAGMENT = no tail */
-	uint64_t sparse; /* bytes in holes */
-	bool stored;     /* the content is there; false = skipped on reading */
-	bool needed;     /* skipped, but the merged tree has it after all */
-	uint64_t run_key;/* hash over the stored blocks */
+	uint64_t sparse;         /* bytes in holes */
+	bool stored;             /* the content is there; false = skipped on reading */
+	bool needed;             /* skipped, but the merged tree has it after all */
+	uint64_t run_key;        /* hash over the stored blocks */
 };
 
 struct img_fragment {

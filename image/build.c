@@ -81,7 +81,8 @@ static int hear(int sock, const struct vl_progress *progress, struct img_build_s
 	int r = vl_msg_recv(sock, &type, &m, sizeof m, &n);
 
 	if (r == -EPIPE)
-		return vl_fail(err, EPIPE, "the converting process died; the image may be built to break it, or memory ran out");
+		return vl_fail(err, EPIPE,
+			       "the converting process died; the image may be built to break it, or memory ran out");
 	if (r < 0)
 		return vl_fail_sys(err, -r, "cannot hear from the converting process");
 	switch (type) {
@@ -104,7 +105,8 @@ static int hear(int sock, const struct vl_progress *progress, struct img_build_s
 	}
 }
 
-static int follow(int sock, int sigfd, const struct vl_progress *progress, struct img_build_stats *ret, struct vl_err *err)
+static int follow(int sock, int sigfd, const struct vl_progress *progress, struct img_build_stats *ret,
+		  struct vl_err *err)
 {
 	struct pollfd fds[] = { { sock, POLLIN, 0 }, { sigfd, POLLIN, 0 } };
 
@@ -114,8 +116,12 @@ static int follow(int sock, int sigfd, const struct vl_progress *progress, struc
 				continue;
 			return vl_fail_sys(err, errno, "cannot wait for the converting process");
 		}
-		if (fds[1].revents)
-			return vl_fail(err, EINTR, "interrupted");
+		if (fds[1].revents) {
+			struct signalfd_siginfo si = { 0 };
+			/* read, or it would be delivered as soon as it is unblocked */
+			ret->signal = read(sigfd, &si, sizeof si) == sizeof si ? (int)si.ssi_signo : SIGTERM;
+			return vl_fail(err, EINTR, "interrupted; nothing was written");
+		}
 		if (fds[0].revents) {
 			int r = hear(sock, progress, ret, err);
 			if (r <= 0)
@@ -127,15 +133,18 @@ static int follow(int sock, int sigfd, const struct vl_progress *progress, struc
 static int run_child(const struct img_build_opts *o, struct img_source *src, int fd, const struct vl_progress *progress,
 		     struct img_build_stats *ret, struct vl_err *err)
 {
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 	sigset_t ours, before;
 	int pair[2], r = vl_msg_pair(pair, err);
 
 	if (r < 0)
 		return r;
 	sigemptyset(&ours);
-	sigaddset(&ours, SIGINT);
-	sigaddset(&ours, SIGTERM);
-	sigaddset(&ours, SIGHUP);
+	for (size_t i = 0; i < VL_COUNT(signals); i++) {
+		struct sigaction sa;
+		if (sigaction(signals[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN) /* nohup stays nohup */
+			sigaddset(&ours, signals[i]);
+	}
 	pthread_sigmask(SIG_BLOCK, &ours, &before);
 	VL_CLOSE int sigfd = signalfd(-1, &ours, SFD_CLOEXEC);
 	pid_t pid = sigfd < 0 ? -1 : fork();
@@ -164,11 +173,14 @@ static int check(struct img_build_opts *o, struct vl_err *err)
 	if (!o->arch)
 		o->arch = sif_host_arch();
 	if (!sif_arch_code(o->arch))
-		return vl_fail(err, EINVAL, "the architecture '%s' is not known; SIF has amd64, arm64, ppc64le, riscv64 and others", o->arch);
+		return vl_fail(err, EINVAL,
+			       "the architecture '%s' is not known; SIF has amd64, arm64, ppc64le, riscv64 and others",
+			       o->arch);
 	if (!o->block_size)
 		o->block_size = IMG_DEFAULT_BLOCK_SIZE;
 	if (o->block_size < 4096 || o->block_size > 1 << 20 || o->block_size & (o->block_size - 1))
-		return vl_fail(err, EINVAL, "the block size must be a power of two from 4096 to 1048576, not %u", o->block_size);
+		return vl_fail(err, EINVAL, "the block size must be a power of two from 4096 to 1048576, not %u",
+			       o->block_size);
 	if (!o->threads)
 		o->threads = vl_cpu_count();
 	if (!o->max_size)
@@ -176,8 +188,8 @@ static int check(struct img_build_opts *o, struct vl_err *err)
 	return 0;
 }
 
-int img_build(const struct img_build_opts *opts, int fd, const struct vl_progress *progress, struct img_build_stats *ret,
-	      struct vl_err *err)
+int img_build(const struct img_build_opts *opts, int fd, const struct vl_progress *progress,
+	      struct img_build_stats *ret, struct vl_err *err)
 {
 	VL_CLEANUP(img_source_free) struct img_source src = { .dirfd = -1 };
 	struct img_build_opts o = *opts;

@@ -7,19 +7,70 @@ static const struct {
 	SQFS_COMPRESSOR id;
 	unsigned min, max, def; /* levels; max 0 = the codec has none */
 } codecs[] = {
-	{ "zstd", SQFS_COMP_ZSTD, 1, 22, 3 },
-	{ "gzip", SQFS_COMP_GZIP, 1, 9, 9 },
-	{ "xz", SQFS_COMP_XZ, 0, 9, 6 },
-	{ "lz4", SQFS_COMP_LZ4, 0, 0, 0 },
-	{ "lzo", SQFS_COMP_LZO, 1, 9, 8 },
-	{ "none", SQFS_COMP_ZSTD, 0, 0, 0 },
+	{ "zstd", SQFS_COMP_ZSTD, 1, 22, 3 }, { "gzip", SQFS_COMP_GZIP, 1, 9, 9 }, { "xz", SQFS_COMP_XZ, 0, 9, 6 },
+	{ "lz4", SQFS_COMP_LZ4, 0, 0, 0 },    { "lzo", SQFS_COMP_LZO, 1, 9, 8 },   { "none", SQFS_COMP_ZSTD, 0, 0, 0 },
 };
 
-/* "Incompressible", said of everything: libsquashfs then stores metadata blocks raw. */
-static sqfs_s32 store_raw(sqfs_compressor_t *c, const sqfs_u8 *in, sqfs_u32 size, sqfs_u8 *out, sqfs_u32 out_size)
+/* A compressor that never grows a block: libsquashfs 1.2 hands out LZ4 blocks that are larger than
+ * their input, which unsquashfs refuses. raw: nothing is compressed at all. */
+struct shim {
+	sqfs_compressor_t base;
+	sqfs_compressor_t *inner;
+	bool raw;
+};
+
+static sqfs_s32 shim_block(sqfs_compressor_t *c, const sqfs_u8 *in, sqfs_u32 size, sqfs_u8 *out, sqfs_u32 out_size)
 {
-	(void)c, (void)in, (void)size, (void)out, (void)out_size;
-	return 0;
+	struct shim *s = (struct shim *)c;
+	sqfs_s32 n = s->raw ? 0 : s->inner->do_block(s->inner, in, size, out, out_size);
+
+	return n > 0 && (sqfs_u32)n >= size ? 0 : n; /* 0: stored as it is */
+}
+
+static void shim_config(const sqfs_compressor_t *c, sqfs_compressor_config_t *cfg)
+{
+	const struct shim *s = (const struct shim *)c;
+	s->inner->get_configuration(s->inner, cfg);
+}
+
+static int shim_write_options(sqfs_compressor_t *c, sqfs_file_t *file)
+{
+	struct shim *s = (struct shim *)c;
+	return s->inner->write_options(s->inner, file);
+}
+
+static int shim_read_options(sqfs_compressor_t *c, sqfs_file_t *file)
+{
+	struct shim *s = (struct shim *)c;
+	return s->inner->read_options(s->inner, file);
+}
+
+static void shim_destroy(sqfs_object_t *o)
+{
+	sqfs_destroy(((struct shim *)o)->inner);
+	free(o);
+}
+
+static sqfs_object_t *shim_copy(const sqfs_object_t *o);
+
+static sqfs_compressor_t *shim_new(sqfs_compressor_t *inner, bool raw)
+{
+	struct shim *s = vl_alloc(sizeof *s);
+
+	*s = (struct shim){
+		{ { shim_destroy, shim_copy }, shim_config, shim_write_options, shim_read_options, shim_block },
+		inner,
+		raw
+	};
+	return &s->base;
+}
+
+static sqfs_object_t *shim_copy(const sqfs_object_t *o)
+{
+	const struct shim *s = (const struct shim *)o;
+	sqfs_compressor_t *inner = sqfs_copy(s->inner);
+
+	return inner ? (sqfs_object_t *)shim_new(inner, s->raw) : NULL;
 }
 
 static int set_level(sqfs_compressor_config_t *cfg, const char *spec, const char *level, size_t i, struct vl_err *err)
@@ -40,24 +91,25 @@ int img_codec_new(const char *spec, uint32_t block_size, struct img_codec *ret, 
 	size_t n = colon ? (size_t)(colon - s) : strlen(s), i = 0;
 	sqfs_compressor_config_t cfg;
 	struct img_codec c = { 0 };
+	sqfs_compressor_t *inner = NULL;
 
 	while (i < VL_COUNT(codecs) && (strlen(codecs[i].name) != n || strncmp(codecs[i].name, s, n)))
 		i++;
 	if (i == VL_COUNT(codecs))
-		return vl_fail(err, EINVAL, "compression '%s' is not known: zstd, gzip, xz, lz4, lzo or none, then :LEVEL", s);
+		return vl_fail(err, EINVAL,
+			       "compression '%s' is not known: zstd, gzip, xz, lz4, lzo or none, then :LEVEL", s);
 	c.id = codecs[i].id;
-	c.none = vl_streq(codecs[i].name, "none");
+	bool raw = vl_streq(codecs[i].name, "none");
 	int r = sqfs_compressor_config_init(&cfg, c.id, block_size, 0);
 	if (r == 0) {
 		r = set_level(&cfg, s, colon ? colon + 1 : NULL, i, err);
 		if (r < 0)
 			return r;
-		r = sqfs_compressor_create(&cfg, &c.c);
+		r = sqfs_compressor_create(&cfg, &inner);
 	}
 	if (r != 0)
 		return vl_fail(err, ENOTSUP, "compression '%s': %s", s, img_sqfs_error(r));
-	if (c.none)
-		c.c->do_block = store_raw;
+	c.c = shim_new(inner, raw);
 	*ret = c;
 	return 0;
 }

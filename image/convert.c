@@ -99,11 +99,14 @@ static int add_object(struct work *w, uint32_t type, const char *name, const cha
 /* Header, the small objects, and the place where the squashfs begins. */
 static int begin_sif(struct work *w, int fd, uint64_t *ret_base, struct vl_err *err)
 {
-	struct img_source_info info = { w->src->bootstrap, w->src->from, w->src->oci ? &w->image : NULL, w->o->arch, w->o->builder,
-					w->time };
+	struct img_source_info info = { w->src->bootstrap, w->src->from,  w->src->oci ? &w->image : NULL,
+					w->o->arch,        w->o->builder, w->time };
 	struct sif_new how = { .time = w->time };
-	struct sif_object part = { .type = SIF_PARTITION, .group = SIF_DEFAULT_GROUP, .fs = SIF_FS_SQUASHFS,
-				   .part = SIF_PART_PRIMARY, .arch = w->o->arch };
+	struct sif_object part = { .type = SIF_PARTITION,
+				   .group = SIF_DEFAULT_GROUP,
+				   .fs = SIF_FS_SQUASHFS,
+				   .part = SIF_PART_PRIMARY,
+				   .arch = w->o->arch };
 	int r;
 
 	make_uuid(w, how.uuid);
@@ -128,10 +131,14 @@ static int open_layer(struct work *w, size_t i, struct img_stream **ret, struct 
 	return img_stream_open(blob, l, w->o->max_size, ret, err);
 }
 
-static int read_layer(struct work *w, size_t i, const struct img_shadow *newer, uint64_t done, uint64_t total, bool again,
-		      struct vl_err *err)
+static int read_layer(struct work *w, size_t i, const struct img_shadow *newer, uint64_t done, uint64_t total,
+		      bool again, struct vl_err *err)
 {
-	struct img_layer_reader in = { .newer = newer, .blocks = w->blocks, .progress = w->progress, .done_before = done,
+	struct img_layer_reader in = { .newer = newer,
+				       .blocks = w->blocks,
+				       .max_bytes = w->o->max_size,
+				       .progress = w->progress,
+				       .done_before = done,
 				       .total = total };
 	int r = open_layer(w, i, &in.stream, err);
 
@@ -229,7 +236,8 @@ static int prepare(struct work *w, int fd, struct vl_err *err)
 	w->time = source_time(w);
 	w->n_logs = (w->src->oci ? w->image.n_layers : 1) + 1;
 	w->logs = vl_alloc(w->n_logs * sizeof *w->logs);
-	if ((r = img_codec_new(w->o->compress, w->block_size, &w->codec, err)) < 0 || (r = begin_sif(w, fd, &base, err)) < 0)
+	if ((r = img_codec_new(w->o->compress, w->block_size, &w->codec, err)) < 0 ||
+	    (r = begin_sif(w, fd, &base, err)) < 0)
 		return r;
 	uint32_t mtime = (uint32_t)VL_MIN(w->time, (int64_t)UINT32_MAX);
 	if ((r = img_squash_begin(fd, base, &w->codec, w->block_size, mtime, &w->squash, &first, err)) < 0)
@@ -254,7 +262,11 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 	    (r = sif_writer_stream_end(w.sif, size, err)) < 0 || (r = sif_writer_end(w.sif, err)) < 0)
 		return r;
 	const struct img_blocks_stats *s = img_blocks_stats(w.blocks);
-	*ret = (struct img_build_stats){ s->in, s->out, w.tree->n_nodes, w.image.n_layers, s->dup_tails + s->dup_runs, "" };
+	*ret = (struct img_build_stats){ .bytes_in = s->in,
+					 .bytes_out = s->out,
+					 .entries = w.tree->n_nodes,
+					 .layers = w.image.n_layers,
+					 .dup_files = s->dup_tails + s->dup_runs };
 	if (*w.image.manifest.algo)
 		snprintf(ret->digest, sizeof ret->digest, "%s:%.64s", w.image.manifest.algo, w.image.manifest.hex);
 	return 0;
@@ -264,7 +276,9 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 
 int img_source_open(const char *text, struct img_source *ret, struct vl_err *err)
 {
-	static const char *const words[] = { [OCI_LAYOUT] = "oci", [OCI_ARCHIVE] = "oci-archive", [OCI_DOCKER_ARCHIVE] = "docker-archive" };
+	static const char *const words[] = {
+		[OCI_LAYOUT] = "oci", [OCI_ARCHIVE] = "oci-archive", [OCI_DOCKER_ARCHIVE] = "docker-archive"
+	};
 	VL_CLEANUP(img_source_free) struct img_source s = { .dirfd = -1 };
 	int r = oci_ref_parse(text, &s.ref, err);
 
@@ -277,14 +291,16 @@ int img_source_open(const char *text, struct img_source *ret, struct vl_err *err
 		s.from = vl_strdup(text);
 		s.dirfd = open(text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (s.dirfd < 0 && errno == ENOENT && strstr(text, ":"))
-			return vl_fail(err, ENOTSUP, "%s: this kind of source is not known; there are oci:DIR:TAG, oci-archive:FILE, "
-				       "docker-archive:FILE and a directory", text);
+			return vl_fail(err, ENOTSUP,
+				       "%s: this kind of source is not known; there are oci:DIR:TAG, oci-archive:FILE, "
+				       "docker-archive:FILE and a directory",
+				       text);
 		r = s.dirfd < 0 ? vl_fail_sys(err, errno, "cannot open the directory %s", text) : 0;
 	}
 	if (r < 0)
 		return r;
-	*ret = s;
-	s = (struct img_source){ .dirfd = -1 };
+	*ret = vl_move(&s);
+	s.dirfd = -1;
 	return 0;
 }
 

@@ -75,7 +75,8 @@ static int read_xattrs(struct walk *w, int fd, const char *path, struct img_entr
 		ssize_t v = getxattr(proc, k, value, sizeof value);
 		if (v < 0)
 			return fail_at(w, path, errno, "read an attribute of", err);
-		e->xattrs->a[e->xattrs->n++] = (struct img_xattr){ vl_strdup(k), vl_memdup(value, (size_t)v), (size_t)v };
+		e->xattrs->a[e->xattrs->n++] =
+			(struct img_xattr){ vl_strdup(k), vl_memdup(value, (size_t)v), (size_t)v };
 	}
 	return 0;
 }
@@ -120,8 +121,13 @@ static int read_symlink(struct walk *w, int fd, const char *path, struct img_ent
 
 static uint8_t type_of(mode_t m)
 {
-	return S_ISDIR(m) ? IMG_DIR : S_ISREG(m) ? IMG_FILE : S_ISLNK(m) ? IMG_SYMLINK : S_ISBLK(m) ? IMG_BLOCK_DEV :
-	       S_ISCHR(m) ? IMG_CHAR_DEV : S_ISFIFO(m) ? IMG_FIFO : IMG_SOCKET;
+	return S_ISDIR(m)    ? IMG_DIR
+	       : S_ISREG(m)  ? IMG_FILE
+	       : S_ISLNK(m)  ? IMG_SYMLINK
+	       : S_ISBLK(m)  ? IMG_BLOCK_DEV
+	       : S_ISCHR(m)  ? IMG_CHAR_DEV
+	       : S_ISFIFO(m) ? IMG_FIFO
+			     : IMG_SOCKET;
 }
 
 static int read_one(struct walk *w, int fd, const struct stat *st, const char *path, struct vl_err *err)

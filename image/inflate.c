@@ -1,5 +1,7 @@
 #include "inflate.h"
 
+#include "gzip_head.h"
+
 #ifdef HAVE_ISAL
 #include <isa-l.h>
 #else
@@ -17,10 +19,11 @@ struct img_inflate {
 	enum kind kind;
 	uint8_t head[4]; /* first bytes, until the magic is known */
 	size_t n_head;
-	bool inside;     /* in the middle of a member or frame */
-	bool any;        /* one member at least is complete */
+	bool inside; /* in the middle of a member or frame */
+	bool any;    /* one member at least is complete */
 #ifdef HAVE_ISAL
 	struct inflate_state *gz;
+	struct gzip_head head_state;
 #else
 	z_stream *gz;
 #endif
@@ -62,18 +65,30 @@ static void gzip_begin(struct img_inflate *z)
 	if (!z->gz)
 		z->gz = vl_alloc(sizeof *z->gz);
 	isal_inflate_init(z->gz);
-	z->gz->crc_flag = ISAL_GZIP; /* header, checksum and length are parsed and checked */
+	z->gz->crc_flag = ISAL_GZIP_NO_HDR_VER; /* checksum and length are checked; the header is ours */
+	z->head_state = (struct gzip_head){ 0 };
 }
 
-static int gzip_step(struct img_inflate *z, const uint8_t **p, size_t *n, size_t *ret_out, bool *ret_end, struct vl_err *err)
+static int gzip_step(struct img_inflate *z, const uint8_t **p, size_t *n, size_t *ret_out, bool *ret_end,
+		     struct vl_err *err)
 {
+	int r = img_gzip_head_push(&z->head_state, p, n, err);
+
+	if (r < 0)
+		return r;
+	if (z->head_state.state != GZH_DONE) {
+		*ret_out = 0;
+		*ret_end = false;
+		return 0;
+	}
 	z->gz->next_in = (uint8_t *)*p;
 	z->gz->avail_in = (uint32_t)*n;
 	z->gz->next_out = z->out;
 	z->gz->avail_out = OUT_SIZE;
-	int r = isal_inflate(z->gz);
+	r = isal_inflate(z->gz);
 	if (r != ISAL_DECOMP_OK && r != ISAL_END_INPUT)
-		return vl_fail(err, EBADMSG, r == ISAL_INCORRECT_CHECKSUM ? "wrong gzip checksum" : "damaged gzip data");
+		return vl_fail(err, EBADMSG,
+			       r == ISAL_INCORRECT_CHECKSUM ? "wrong gzip checksum" : "damaged gzip data");
 	*p += *n - z->gz->avail_in;
 	*n = z->gz->avail_in;
 	*ret_out = OUT_SIZE - z->gz->avail_out;
@@ -97,7 +112,8 @@ static void gzip_begin(struct img_inflate *z)
 		abort();
 }
 
-static int gzip_step(struct img_inflate *z, const uint8_t **p, size_t *n, size_t *ret_out, bool *ret_end, struct vl_err *err)
+static int gzip_step(struct img_inflate *z, const uint8_t **p, size_t *n, size_t *ret_out, bool *ret_end,
+		     struct vl_err *err)
 {
 	z->gz->next_in = (uint8_t *)*p;
 	z->gz->avail_in = (uInt)*n;

@@ -10,7 +10,8 @@
 struct walk {
 	const struct img_layer_reader *in;
 	struct img_tar *tar;
-	uint32_t seq; /* of the current entry, from 1 */
+	uint32_t seq;   /* of the current entry, from 1 */
+	uint64_t bytes; /* of the files so far, holes included */
 };
 
 /* ---- one entry ---- */
@@ -34,7 +35,8 @@ static int read_xattrs(const struct img_tar_entry *e, struct img_entry *out, str
 			continue;
 		if (x->len > MAX_XATTR_SIZE || strlen(x->key) > IMG_MAX_NAME)
 			return vl_fail(err, E2BIG, "an extended attribute is larger than Linux allows");
-		out->xattrs->a[out->xattrs->n++] = (struct img_xattr){ vl_strdup(x->key), vl_memdup(x->value, x->len), x->len };
+		out->xattrs->a[out->xattrs->n++] =
+			(struct img_xattr){ vl_strdup(x->key), vl_memdup(x->value, x->len), x->len };
 	}
 	return 0;
 }
@@ -42,8 +44,8 @@ static int read_xattrs(const struct img_tar_entry *e, struct img_entry *out, str
 static int read_attr(const struct img_tar_entry *e, struct img_attr *ret, struct vl_err *err)
 {
 	if (e->uid > UINT32_MAX - 1u || e->gid > UINT32_MAX - 1u)
-		return vl_fail(err, ERANGE, "the owner %llu:%llu is not a user and group id", (unsigned long long)e->uid,
-			       (unsigned long long)e->gid);
+		return vl_fail(err, ERANGE, "the owner %llu:%llu is not a user and group id",
+			       (unsigned long long)e->uid, (unsigned long long)e->gid);
 	if (e->major > 0xfff || e->minor > 0xfffff) /* the format has 12 and 20 bits, as Linux */
 		return vl_fail(err, ERANGE, "the device number %llu:%llu is too large", (unsigned long long)e->major,
 			       (unsigned long long)e->minor);
@@ -51,7 +53,9 @@ static int read_attr(const struct img_tar_entry *e, struct img_attr *ret, struct
 		.mode = (uint16_t)e->mode,
 		.uid = (uint32_t)e->uid,
 		.gid = (uint32_t)e->gid,
-		.mtime = e->mtime < 0 ? 0 : e->mtime > UINT32_MAX ? UINT32_MAX : (uint32_t)e->mtime,
+		.mtime = e->mtime < 0            ? 0
+			 : e->mtime > UINT32_MAX ? UINT32_MAX
+						 : (uint32_t)e->mtime,
 		.major = (uint32_t)e->major,
 		.minor = (uint32_t)e->minor,
 	};
@@ -98,9 +102,11 @@ static int read_target(const struct img_tar_entry *e, struct img_entry *out, str
 	return 0;
 }
 
-static int read_entry(struct walk *w, const struct img_tar_entry *e, struct img_entry *out, bool *ret_drop, struct vl_err *err)
+static int read_entry(struct walk *w, const struct img_tar_entry *e, struct img_entry *out, bool *ret_drop,
+		      struct vl_err *err)
 {
-	static const uint8_t types[] = { IMG_FILE, IMG_HARDLINK, IMG_SYMLINK, IMG_CHAR_DEV, IMG_BLOCK_DEV, IMG_DIR, IMG_FIFO };
+	static const uint8_t types[] = { IMG_FILE,      IMG_HARDLINK, IMG_SYMLINK, IMG_CHAR_DEV,
+					 IMG_BLOCK_DEV, IMG_DIR,      IMG_FIFO };
 	int r = img_path_normal(e->path, &out->path, err);
 
 	if (r < 0)
@@ -133,6 +139,12 @@ static int store_content(struct walk *w, const struct img_tar_entry *e, struct i
 	size_t n;
 	int r;
 
+	/* the stream bounds what is stored; a hole costs nothing there, but a list entry per block here */
+	if (e->size > w->in->max_bytes - w->bytes)
+		return vl_fail(err, EFBIG,
+			       "the files of the layer have more than the limit of %llu bytes; --max-size raises it",
+			       (unsigned long long)w->in->max_bytes);
+	w->bytes += e->size;
 	img_blocks_begin(b, f);
 	while ((r = img_tar_data(w->tar, &p, &n, &off, err)) > 0) {
 		if ((r = img_blocks_zeros(b, off - pos, err)) < 0 || (r = img_blocks_write(b, p, n, err)) < 0)
@@ -146,6 +158,11 @@ static int store_content(struct walk *w, const struct img_tar_entry *e, struct i
 
 /* ---- the walk ---- */
 
+static int next_piece(void *arg, const void **ret, size_t *ret_len, struct vl_err *err)
+{
+	return img_stream_next(arg, ret, ret_len, err);
+}
+
 typedef int visit_fn(struct walk *w, const struct img_tar_entry *e, void *arg, struct vl_err *err);
 
 static int visit_all(struct walk *w, visit_fn *visit, void *arg, struct vl_err *err)
@@ -157,7 +174,8 @@ static int visit_all(struct walk *w, visit_fn *visit, void *arg, struct vl_err *
 	while ((r = img_tar_next(w->tar, &e, err)) > 0) {
 		if (++w->seq > IMG_MAX_ENTRIES)
 			return vl_fail(err, E2BIG, "a layer of more than %u entries", IMG_MAX_ENTRIES);
-		vl_progress_step(in->progress, "Converting", in->done_before + img_stream_consumed(in->stream), in->total);
+		vl_progress_step(in->progress, "Converting", in->done_before + img_stream_consumed(in->stream),
+				 in->total);
 		r = visit(w, e, arg, err);
 		if (r < 0) {
 			VL_FREE char *shown = vl_printable(e->path, strnlen(e->path, 200));
@@ -169,7 +187,7 @@ static int visit_all(struct walk *w, visit_fn *visit, void *arg, struct vl_err *
 
 static int walk(const struct img_layer_reader *in, visit_fn *visit, void *arg, struct vl_err *err)
 {
-	struct walk w = { .in = in, .tar = img_tar_new(in->stream) };
+	struct walk w = { .in = in, .tar = img_tar_new(next_piece, in->stream) };
 	struct vl_err deeper;
 	int r = visit_all(&w, visit, arg, err);
 

@@ -10,8 +10,9 @@ struct img_layer_reader {
 	struct img_stream *stream;
 	const struct img_shadow *newer; /* files hidden by it are not stored */
 	struct img_blocks *blocks;
+	uint64_t max_bytes; /* of all files of the layer together, holes included */
 	const struct vl_progress *progress;
-	uint64_t done_before, total;    /* of all layers, for the progress; total 0 = unknown */
+	uint64_t done_before, total; /* of all layers, for the progress; total 0 = unknown */
 };
 /* Fills log (empty before). Content that `newer` hides has file->stored = false. */
 int img_layer_read(const struct img_layer_reader *in, struct img_log *log, struct vl_err *err);

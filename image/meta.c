@@ -82,25 +82,24 @@ static void add_words(struct vl_buf *b, const vl_json *list)
 
 /* ENTRYPOINT and CMD. Arguments of the user replace CMD; unless --no-eval was asked for, those
  * that hold an expansion are evaluated once, in double quotes. The image's words stay literal. */
-static const char run_args[] =
-	"if [ -z \"${APPTAINER_NO_EVAL:-${SINGULARITY_NO_EVAL:-}}\" ]; then\n"
-	"\tfor word do\n"
-	"\t\tshift\n"
-	"\t\tcase $word in\n"
-	"\t\t*'$'* | *'`'*)\n"
-	"\t\t\trest=$word escaped=\n"
-	"\t\t\twhile :; do\n"
-	"\t\t\t\tcase $rest in\n"
-	"\t\t\t\t*'\"'*) escaped=$escaped${rest%%'\"'*}'\\\"' rest=${rest#*'\"'} ;;\n"
-	"\t\t\t\t*) break ;;\n"
-	"\t\t\t\tesac\n"
-	"\t\t\tdone\n"
-	"\t\t\teval \"word=\\\"$escaped$rest\\\"\"\n"
-	"\t\t\t;;\n"
-	"\t\tesac\n"
-	"\t\tset -- \"$@\" \"$word\"\n"
-	"\tdone\n"
-	"fi\n";
+static const char run_args[] = "if [ -z \"${APPTAINER_NO_EVAL:-${SINGULARITY_NO_EVAL:-}}\" ]; then\n"
+			       "\tfor word do\n"
+			       "\t\tshift\n"
+			       "\t\tcase $word in\n"
+			       "\t\t*'$'* | *'`'*)\n"
+			       "\t\t\trest=$word escaped=\n"
+			       "\t\t\twhile :; do\n"
+			       "\t\t\t\tcase $rest in\n"
+			       "\t\t\t\t*'\"'*) escaped=$escaped${rest%%'\"'*}'\\\"' rest=${rest#*'\"'} ;;\n"
+			       "\t\t\t\t*) break ;;\n"
+			       "\t\t\t\tesac\n"
+			       "\t\t\tdone\n"
+			       "\t\t\teval \"word=\\\"$escaped$rest\\\"\"\n"
+			       "\t\t\t;;\n"
+			       "\t\tesac\n"
+			       "\t\tset -- \"$@\" \"$word\"\n"
+			       "\tdone\n"
+			       "fi\n";
 
 static char *run_script(const vl_json *config)
 {
@@ -125,25 +124,25 @@ static char *run_script(const vl_json *config)
 
 /* ---- fixed files: name below .singularity.d, text ---- */
 
-#define SOURCE_ENV                                                                                                          \
-	"#!/bin/sh\n"                                                                                                       \
-	"for file in /.singularity.d/env/*.sh; do\n"                                                                        \
-	"\t[ ! -f \"$file\" ] || . \"$file\"\n"                                                                             \
+#define SOURCE_ENV                                                                                                     \
+	"#!/bin/sh\n"                                                                                                  \
+	"for file in /.singularity.d/env/*.sh; do\n"                                                                   \
+	"\t[ ! -f \"$file\" ] || . \"$file\"\n"                                                                        \
 	"done\n"
 
 static const char *const fixed[][2] = {
 	{ "env/01-base.sh", "#!/bin/sh\n# nothing is set before the image's own environment\n" },
 	{ "env/90-environment.sh", "#!/bin/sh\n# %environment of a definition file\n" },
-	{ "env/95-apps.sh",
-	  "#!/bin/sh\n# --app NAME: the folders of a SCIF app\n"
-	  "app=${APPTAINER_APPNAME:-${SINGULARITY_APPNAME:-}}\n"
-	  "if [ -n \"$app\" ] && [ -d \"/scif/apps/$app\" ]; then\n"
-	  "\tPATH=/scif/apps/$app/bin:$PATH\n"
-	  "\tLD_LIBRARY_PATH=/scif/apps/$app/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\n"
-	  "\texport PATH LD_LIBRARY_PATH\n"
-	  "\t[ ! -f \"/scif/apps/$app/scif/env/90-environment.sh\" ] || . \"/scif/apps/$app/scif/env/90-environment.sh\"\n"
-	  "fi\n"
-	  "unset app\n" },
+	{ "env/95-apps.sh", "#!/bin/sh\n# --app NAME: the folders of a SCIF app\n"
+			    "app=${APPTAINER_APPNAME:-${SINGULARITY_APPNAME:-}}\n"
+			    "if [ -n \"$app\" ] && [ -d \"/scif/apps/$app\" ]; then\n"
+			    "\tPATH=/scif/apps/$app/bin:$PATH\n"
+			    "\tLD_LIBRARY_PATH=/scif/apps/$app/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\n"
+			    "\texport PATH LD_LIBRARY_PATH\n"
+			    "\t[ ! -f \"/scif/apps/$app/scif/env/90-environment.sh\" ] || . "
+			    "\"/scif/apps/$app/scif/env/90-environment.sh\"\n"
+			    "fi\n"
+			    "unset app\n" },
 	{ "env/99-base.sh", "#!/bin/sh\n# search paths are completed by the runtime\n" },
 	{ "env/99-runtimevars.sh", "#!/bin/sh\n# variables of the runtime are set by the runtime\n" },
 	{ "actions/exec", SOURCE_ENV "exec \"$@\"\n" },
@@ -156,16 +155,16 @@ static const char *const fixed[][2] = {
 };
 
 static const char *const links[][2] = {
-	{ "singularity", D "/runscript" },  { "environment", D "/env/90-environment.sh" },
-	{ ".run", D "/actions/run" },       { ".exec", D "/actions/exec" },
-	{ ".shell", D "/actions/shell" },   { ".test", D "/actions/test" },
+	{ "singularity", D "/runscript" }, { "environment", D "/env/90-environment.sh" },
+	{ ".run", D "/actions/run" },      { ".exec", D "/actions/exec" },
+	{ ".shell", D "/actions/shell" },  { ".test", D "/actions/test" },
 };
 
 static const struct {
 	const char *path;
 	uint16_t mode;
 } mount_points[] = {
-	{ "dev", 0755 }, { "proc", 0755 }, { "sys", 0755 }, { "etc", 0755 }, { "home", 0755 },
+	{ "dev", 0755 },  { "proc", 0755 }, { "sys", 0755 }, { "etc", 0755 },      { "home", 0755 },
 	{ "root", 0700 }, { "tmp", 01777 }, { "var", 0755 }, { "var/tmp", 01777 },
 };
 static const char *const empty_files[] = { "etc/hosts", "etc/resolv.conf" };

@@ -89,8 +89,12 @@ int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint3
 
 	s->codec = codec;
 	s->file = vl_alloc(sizeof *s->file);
-	*s->file = (struct window){ { { window_destroy, NULL }, window_read, window_write, window_size, window_truncate },
-				    fd, base, 0, { 0 } };
+	*s->file =
+		(struct window){ { { window_destroy, NULL }, window_read, window_write, window_size, window_truncate },
+				 fd,
+				 base,
+				 0,
+				 { 0 } };
 	r = sqfs_super_init(&s->super, block_size, mtime, codec->id);
 	if (r == 0)
 		r = sqfs_super_write(&s->super, &s->file->base);
@@ -183,7 +187,8 @@ static sqfs_inode_generic_t *file_inode(const struct img_inode *i, sqfs_u32 xatt
 
 	/* the extended form always: it holds links, holes and large sizes, for 8 bytes more once compressed */
 	g->base.type = SQFS_INODE_EXT_FILE;
-	g->data.file_ext = (sqfs_inode_file_ext_t){ f->start, f->size, f->sparse, i->nlink, f->frag, f->frag_off, xattr };
+	g->data.file_ext =
+		(sqfs_inode_file_ext_t){ f->start, f->size, f->sparse, i->nlink, f->frag, f->frag_off, xattr };
 	g->payload_bytes_available = g->payload_bytes_used = (sqfs_u32)list;
 	if (list)
 		memcpy(g->extra, f->sizes, list);
@@ -204,14 +209,17 @@ static sqfs_inode_generic_t *link_inode(const struct img_inode *i, sqfs_u32 xatt
 
 static sqfs_inode_generic_t *special_inode(const struct img_inode *i, sqfs_u32 xattr)
 {
-	static const sqfs_u16 types[] = { [IMG_BLOCK_DEV] = SQFS_INODE_EXT_BDEV, [IMG_CHAR_DEV] = SQFS_INODE_EXT_CDEV,
-					  [IMG_FIFO] = SQFS_INODE_EXT_FIFO, [IMG_SOCKET] = SQFS_INODE_EXT_SOCKET };
+	static const sqfs_u16 types[] = { [IMG_BLOCK_DEV] = SQFS_INODE_EXT_BDEV,
+					  [IMG_CHAR_DEV] = SQFS_INODE_EXT_CDEV,
+					  [IMG_FIFO] = SQFS_INODE_EXT_FIFO,
+					  [IMG_SOCKET] = SQFS_INODE_EXT_SOCKET };
 	sqfs_inode_generic_t *g = vl_alloc(sizeof *g);
 	uint32_t major = i->e->attr.major, minor = i->e->attr.minor;
 
 	g->base.type = types[i->type];
 	if (i->type == IMG_BLOCK_DEV || i->type == IMG_CHAR_DEV) /* the kernel's new_encode_dev */
-		g->data.dev_ext = (sqfs_inode_dev_ext_t){ i->nlink, (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12, xattr };
+		g->data.dev_ext =
+			(sqfs_inode_dev_ext_t){ i->nlink, (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12, xattr };
 	else
 		g->data.ipc_ext = (sqfs_inode_ipc_ext_t){ i->nlink, xattr };
 	return g;
@@ -239,7 +247,9 @@ static int write_leaf(struct img_squash *s, struct img_inode *i)
 
 	if (r != 0 || i->written)
 		return r;
-	g = i->type == IMG_FILE ? file_inode(i, xattr) : i->type == IMG_SYMLINK ? link_inode(i, xattr) : special_inode(i, xattr);
+	g = i->type == IMG_FILE      ? file_inode(i, xattr)
+	    : i->type == IMG_SYMLINK ? link_inode(i, xattr)
+				     : special_inode(i, xattr);
 	return write_inode(s, i, g);
 }
 
@@ -253,7 +263,8 @@ static int write_dir(struct img_squash *s, struct img_node *d, uint32_t parent_n
 
 	for (struct img_node *c = d->child; r == 0 && c; c = c->next) {
 		links += c->inode->type == IMG_DIR;
-		r = sqfs_dir_writer_add_entry(s->dir, c->name, c->inode->number, c->inode->ref, formats[c->inode->type]);
+		r = sqfs_dir_writer_add_entry(s->dir, c->name, c->inode->number, c->inode->ref,
+					      formats[c->inode->type]);
 	}
 	if (r != 0 || (r = sqfs_dir_writer_end(s->dir)) != 0 || (r = xattr_index(s, d->inode->e, &xattr)) != 0)
 		return r;

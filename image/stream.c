@@ -61,7 +61,8 @@ static int take_output(void *arg, const void *p, size_t n, struct vl_err *err)
 
 	s->produced += n;
 	if (s->produced > s->max_bytes)
-		return vl_fail(err, EFBIG, "the layer unpacks to more than the limit of %llu bytes; --max-size raises it",
+		return vl_fail(err, EFBIG,
+			       "the layer unpacks to more than the limit of %llu bytes; --max-size raises it",
 			       (unsigned long long)s->max_bytes);
 	vl_hash_update(s->tar_hash, p, n);
 	while (n) {
@@ -86,7 +87,8 @@ static int compare(struct vl_hash *h, const struct oci_digest *want, const char 
 
 	vl_hex(raw, vl_hash_final(h, raw), hex);
 	if (!vl_streq(hex, want->hex))
-		return vl_fail(err, EBADMSG, "%s: it should be %s:%s, but is %s:%s", what, want->algo, want->hex, want->algo, hex);
+		return vl_fail(err, EBADMSG, "%s: it should be %s:%s, but is %s:%s", what, want->algo, want->hex,
+			       want->algo, hex);
 	return 0;
 }
 
@@ -105,9 +107,11 @@ static int pump(struct img_stream *s, uint8_t *buf, struct vl_err *err)
 		if (r < 0) {
 			/* a blob that is not what was asked for explains itself better by its digest */
 			struct vl_err inner = *err;
-			while (r != -ECANCELED && r != -EFBIG && s->blob_hash && (n = s->blob->read(s->blob, buf, READ_SIZE, err)) > 0)
+			while (r != -ECANCELED && r != -EFBIG && s->blob_hash &&
+			       (n = s->blob->read(s->blob, buf, READ_SIZE, err)) > 0)
 				vl_hash_update(s->blob_hash, buf, (size_t)n);
-			if (n == 0 && s->blob_hash && compare(s->blob_hash, &s->layer.digest, "the layer is not what its digest says", err) < 0)
+			if (n == 0 && s->blob_hash &&
+			    compare(s->blob_hash, &s->layer.digest, "the layer is not what its digest says", err) < 0)
 				return -err->code;
 			*err = inner;
 			return r;
@@ -121,7 +125,8 @@ static int pump(struct img_stream *s, uint8_t *buf, struct vl_err *err)
 	int r = img_inflate_end(s->z, take_output, s, err);
 	if (r < 0)
 		return r;
-	return compare(s->tar_hash, &s->layer.diff_id, "the unpacked layer is not what the image config says (diff id)", err);
+	return compare(s->tar_hash, &s->layer.diff_id, "the unpacked layer is not what the image config says (diff id)",
+		       err);
 }
 
 static void *produce(void *arg)
@@ -162,8 +167,8 @@ int img_stream_open(struct oci_blob *blob, const struct oci_layer *layer, uint64
 	s->ended = true; /* until the thread runs */
 	s->result = -ECANCELED;
 	if (layer->size != UINT64_MAX && blob->size != layer->size)
-		r = vl_fail(err, EBADMSG, "%s has %llu bytes, the manifest says %llu", blob->what, (unsigned long long)blob->size,
-			    (unsigned long long)layer->size);
+		r = vl_fail(err, EBADMSG, "%s has %llu bytes, the manifest says %llu", blob->what,
+			    (unsigned long long)blob->size, (unsigned long long)layer->size);
 	else if ((r = img_inflate_new(layer->media_type, &s->z, err)) == 0 &&
 		 (r = vl_hash_new(layer->diff_id.algo, &s->tar_hash, err)) == 0 && *layer->digest.algo)
 		r = vl_hash_new(layer->digest.algo, &s->blob_hash, err);

@@ -15,6 +15,6 @@ int img_stream_next(struct img_stream *s, const void **ret, size_t *ret_len, str
 /* Reads on to the end; the error that says why a layer is bad is often found only there. */
 int img_stream_drain(struct img_stream *s, struct vl_err *err);
 uint64_t img_stream_consumed(const struct img_stream *s); /* bytes of the blob read so far */
-void img_stream_close(struct img_stream *s); /* stops the thread; NULL is fine */
+void img_stream_close(struct img_stream *s);              /* stops the thread; NULL is fine */
 
 #endif

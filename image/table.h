@@ -8,7 +8,7 @@ struct img_table {
 	struct img_slot {
 		uint64_t hash;
 		void *p; /* NULL = free */
-	} *slots;
+	} * slots;
 	size_t n, cap; /* cap is a power of two */
 };
 

@@ -5,11 +5,28 @@
 #define BLOCK 512
 
 /* offsets in a header block, POSIX.1-2001 "ustar Interchange Format" and the GNU manual */
-enum { NAME = 0, MODE = 100, UID = 108, GID = 116, SIZE = 124, MTIME = 136, CHKSUM = 148, TYPE = 156, LINKNAME = 157,
-       MAGIC = 257, DEVMAJOR = 329, DEVMINOR = 337, PREFIX = 345, GNU_SPARSE = 386, GNU_EXTENDED = 482, GNU_REALSIZE = 483 };
+enum {
+	NAME = 0,
+	MODE = 100,
+	UID = 108,
+	GID = 116,
+	SIZE = 124,
+	MTIME = 136,
+	CHKSUM = 148,
+	TYPE = 156,
+	LINKNAME = 157,
+	MAGIC = 257,
+	DEVMAJOR = 329,
+	DEVMINOR = 337,
+	PREFIX = 345,
+	GNU_SPARSE = 386,
+	GNU_EXTENDED = 482,
+	GNU_REALSIZE = 483
+};
 
 struct img_tar {
-	struct img_stream *s;
+	img_tar_source *source;
+	void *arg;
 	const uint8_t *p; /* rest of the current piece of the stream */
 	size_t n;
 	bool ended;
@@ -17,14 +34,15 @@ struct img_tar {
 	uint64_t left;    /* stored content not yet read, and */
 	uint32_t padding; /* zeros behind it */
 	struct tar_map map;
-	size_t seg;       /* current segment of the map */
+	size_t seg; /* current segment of the map */
 	uint64_t seg_done;
 };
 
-struct img_tar *img_tar_new(struct img_stream *s)
+struct img_tar *img_tar_new(img_tar_source *source, void *arg)
 {
 	struct img_tar *t = vl_alloc(sizeof *t);
-	t->s = s;
+	t->source = source;
+	t->arg = arg;
 	return t;
 }
 
@@ -59,7 +77,7 @@ static int piece(struct img_tar *t, size_t want, const uint8_t **ret, size_t *re
 {
 	while (!t->n && !t->ended) {
 		const void *p;
-		int r = img_stream_next(t->s, &p, &t->n, err);
+		int r = t->source(t->arg, &p, &t->n, err);
 		if (r < 0)
 			return r;
 		t->p = p;
@@ -205,14 +223,16 @@ static char *header_name(const uint8_t *h)
 static int read_meta(struct img_tar *t, uint64_t size, const char *what, char **ret, struct vl_err *err)
 {
 	if (size > IMG_TAR_MAX_META)
-		return vl_fail(err, EFBIG, "a %s of %llu bytes; the limit is %u", what, (unsigned long long)size, IMG_TAR_MAX_META);
+		return vl_fail(err, EFBIG, "a %s of %llu bytes; the limit is %u", what, (unsigned long long)size,
+			       IMG_TAR_MAX_META);
 	VL_FREE char *text = vl_alloc(size + 1);
 	int r = fill(t, text, size, false, NULL, err);
 	if (r == 0)
 		r = skip(t, -size % BLOCK, err);
-	if (r == 0)
-		*ret = vl_steal(&text);
-	return r;
+	if (r < 0)
+		return r;
+	*ret = vl_steal(&text);
+	return 0;
 }
 
 static int read_long(struct img_tar *t, uint64_t size, char **ret, struct vl_err *err)
@@ -222,9 +242,10 @@ static int read_long(struct img_tar *t, uint64_t size, char **ret, struct vl_err
 
 	if (r < 0)
 		return r;
-	for (size_t i = strlen(text); i < size; i++)
-		if (text[i])
-			return vl_fail(err, EBADMSG, "a long name with a NUL inside");
+	for (size_t i = size; text && i-- > 0 && !text[i];)
+		size = i; /* writers end it with a NUL, or fill up with them */
+	if (text && strlen(text) != size)
+		return vl_fail(err, EBADMSG, "a long name with a NUL inside");
 	free(*ret);
 	*ret = vl_steal(&text);
 	return 0;
@@ -244,7 +265,7 @@ static int old_sparse(struct img_tar *t, const uint8_t *h, struct vl_err *err)
 		for (int i = 0; i < count && p[24 * i]; i++) {
 			if ((r = number(p + 24 * i, 12, "sparse offset", false, &off, err)) < 0 ||
 			    (r = number(p + 24 * i + 12, 12, "sparse length", false, &len, err)) < 0 ||
-			    (r = tar_map_add(&t->map, (uint64_t)off, (uint64_t)len, err)) < 0)
+			    (r = img_map_add(&t->map, (uint64_t)off, (uint64_t)len, err)) < 0)
 				return r;
 		}
 		if (!more)
@@ -282,7 +303,7 @@ static int parse_map(const struct vl_buf *b, struct tar_map *map, struct vl_err 
 		return vl_fail(err, E2BIG, "a sparse file of %llu parts", (unsigned long long)n);
 	for (uint64_t i = 0; r == 0 && i < n; i++)
 		if ((r = line_number(&p, end, &off)) == 0 && (r = line_number(&p, end, &len)) == 0 &&
-		    (r = tar_map_add(map, off, len, err)) < 0)
+		    (r = img_map_add(map, off, len, err)) < 0)
 			return r;
 	if (r < 0 && r != -EAGAIN)
 		return vl_fail(err, EBADMSG, "a sparse map that is not a list of numbers");
@@ -322,7 +343,7 @@ static void pending_free(struct pending *p)
 {
 	free(p->path);
 	free(p->link);
-	tar_pax_free(&p->pax);
+	img_pax_free(&p->pax);
 }
 
 static int header_numbers(struct img_tar *t, const uint8_t *h, const struct tar_pax *x, struct vl_err *err)
@@ -384,12 +405,12 @@ static int set_content(struct img_tar *t, const uint8_t *h, uint64_t stored, str
 		if (p->pax.sparse_major == 1)
 			r = new_sparse(t, err);
 		else
-			tar_map_move(&t->map, &p->pax.map);
+			img_map_move(&t->map, &p->pax.map);
 		t->e.size = p->pax.sparse_size;
 	} else {
-		return stored ? tar_map_add(&t->map, 0, stored, err) : 0;
+		return stored ? img_map_add(&t->map, 0, stored, err) : 0;
 	}
-	return r < 0 ? r : tar_map_check(&t->map, t->e.size, t->left, err);
+	return r < 0 ? r : img_map_check(&t->map, t->e.size, t->left, err);
 }
 
 static int real_entry(struct img_tar *t, const uint8_t *h, uint64_t size, struct pending *p, struct vl_err *err)
@@ -397,10 +418,13 @@ static int real_entry(struct img_tar *t, const uint8_t *h, uint64_t size, struct
 	struct tar_pax *x = &p->pax;
 	int r;
 
-	t->e.path = x->sparse_name ? vl_steal(&x->sparse_name) : x->path ? vl_steal(&x->path) :
-		    p->path ? vl_steal(&p->path) : header_name(h);
-	t->e.link = x->link ? vl_steal(&x->link) : p->link ? vl_steal(&p->link) :
-		    vl_strndup((const char *)h + LINKNAME, strnlen((const char *)h + LINKNAME, 100));
+	t->e.path = x->sparse_name ? vl_steal(&x->sparse_name)
+		    : x->path      ? vl_steal(&x->path)
+		    : p->path      ? vl_steal(&p->path)
+				   : header_name(h);
+	t->e.link = x->link   ? vl_steal(&x->link)
+		    : p->link ? vl_steal(&p->link)
+			      : vl_strndup((const char *)h + LINKNAME, strnlen((const char *)h + LINKNAME, 100));
 	if ((r = set_type(t, h[TYPE], err)) < 0 || (r = header_numbers(t, h, x, err)) < 0)
 		return r;
 	t->e.xattrs = vl_steal(&x->xattrs);
@@ -420,12 +444,12 @@ static int meta_header(struct img_tar *t, const uint8_t *h, uint64_t size, struc
 	case 'x':
 	case 'X':
 		if ((r = read_meta(t, size, "PAX header", &text, err)) == 0)
-			r = tar_pax_parse(&p->pax, text, size, err);
+			r = img_pax_parse(&p->pax, text, size, err);
 		break;
 	case 'g': /* checked, then ignored, as every image tool does: real ones hold a comment */
 		if ((r = read_meta(t, size, "PAX header", &text, err)) == 0)
-			r = tar_pax_parse(&ignored, text, size, err);
-		tar_pax_free(&ignored);
+			r = img_pax_parse(&ignored, text, size, err);
+		img_pax_free(&ignored);
 		break;
 	case 'L':
 		r = read_long(t, size, &p->path, err);

@@ -8,7 +8,7 @@
 #ifndef IMAGE_TAR_H
 #define IMAGE_TAR_H
 
-#include "stream.h"
+#include <vial/base.h>
 
 #define IMG_TAR_MAX_META (1u << 20) /* PAX header or long name; Docker's limit as well */
 
@@ -18,17 +18,20 @@ struct img_tar_xattr {
 	size_t len;
 };
 struct img_tar_entry {
-	char type;        /* '0' file, '1' hard link, '2' symbolic link, '3' char, '4' block, '5' folder, '6' FIFO */
+	char type; /* '0' file, '1' hard link, '2' symbolic link, '3' char, '4' block, '5' folder, '6' FIFO */
 	char *path, *link;
-	uint32_t mode;    /* as stored */
+	uint32_t mode; /* as stored */
 	uint64_t uid, gid, size, major, minor;
-	int64_t mtime;    /* seconds, rounded down */
+	int64_t mtime; /* seconds, rounded down */
 	struct img_tar_xattr *xattrs;
 	size_t n_xattrs;
 };
 
+/* Where the bytes come from: the next piece, valid until the next call; *ret_len 0 = the end. */
+typedef int img_tar_source(void *arg, const void **ret, size_t *ret_len, struct vl_err *err);
+
 struct img_tar;
-struct img_tar *img_tar_new(struct img_stream *s); /* borrows s */
+struct img_tar *img_tar_new(img_tar_source *source, void *arg);
 void img_tar_free(struct img_tar *t);
 /* 1 and the next entry, borrowed until the next call; 0 at the end of the archive. Content that
  * was not asked for is passed over. */

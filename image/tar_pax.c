@@ -2,7 +2,7 @@
 
 #define MAX_XATTRS 1000 /* per file; real ones have a few */
 
-int tar_map_add(struct tar_map *m, uint64_t off, uint64_t len, struct vl_err *err)
+int img_map_add(struct tar_map *m, uint64_t off, uint64_t len, struct vl_err *err)
 {
 	if (m->n == TAR_MAX_SEGMENTS)
 		return vl_fail(err, E2BIG, "a sparse file of more than %u parts", TAR_MAX_SEGMENTS);
@@ -14,14 +14,14 @@ int tar_map_add(struct tar_map *m, uint64_t off, uint64_t len, struct vl_err *er
 	return 0;
 }
 
-void tar_map_move(struct tar_map *to, struct tar_map *from)
+void img_map_move(struct tar_map *to, struct tar_map *from)
 {
 	free(to->segs);
 	*to = *from;
 	*from = (struct tar_map){ 0 };
 }
 
-int tar_map_check(const struct tar_map *m, uint64_t size, uint64_t stored, struct vl_err *err)
+int img_map_check(const struct tar_map *m, uint64_t size, uint64_t stored, struct vl_err *err)
 {
 	uint64_t pos = 0, sum = 0;
 
@@ -98,7 +98,7 @@ static int parse_map_text(struct tar_pax *x, const char *v, struct vl_err *err)
 		char *b = strtok_r(NULL, ",", &save);
 		if (!b || vl_parse_u64(a, 0, INT64_MAX, &off) < 0 || vl_parse_u64(b, 0, INT64_MAX, &len) < 0)
 			return bad("GNU.sparse.map", err);
-		int r = tar_map_add(&x->map, off, len, err);
+		int r = img_map_add(&x->map, off, len, err);
 		if (r < 0)
 			return r;
 	}
@@ -133,7 +133,7 @@ static int sparse_record(struct tar_pax *x, const char *key, const char *v, stru
 		if (!x->half)
 			return bad(key, err);
 		x->half = false;
-		return tar_map_add(&x->map, x->half_off, n, err);
+		return img_map_add(&x->map, x->half_off, n, err);
 	}
 	return 0;
 }
@@ -165,7 +165,7 @@ static int record(struct tar_pax *x, const char *key, const char *v, size_t len,
 	return r;
 }
 
-int tar_pax_parse(struct tar_pax *x, const char *text, size_t len, struct vl_err *err)
+int img_pax_parse(struct tar_pax *x, const char *text, size_t len, struct vl_err *err)
 {
 	const char *p = text, *end = text + len;
 
@@ -173,7 +173,8 @@ int tar_pax_parse(struct tar_pax *x, const char *text, size_t len, struct vl_err
 		const char *space = memchr(p, ' ', (size_t)VL_MIN(end - p, 20));
 		VL_FREE char *digits = space ? vl_strndup(p, (size_t)(space - p)) : NULL;
 		uint64_t n;
-		if (!space || vl_parse_u64(digits, 1, (uint64_t)(end - p), &n) < 0 || (size_t)(space - p) + 2 > n || p[n - 1] != '\n')
+		if (!space || vl_parse_u64(digits, 1, (uint64_t)(end - p), &n) < 0 || (size_t)(space - p) + 2 > n ||
+		    p[n - 1] != '\n')
 			return vl_fail(err, EBADMSG, "a PAX record whose length is wrong");
 		const char *key = space + 1, *eq = memchr(key, '=', (size_t)(p + n - 1 - key));
 		if (!eq || eq == key || memchr(key, 0, (size_t)(eq - key)))
@@ -190,7 +191,7 @@ int tar_pax_parse(struct tar_pax *x, const char *text, size_t len, struct vl_err
 	return 0;
 }
 
-void tar_pax_free(struct tar_pax *x)
+void img_pax_free(struct tar_pax *x)
 {
 	free(x->path);
 	free(x->link);

@@ -13,10 +13,10 @@ struct tar_map {
 	struct tar_seg *segs;
 	size_t n, cap;
 };
-int tar_map_add(struct tar_map *m, uint64_t off, uint64_t len, struct vl_err *err);
-void tar_map_move(struct tar_map *to, struct tar_map *from);
+int img_map_add(struct tar_map *m, uint64_t off, uint64_t len, struct vl_err *err);
+void img_map_move(struct tar_map *to, struct tar_map *from);
 /* Parts in order, inside the file, and together exactly the stored bytes. */
-int tar_map_check(const struct tar_map *m, uint64_t size, uint64_t stored, struct vl_err *err);
+int img_map_check(const struct tar_map *m, uint64_t size, uint64_t stored, struct vl_err *err);
 
 struct tar_pax {
 	char *path, *link, *sparse_name;
@@ -29,7 +29,7 @@ struct tar_pax {
 	size_t n_xattrs;
 };
 /* Adds the records of one header: later ones win. */
-int tar_pax_parse(struct tar_pax *x, const char *text, size_t len, struct vl_err *err);
-void tar_pax_free(struct tar_pax *x);
+int img_pax_parse(struct tar_pax *x, const char *text, size_t len, struct vl_err *err);
+void img_pax_free(struct tar_pax *x);
 
 #endif

@@ -40,7 +40,10 @@ static struct img_node *add_child(struct img_tree *t, struct img_node *dir, cons
 {
 	struct img_node *n = vl_alloc(sizeof *n);
 
-	*n = (struct img_node){ .parent = dir, .next = dir->child, .name = vl_strndup(name, len), .inode = inode,
+	*n = (struct img_node){ .parent = dir,
+				.next = dir->child,
+				.name = vl_strndup(name, len),
+				.inode = inode,
 				.hash = name_hash(dir, name, len) };
 	if (dir->child)
 		dir->child->prev = n;
@@ -143,7 +146,8 @@ static int walk_dir(struct img_tree *t, struct img_node *from, const char *path,
 	return 0;
 }
 
-static int parent_of(struct img_tree *t, const char *path, struct img_node **ret, const char **ret_name, struct vl_err *err)
+static int parent_of(struct img_tree *t, const char *path, struct img_node **ret, const char **ret_name,
+		     struct vl_err *err)
 {
 	const char *slash = strrchr(path, '/');
 	unsigned links = MAX_LINKS;
@@ -223,9 +227,11 @@ static int apply_entry(struct img_tree *t, const struct img_entry *e, struct vl_
 		inode->type = e->type;
 		inode->e = e;
 	}
+	inode->nlink++; /* a link may replace the very folder its target is in */
 	if (old)
 		remove_node(t, old);
 	add_child(t, dir, name, strlen(name), inode);
+	inode->nlink--;
 	return 0;
 }
 

@@ -13,13 +13,21 @@
 #include "blocks.h"
 #include "table.h"
 
-#define IMG_MAX_NAME 255    /* squashfs and Linux: one component */
-#define IMG_MAX_PATH 4095   /* Linux PATH_MAX less the NUL */
+#define IMG_MAX_NAME 255  /* squashfs and Linux: one component */
+#define IMG_MAX_PATH 4095 /* Linux PATH_MAX less the NUL */
 #define IMG_MAX_ENTRIES (50u << 20)
 
 enum img_type {
-	IMG_DIR, IMG_FILE, IMG_SYMLINK, IMG_BLOCK_DEV, IMG_CHAR_DEV, IMG_FIFO, IMG_SOCKET,
-	IMG_HARDLINK, IMG_WHITEOUT, IMG_OPAQUE, /* only in logs */
+	IMG_DIR,
+	IMG_FILE,
+	IMG_SYMLINK,
+	IMG_BLOCK_DEV,
+	IMG_CHAR_DEV,
+	IMG_FIFO,
+	IMG_SOCKET,
+	IMG_HARDLINK,
+	IMG_WHITEOUT,
+	IMG_OPAQUE, /* only in logs */
 };
 
 struct img_xattr {
@@ -40,13 +48,13 @@ struct img_attr {
 };
 
 struct img_entry {
-	char *path;     /* components joined by '/', no leading one; "" = the root; owned */
-	char *target;   /* symlink text, or path of a hard link's target; owned */
+	char *path;                /* components joined by '/', no leading one; "" = the root; owned */
+	char *target;              /* symlink text, or path of a hard link's target; owned */
 	struct img_xattrs *xattrs; /* owned; NULL = none */
 	struct img_file *file;     /* owned; regular files */
 	struct img_attr attr;
-	uint8_t type;   /* enum img_type */
-	uint32_t seq;   /* which header of its layer, from 1 */
+	uint8_t type; /* enum img_type */
+	uint32_t seq; /* which header of its layer, from 1 */
 };
 
 struct img_log {
@@ -75,9 +83,9 @@ void img_shadow_free(struct img_shadow *s);
 struct img_inode {
 	const struct img_entry *e; /* attributes and content; NULL = folder nobody described */
 	uint8_t type;
-	uint32_t nlink;   /* names; folders: 2 + sub-folders, set by numbering */
-	uint32_t number;  /* 1.., set by the writer */
-	uint64_t ref;     /* place in the inode table, set by the writer; 0 with written = false */
+	uint32_t nlink;  /* names; folders: 2 + sub-folders, set by numbering */
+	uint32_t number; /* 1.., set by the writer */
+	uint64_t ref;    /* place in the inode table, set by the writer; 0 with written = false */
 	bool written;
 };
 

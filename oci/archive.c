@@ -108,7 +108,9 @@ static int take(struct oci_source *s, struct archive *a, int *fd, struct archive
 {
 	if (archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFLNK) {
 		*ret_link = link_target(e, name);
-		return *ret_link ? 1 : vl_fail(err, EINVAL, "%s: the member %s is a link out of the archive", s->path, name);
+		return *ret_link
+			       ? 1
+			       : vl_fail(err, EINVAL, "%s: the member %s is a link out of the archive", s->path, name);
 	}
 	if (archive_entry_filetype(e) != AE_IFREG)
 		return vl_fail(err, EINVAL, "%s: the member %s is not a regular file", s->path, name);

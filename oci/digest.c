@@ -4,17 +4,17 @@ int oci_digest_parse(const char *text, struct oci_digest *ret, struct vl_err *er
 {
 	struct oci_digest d = { 0 };
 	uint8_t raw[VL_HASH_MAX];
-	const char *colon = strchr(text, ':');
-	size_t n = colon ? (size_t)(colon - text) : 0;
+	const char *hex = NULL;
 
-	if (n == 6 && (!strncmp(text, "sha256", n) || !strncmp(text, "sha512", n))) {
-		memcpy(d.algo, text, n);
-		size_t bytes = vl_hash_size(d.algo);
-		if (strlen(colon + 1) == 2 * bytes && vl_unhex(colon + 1, bytes, raw) == 0) {
-			memcpy(d.hex, colon + 1, 2 * bytes);
-			*ret = d;
-			return 0;
-		}
+	if ((hex = vl_prefix(text, "sha256:")))
+		strcpy(d.algo, "sha256");
+	else if ((hex = vl_prefix(text, "sha512:")))
+		strcpy(d.algo, "sha512");
+	size_t bytes = vl_hash_size(d.algo);
+	if (hex && strlen(hex) == 2 * bytes && vl_unhex(hex, bytes, raw) == 0) {
+		memcpy(d.hex, hex, 2 * bytes);
+		*ret = d;
+		return 0;
 	}
 	VL_FREE char *shown = vl_printable(text, strnlen(text, 100));
 	return vl_fail(err, EINVAL, "'%s' is not a digest: sha256 or sha512, a colon and lower-case hex digits", shown);
@@ -33,7 +33,7 @@ int oci_digest_check(const struct oci_digest *d, const void *p, size_t n, const 
 	vl_hex(raw, vl_hash_final(h, raw), hex);
 	vl_hash_free(h);
 	if (!vl_streq(hex, d->hex))
-		return vl_fail(err, EBADMSG, "%s is not what its digest says: it should have %s:%s, but has %s:%s", what, d->algo,
-			       d->hex, d->algo, hex);
+		return vl_fail(err, EBADMSG, "%s is not what its digest says: it should have %s:%s, but has %s:%s",
+			       what, d->algo, d->hex, d->algo, hex);
 	return 0;
 }

@@ -26,7 +26,9 @@ static int choose(const vl_json *list, const struct oci_ref *ref, const vl_json 
 		if (ref->tag && !has_tag(e, ref->tag))
 			continue;
 		if (found)
-			return vl_fail(err, EINVAL, "%s holds several images; name one, as in docker-archive:FILE:NAME:TAG", ref->path);
+			return vl_fail(err, EINVAL,
+				       "%s holds several images; name one, as in docker-archive:FILE:NAME:TAG",
+				       ref->path);
 		found = e;
 	}
 	if (!found)
@@ -85,9 +87,9 @@ int oci_docker_resolve(struct oci_source *s, const struct oci_ref *ref, struct o
 		return vl_fail(err, EINVAL, "manifest.json: Config or Layers is missing");
 	if ((r = read_layers(&img, layers, err)) < 0 ||
 	    (r = oci_source_document(s, config, &img.config_text, &img.config_len, err)) < 0 ||
-	    (r = check_config_name(config, img.config_text, img.config_len, err)) < 0 || (r = oci_config_load(&img, err)) < 0)
+	    (r = check_config_name(config, img.config_text, img.config_len, err)) < 0 ||
+	    (r = oci_config_load(&img, err)) < 0)
 		return r;
-	*ret = img;
-	img = (struct oci_image){ 0 };
+	*ret = vl_move(&img);
 	return 0;
 }

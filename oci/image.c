@@ -44,8 +44,8 @@ static int load_blob(struct oci_source *s, const struct descriptor *d, const cha
 	if (r < 0)
 		return vl_wrap(err, "%s", what);
 	if (len != d->size)
-		return vl_fail(err, EBADMSG, "%s %s:%.12s has %zu bytes, its descriptor says %llu", what, d->digest.algo,
-			       d->digest.hex, len, (unsigned long long)d->size);
+		return vl_fail(err, EBADMSG, "%s %s:%.12s has %zu bytes, its descriptor says %llu", what,
+			       d->digest.algo, d->digest.hex, len, (unsigned long long)d->size);
 	r = oci_digest_check(&d->digest, text, len, what, err);
 	if (r < 0)
 		return r;
@@ -79,7 +79,8 @@ static int check_layout_version(struct oci_source *s, struct vl_err *err)
 static int platform_rank(const vl_json *entry, const char *arch)
 {
 	const vl_json *p = vl_json_obj(entry, "platform");
-	const char *a = vl_json_str(p, "architecture"), *os = vl_json_str(p, "os"), *variant = vl_json_str(p, "variant");
+	const char *a = vl_json_str(p, "architecture"), *os = vl_json_str(p, "os"),
+		   *variant = vl_json_str(p, "variant");
 
 	if (!p || (!a && !os))
 		return 1;
@@ -87,9 +88,9 @@ static int platform_rank(const vl_json *entry, const char *arch)
 		return 0;
 	if (!variant || !*variant)
 		return 4;
-	/* the base of its architecture runs everywhere; higher ones (amd64/v3) may not run here */
+	/* the base of its architecture runs everywhere; higher ones (amd64/v3) only if there is nothing else */
 	if (vl_streq(arch, "arm64") || vl_streq(arch, "amd64"))
-		return vl_streq(variant, vl_streq(arch, "arm64") ? "v8" : "v1") ? 5 : 0;
+		return vl_streq(variant, vl_streq(arch, "arm64") ? "v8" : "v1") ? 5 : 3;
 	if (vl_streq(arch, "arm") && variant[0] == 'v' && variant[1] >= '5' && variant[1] <= '7')
 		return variant[1] - '0';
 	return 3;
@@ -105,7 +106,8 @@ static bool config_fits(struct oci_source *s, const vl_json *manifest, const cha
 	size_t len;
 
 	if (read_descriptor(vl_json_obj(manifest, "config"), "config", &d, &ignored) < 0 ||
-	    load_blob(s, &d, "config", &text, &len, &ignored) < 0 || vl_json_parse(text, len, "config", &j, &ignored) < 0)
+	    load_blob(s, &d, "config", &text, &len, &ignored) < 0 ||
+	    vl_json_parse(text, len, "config", &j, &ignored) < 0)
 		return true; /* the real loading says what is wrong */
 	const char *a = vl_json_str(j, "architecture"), *os = vl_json_str(j, "os");
 	return (!a || vl_streq(a, arch)) && (!os || vl_streq(os, "linux"));
@@ -124,7 +126,8 @@ static int pick_entry(struct oci_source *s, const vl_json *entry, bool platform_
 	size_t len;
 	int r;
 
-	if ((r = read_descriptor(entry, "index", &d, err)) < 0 || (r = load_blob(s, &d, "manifest", &text, &len, err)) < 0 ||
+	if ((r = read_descriptor(entry, "index", &d, err)) < 0 ||
+	    (r = load_blob(s, &d, "manifest", &text, &len, err)) < 0 ||
 	    (r = vl_json_parse(text, len, "manifest", &doc, err)) < 0)
 		return r;
 	bool index = vl_json_get(doc, "manifests") != NULL;
@@ -146,7 +149,8 @@ static int pick(struct oci_source *s, const vl_json *list, const char *arch, int
 	if (depth > OCI_MAX_INDEX_DEPTH)
 		return vl_fail(err, ELOOP, "indexes are nested deeper than %d", OCI_MAX_INDEX_DEPTH);
 	if (vl_json_len(list) > OCI_MAX_LAYERS)
-		return vl_fail(err, E2BIG, "an index of %zu entries is over the limit of %d", vl_json_len(list), OCI_MAX_LAYERS);
+		return vl_fail(err, E2BIG, "an index of %zu entries is over the limit of %d", vl_json_len(list),
+			       OCI_MAX_LAYERS);
 	for (int rank = 7; rank >= 1; rank--)
 		for (size_t i = 0; i < vl_json_len(list); i++) {
 			if (platform_rank(vl_json_at(list, i), arch) != rank)
@@ -174,14 +178,19 @@ static int select_entries(const vl_json *all, const struct oci_ref *ref, vl_json
 			VL_FREE char *shown = vl_printable(tag, strnlen(tag, 100));
 			vl_buf_addf(&tags, "%s%s", tags.len ? ", " : "", shown);
 		}
-		if (*ref->digest.algo ? digest && vl_streq(digest, wanted) : !ref->tag || (tag && vl_streq(tag, ref->tag)))
+		if (*ref->digest.algo ? digest && vl_streq(digest, wanted)
+				      : !ref->tag || (tag && vl_streq(tag, ref->tag)))
 			vl_json_add(some, vl_json_ref(e));
 	}
 	if (!vl_json_len(some))
 		return vl_fail(err, ENOENT, "%s has no image named %s; it has: %s", ref->path,
-			       *ref->digest.algo ? wanted : ref->tag ? ref->tag : "anything", tags.len ? tags.data : "no tags");
+			       *ref->digest.algo ? wanted
+			       : ref->tag        ? ref->tag
+						 : "anything",
+			       tags.len ? tags.data : "no tags");
 	if (!ref->tag && !*ref->digest.algo && vl_json_len(some) > 1 && tags.len)
-		return vl_fail(err, EINVAL, "%s holds several images; name one, as in oci:%s:TAG: %s", ref->path, ref->path, tags.data);
+		return vl_fail(err, EINVAL, "%s holds several images; name one, as in oci:%s:TAG: %s", ref->path,
+			       ref->path, tags.data);
 	*ret = vl_steal(&some);
 	return 0;
 }
@@ -233,8 +242,8 @@ int oci_config_load(struct oci_image *img, struct vl_err *err)
 		return vl_fail(err, ENOTSUP, "the image is for the system '%.30s', not for linux", os);
 	const vl_json *ids = vl_json_arr(vl_json_obj(img->config, "rootfs"), "diff_ids");
 	if (vl_json_len(ids) != img->n_layers)
-		return vl_fail(err, EBADMSG, "the image has %zu layers but its config lists %zu diff ids", img->n_layers,
-			       vl_json_len(ids));
+		return vl_fail(err, EBADMSG, "the image has %zu layers but its config lists %zu diff ids",
+			       img->n_layers, vl_json_len(ids));
 	for (size_t i = 0; i < img->n_layers; i++) {
 		const char *id = vl_json_string(vl_json_at(ids, i));
 		r = oci_digest_parse(id ? id : "", &img->layers[i].diff_id, err);
@@ -284,12 +293,11 @@ int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const cha
 	if (r < 0)
 		return r;
 	if (*img.arch && !vl_streq(img.arch, arch))
-		return vl_fail(err, ENOENT, "the image is for linux/%s, not linux/%s; --arch %s takes it as it is", img.arch, arch,
-			       img.arch);
+		return vl_fail(err, ENOENT, "the image is for linux/%s, not linux/%s; --arch %s takes it as it is",
+			       img.arch, arch, img.arch);
 	if (!*img.arch)
 		snprintf(img.arch, sizeof img.arch, "%s", arch);
-	*ret = img;
-	img = (struct oci_image){ 0 };
+	*ret = vl_move(&img);
 	return 0;
 }
 

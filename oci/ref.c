@@ -52,8 +52,7 @@ int oci_ref_parse(const char *uri, struct oci_ref *ret, struct vl_err *err)
 		ref.tag = vl_strdup(rest + n + 1);
 	if (!*ref.path)
 		return vl_fail(err, EINVAL, "%s names no file", uri);
-	*ret = ref;
-	ref = (struct oci_ref){ 0 };
+	*ret = vl_move(&ref);
 	return 0;
 }
 

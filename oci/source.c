@@ -103,8 +103,8 @@ int oci_source_document(struct oci_source *s, const char *name, char **ret, size
 	if (r < 0)
 		return r;
 	if (b->size > VL_JSON_MAX) {
-		r = vl_fail(err, EFBIG, "%s has %llu bytes; the limit for a document is %u", b->what, (unsigned long long)b->size,
-			    VL_JSON_MAX);
+		r = vl_fail(err, EFBIG, "%s has %llu bytes; the limit for a document is %u", b->what,
+			    (unsigned long long)b->size, VL_JSON_MAX);
 		oci_blob_close(b);
 		return r;
 	}

@@ -75,6 +75,14 @@ static inline int vl_steal_fd(int *fd)
 		_p;                                                                                                    \
 	})
 
+/* Hands a whole struct over and leaves zeros behind, for its cleanup to find. */
+#define vl_move(p)                                                                                                     \
+	({                                                                                                             \
+		__typeof__(*(p)) _v = *(p);                                                                            \
+		memset((p), 0, sizeof *(p));                                                                           \
+		_v;                                                                                                    \
+	})
+
 /* ---- str: bounded strings and numbers (base/str.c) ----------------------------------- */
 
 struct vl_buf { /* growing byte buffer; data is always NUL-terminated once non-NULL */

@@ -19,18 +19,19 @@ struct img_build_opts {
 	unsigned threads;     /* 0 = what affinity and cgroup allow */
 	uint64_t max_size;    /* 0 = default */
 	enum img_owner owner;
-	int64_t time;         /* seconds since 1970 of everything vial itself makes; -1 = of the source */
+	int64_t time; /* seconds since 1970 of everything vial itself makes; -1 = of the source */
 };
 
 struct img_build_stats {
 	uint64_t bytes_in, bytes_out; /* file content, stored */
 	uint64_t entries, layers, dup_files;
-	char digest[80];              /* manifest digest of the source, "" = none */
+	int signal;      /* with -EINTR: the one that ended it */
+	char digest[80]; /* manifest digest of the source, "" = none */
 };
 
 /* Writes the whole SIF into fd (empty, read-write, seekable). The work is done by a child process
  * that has no capabilities and no_new_privs; its error becomes ours. On failure the content of fd
- * is not a SIF. */
+ * is not a SIF. INT, TERM and HUP end it with -EINTR, unless the caller ignores them. */
 int img_build(const struct img_build_opts *o, int fd, const struct vl_progress *progress, struct img_build_stats *ret,
 	      struct vl_err *err);
 

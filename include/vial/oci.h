@@ -59,19 +59,19 @@ int oci_source_document(struct oci_source *s, const char *name, char **ret, size
 /* ---- image.c: the one image a reference means ------------------------------------------ */
 
 struct oci_layer {
-	char *name;               /* file name in the source, for oci_source_file */
-	char *media_type;         /* NULL when the source does not say */
-	struct oci_digest digest; /* of the blob as stored; algo "" = unknown (docker-archive) */
-	struct oci_digest diff_id;/* of the tar */
-	uint64_t size;            /* bytes as stored; UINT64_MAX = unknown */
+	char *name;                /* file name in the source, for oci_source_file */
+	char *media_type;          /* NULL when the source does not say */
+	struct oci_digest digest;  /* of the blob as stored; algo "" = unknown (docker-archive) */
+	struct oci_digest diff_id; /* of the tar */
+	uint64_t size;             /* bytes as stored; UINT64_MAX = unknown */
 };
 struct oci_image {
 	struct oci_digest manifest; /* algo "" = the source has no manifest (docker-archive) */
 	char *config_text;          /* as stored: recorded in the SIF */
 	size_t config_len;
-	vl_json *config;            /* the same, parsed */
-	char arch[32];              /* OCI name */
-	struct oci_layer *layers;   /* lowest first */
+	vl_json *config;          /* the same, parsed */
+	char arch[32];            /* OCI name */
+	struct oci_layer *layers; /* lowest first */
 	size_t n_layers;
 };
 /* arch: OCI name wanted ("amd64"). Manifest, index and config are checked against their
