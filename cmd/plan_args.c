@@ -252,9 +252,10 @@ static int read_config(const struct making *m, const char *text, int argc, char 
 	int r = vl_json_parse(text, strlen(text), "the image's configuration", &j, m->err);
 	if (r < 0)
 		return r;
-	const vl_json *config = vl_json_obj(j, "config");
-	const vl_json *lists[] = { config ? vl_json_arr(config, "Entrypoint") : NULL,
-				   config && !argc ? vl_json_arr(config, "Cmd") : NULL };
+	const vl_json *config = vl_json_obj(j, "config"); /* a whole image configuration, or this part alone */
+	if (!config)
+		config = j;
+	const vl_json *lists[] = { vl_json_arr(config, "Entrypoint"), !argc ? vl_json_arr(config, "Cmd") : NULL };
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		for (size_t k = 0; lists[i] && k < vl_json_len(lists[i]); k++)
 			if (vl_json_string(vl_json_at(lists[i], k)))

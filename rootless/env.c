@@ -154,6 +154,19 @@ static void add_script(int rootfd, struct scripts *l, const char *path)
 		l->s[l->n++] = (struct script){ vl_strdup(path), text };
 }
 
+/* Files that the building tools put in for their own runtime: they do what is done here natively
+ * (search paths, the prompt), or nothing as long as no --app is asked for. Leaving them out is
+ * what lets most images start without a shell. */
+static bool is_runtime_file(const char *name)
+{
+	static const char *const names[] = { "94-appsbase.sh", "95-apps.sh", "99-base.sh", "99-runtimevars.sh" };
+
+	for (size_t i = 0; i < VL_COUNT(names); i++)
+		if (vl_streq(name, names[i]))
+			return true;
+	return false;
+}
+
 static void find_scripts(int rootfd, struct scripts *l)
 {
 	struct vl_err err;
@@ -168,7 +181,7 @@ static void find_scripts(int rootfd, struct scripts *l)
 	}
 	for (struct dirent *e; (e = readdir(d));) {
 		size_t n = strlen(e->d_name);
-		if (n < 4 || !vl_streq(e->d_name + n - 3, ".sh") || *e->d_name == '.')
+		if (n < 4 || !vl_streq(e->d_name + n - 3, ".sh") || *e->d_name == '.' || is_runtime_file(e->d_name))
 			continue;
 		VL_FREE char *path = vl_asprintf(ENV_DIR "/%s", e->d_name);
 		add_script(rootfd, l, path);

@@ -1,5 +1,5 @@
 /* The part of the shell's language that environment files are written in: comments, assignments,
- * export, quotes, $NAME, ${NAME:-word} and its kin. An image whose files say no more than that
+ * export, quotes, $NAME, ${NAME:-word} and its kin, [ -n WORD ] || in front. An image whose files say no more than that
  * starts without a shell in between, and one without a shell still gets its variables. */
 #include "rootless.h"
 
@@ -68,6 +68,7 @@ struct reader {
 	struct vl_strv *env, locals; /* exported, and known to the text alone */
 	unsigned depth;
 	bool export_all;
+	bool skip; /* read, but do nothing */
 };
 #define MAX_DEPTH 32 /* ${A:-${B:-...}} */
 
@@ -218,21 +219,44 @@ static bool assign(struct reader *r, bool export)
 		const char *v = ctr_env_get(&r->locals, name);
 		if (!export || !(strchr(" \t\n;", *r->p)))
 			return false;
-		if (v)
+		if (v && !r->skip)
 			ctr_env_put(r->env, name, v);
 		return true;
 	}
 	r->p++;
 	if (!expand(r, false, false, &value) || (!ok && !export))
 		return false;
-	if (ok)
+	if (ok && !r->skip)
 		ctr_env_put(export || r->export_all || ctr_env_get(r->env, name) ? r->env : &r->locals, name,
 			    value.data);
 	return true;
 }
 
+/* [ -n WORD ] || or [ -z WORD ] &&: sets what of the next statement is to be done. */
+static bool condition(struct reader *r)
+{
+	VL_BUF struct vl_buf word = { 0 };
+	bool wants_empty = r->p[3] == 'z';
+
+	r->p += 4;
+	skip_blanks(r);
+	if (!expand(r, false, false, &word))
+		return false;
+	const char *rest = vl_prefix(r->p, " ] ");
+	if (!rest || (strncmp(rest, "|| ", 3) && strncmp(rest, "&& ", 3)))
+		return false;
+	bool holds = (word.len == 0) == wants_empty;
+	r->skip = *rest == '|' ? holds : !holds;
+	r->p = rest + 3;
+	skip_blanks(r);
+	return true;
+}
+
 static bool statement(struct reader *r)
 {
+	r->skip = false;
+	if ((vl_prefix(r->p, "[ -n ") || vl_prefix(r->p, "[ -z ")) && !condition(r))
+		return false;
 	const char *rest = vl_prefix(r->p, "export");
 	bool export = rest && (*rest == ' ' || *rest == '\t');
 

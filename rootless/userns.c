@@ -191,9 +191,15 @@ int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err)
 
 int ctr_enter_mountns(struct vl_err *err)
 {
+	int r = unshare(CLONE_NEWNS) < 0 ? errno : 0;
+
+	/* the limit that was hit is an outer one: inside, the sysctl shows that of this namespace */
+	if (r == ENOSPC)
+		return vl_fail(err, r,
+			       "cannot start a container: mount namespaces are used up or forbidden here: "
+			       "user.max_mnt_namespaces; "
+			       "as root: sysctl -w user.max_mnt_namespaces=65536");
 	/* EPERM right after a successful unshare(CLONE_NEWUSER): a security module let the namespace
 	 * come to be and takes away what it is good for (AppArmor since 2023) */
-	if (unshare(CLONE_NEWNS) < 0)
-		return explain(errno, err);
-	return vmnt_make_slave(err);
+	return r ? explain(r, err) : vmnt_make_slave(err);
 }

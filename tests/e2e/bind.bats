@@ -1,0 +1,197 @@
+load common
+load images
+setup_file() { make_images; }
+
+@test "a directory and a file, at old and at new places" {
+	mkdir dir && echo in-dir >dir/f && echo file >file
+	expect 0 vial exec -B "$PWD/dir:/etc/dir" -B "$PWD/dir:/new/deep/place" -B "$PWD/file:/etc/file" -B "$PWD/file:/new/file" "$SIF" \
+		cat /etc/dir/f /new/deep/place/f /etc/file /new/file
+	stdout_is $'in-dir\nin-dir\nfile\nfile'
+	expect 0 vial exec -B "$PWD/dir:/new/deep/place" "$SIF" sh -c 'ls /new; ls /etc/file /etc/passwd'
+	stdout_is $'deep\n/etc/file\n/etc/passwd'
+}
+
+@test "a source alone is shown under its own name, a relative one is taken from here" {
+	mkdir -p /tmp/vial-bind-$$ && echo x >/tmp/vial-bind-$$/f
+	expect 0 vial exec --no-mount tmp -B /tmp/vial-bind-$$ "$SIF" cat /tmp/vial-bind-$$/f
+	stdout_is x
+	rm -r /tmp/vial-bind-$$
+	mkdir here && echo y >here/f
+	expect 0 vial exec -B here:/there "$SIF" cat /there/f
+	stdout_is y
+}
+
+@test "ro cannot be written, rw can" {
+	mkdir d
+	expect 0 vial exec -B "$PWD/d:/a:ro,$PWD/d:/b" "$SIF" sh -c 'touch /b/made && ! touch /a/no'
+	stderr_has "Read-only"
+	[ -e d/made ]
+	expect 0 vial exec -B "$PWD/d:/a:rw" "$SIF" touch /a/too
+}
+
+@test "a missing source is fatal and named" {
+	expect 125 vial exec -B /no/such/source:/x "$SIF" true
+	one_fatal_line /no/such/source
+	expect 125 vial exec -B /tmp:/x:shiny "$SIF" true
+	one_fatal_line "'shiny'"
+	expect 125 vial exec -B /tmp:relative "$SIF" true
+	one_fatal_line relative
+}
+
+@test "a parent is mounted before what is in it, whatever the order" {
+	mkdir -p outer/sub inner && echo o >outer/f && echo i >inner/f
+	local order
+	for order in "$PWD/inner:/p/sub,$PWD/outer:/p" "$PWD/outer:/p,$PWD/inner:/p/sub"; do
+		expect 0 vial exec -B "$order" "$SIF" cat /p/f /p/sub/f
+		stdout_is $'o\ni'
+	done
+}
+
+@test "two binds on one place: a warning, and the first is used" {
+	mkdir a b && echo a >a/f && echo b >b/f
+	expect 0 vial exec -B "$PWD/a:/p" -B "$PWD/b:/p" "$SIF" cat /p/f
+	stdout_is a
+	stderr_has WARNING:
+	stderr_has /p
+}
+
+@test "a place that is missing in a bound directory is an error, not a change on the host" {
+	mkdir outer inner
+	expect 125 vial exec -B "$PWD/outer:/p,$PWD/inner:/p/missing" "$SIF" true
+	one_fatal_line /p/missing
+	[ -z "$(ls outer)" ]
+}
+
+@test "a file on a directory is refused" {
+	echo x >file
+	expect 125 vial exec -B "$PWD/file:/etc" "$SIF" true
+	one_fatal_line /etc
+}
+
+@test "links of the image stay inside of it" {
+	cp -a "$TREE" links
+	ln -s ../../../../../../tmp links/up
+	ln -s /etc/dir links/absolute
+	ln -s nowhere/at/all links/dangling
+	ln -s loop links/loop
+	make_sif links.sif links
+	mkdir d && echo d >d/f
+	expect 0 vial exec --no-mount tmp -B "$PWD/d:/up/x" -B "$PWD/d:/absolute" -B "$PWD/d:/dangling" links.sif cat /tmp/x/f /etc/dir/f /nowhere/at/all/f
+	stdout_is $'d\nd\nd'
+	expect 125 vial exec -B "$PWD/d:/loop/x" links.sif true
+	one_fatal_line /loop/x
+}
+
+@test "the environment binds too, under three names, and other separators" {
+	mkdir a b && echo a >a/f && echo b >b/f
+	APPTAINER_BIND="$PWD/a:/x,$PWD/b:/y" expect 0 vial exec "$SIF" cat /x/f /y/f
+	stdout_is $'a\nb'
+	SINGULARITY_BIND="$PWD/a:/x" expect 0 vial exec -B "$PWD/b:/y" "$SIF" cat /x/f /y/f
+	stdout_is $'a\nb'
+	mkdir 'c,d:e' && echo odd >'c,d:e/f'
+	expect 0 vial exec -B "$PWD/c\\,d\\:e:/z" "$SIF" cat /z/f
+	stdout_is odd
+}
+
+@test "--mount says the same, and makes tmpfs" {
+	mkdir a && echo a >a/f
+	expect 0 vial exec --mount "type=bind,src=$PWD/a,dst=/x,ro" --mount type=tmpfs,dst=/t "$SIF" sh -c 'cat /x/f; touch /t/made && ls /t; touch /x/no'  || true
+	stdout_is $'a\nmade'
+	expect 125 vial exec --mount type=bind,dst=/x "$SIF" true
+	one_fatal_line src=
+	expect 125 vial exec --mount type=volume,dst=/x "$SIF" true
+	one_fatal_line volume
+}
+
+@test "the current directory is where the program starts" {
+	mkdir -p work/deep && cd work/deep
+	expect 0 inside 'pwd; touch made'
+	stdout_is "$PWD"
+	[ -e made ]
+	cd /usr
+	expect 0 inside pwd
+	stdout_is /usr
+	cd /
+	expect 0 inside pwd
+	stdout_is /
+}
+
+@test "--cwd and its old name --pwd win; a missing one is an error" {
+	expect 0 vial exec --cwd /etc "$SIF" pwd
+	stdout_is /etc
+	expect 0 vial exec --pwd /etc/dir "$SIF" pwd
+	stdout_is /etc/dir
+	expect 125 vial exec --cwd /no/where "$SIF" pwd
+	one_fatal_line /no/where
+}
+
+@test "a directory that cannot be entered: a warning, then home" {
+	mkdir gone && cd gone && rmdir ../gone
+	expect 0 vial exec "$SIF" true
+	cd ..
+	mkdir -p only-here && cd only-here
+	expect 0 vial exec --no-mount cwd,tmp,home "$SIF" pwd
+	stderr_has WARNING:
+}
+
+@test "--home: from here, at there" {
+	mkdir h && echo mine >h/f
+	expect 0 vial exec --home "$PWD/h:/home/other" "$SIF" sh -c 'echo $HOME; cat ~/f'
+	stdout_is $'/home/other\nmine'
+	expect 0 vial exec -H "$PWD/h" "$SIF" sh -c 'echo $HOME'
+	stdout_is "$PWD/h"
+	expect 125 vial exec --home /no/home "$SIF" true
+	one_fatal_line /no/home
+}
+
+@test "--contain: nothing of the host's" {
+	echo x >/tmp/vial-contain-$$
+	expect 0 vial exec --contain "$SIF" sh -c 'ls /tmp; ls /dev; pwd; touch ~/f /tmp/f && echo $HOME'
+	stdout_lacks vial-contain
+	stdout_has $'fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero'
+	[ "${lines[-1]}" = "${lines[-2]}" ]
+	rm /tmp/vial-contain-$$
+	expect 0 vial exec --contain "$SIF" sh -c 'echo x >/dev/null; head -c 3 /dev/zero | wc -c; echo ok >/dev/stdout'
+	stdout_is $'3\nok'
+}
+
+@test "--no-mount leaves out what it names, and warns about words it does not know" {
+	expect 0 vial exec --no-mount sys,proc,tmp "$SIF" sh -c 'ls /proc /sys'
+	stdout_is $'/proc:\n\n/sys:'
+	expect 0 vial exec --no-mount shiny "$SIF" true
+	stderr_has "'shiny'"
+}
+
+@test "/var/tmp that is /tmp in the image does not hide it" {
+	cp -a "$TREE" t
+	rmdir t/var/tmp
+	ln -s /tmp t/var/tmp
+	make_sif t.sif t
+	echo here >/tmp/vial-vartmp-$$
+	expect 0 vial exec t.sif cat /var/tmp/vial-vartmp-$$ /tmp/vial-vartmp-$$
+	stdout_is $'here\nhere'
+	stderr_is ""
+	rm /tmp/vial-vartmp-$$
+}
+
+@test "localtime goes over an image's link, not through it" {
+	[ -e /etc/localtime ] || skip "needs root" # a host without one has nothing to bind
+	cp -a "$TREE" t
+	mkdir -p t/usr/share/zoneinfo
+	echo zone >t/usr/share/zoneinfo/Mars
+	ln -s /usr/share/zoneinfo/Mars t/etc/localtime
+	make_sif t.sif t
+	expect 0 vial exec t.sif cat /usr/share/zoneinfo/Mars
+	stdout_is zone
+	expect 1 vial exec t.sif grep -q zone /etc/localtime
+}
+
+@test "a directory image that lacks places gets them without being touched" {
+	mkdir a && echo a >a/f
+	find "$TREE" | sort >before
+	expect 0 vial exec -B "$PWD/a:/new/place,$PWD/a/f:/etc/new" "$TREE" cat /new/place/f /etc/new
+	stdout_is $'a\na'
+	find "$TREE" | sort | diff before -
+	expect 1 vial exec -B "$PWD/a:/new/place" "$TREE" touch /etc/x
+	stderr_has "Read-only"
+}

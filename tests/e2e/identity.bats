@@ -1,0 +1,63 @@
+load common
+load images
+setup_file() { make_images; }
+
+@test "the same user and groups inside as outside" {
+	expect 0 vial exec "$SIF" id -u
+	stdout_is "$(id -u)"
+	expect 0 vial exec "$SIF" id -g
+	stdout_is "$(id -g)"
+	expect 0 vial exec "$SIF" id -un
+	stdout_is "$(id -un)"
+}
+
+@test "files made inside belong to the user outside" {
+	expect 0 inside 'touch made'
+	[ "$(stat -c %u:%g made)" = "$(id -u):$(id -g)" ]
+}
+
+@test "passwd and group have the user's entry, and the image's others" {
+	need_user
+	expect 0 inside 'cat /etc/passwd /etc/group'
+	stdout_has "root:x:0:0:root:/root:/bin/sh"
+	stdout_has "$(id -un):x:$(id -u):$(id -g):"
+	stdout_has "$(id -gn):x:$(id -g):"
+}
+
+@test "an entry of the same uid takes the host's name and keeps its shell" {
+	need_user
+	cp -a "$TREE" t
+	echo "old:x:$(id -u):77:Old Name:/old:/bin/special" >>t/etc/passwd
+	expect 0 vial exec --home "$PWD:/new/home" t grep ":$(id -u):" /etc/passwd
+	[[ $output == "$(id -un):x:$(id -u):77:"*":/new/home:/bin/special" ]]
+}
+
+@test "an image without passwd and group runs" {
+	cp -a "$TREE" t
+	rm t/etc/passwd t/etc/group
+	make_sif t.sif t
+	expect 0 vial exec t.sif sh -c 'ls /etc/passwd' || [ "$status" -ne 0 ]
+	expect 0 vial exec t.sif true
+	stderr_is ""
+}
+
+@test "root sees the real owners and may read what others own" {
+	need_root
+	mkdir -m 700 private
+	echo x >private/f
+	chown -R "$VIAL_TEST_UID" private
+	expect 0 vial exec "$SIF" sh -c 'cat private/f; stat -c %u private/f'
+	stdout_is "x
+$VIAL_TEST_UID"
+}
+
+@test "a user sees the image's files as his own" {
+	need_user
+	expect 0 vial exec "$SIF" stat -c %u:%g /etc/file
+	stdout_is "$(id -u):$(id -g)"
+}
+
+@test "umask is the caller's, 0022 with --no-umask" {
+	expect 0 bash -c 'umask 077; "$VIAL" exec "$1" sh -c umask; "$VIAL" exec --no-umask "$1" sh -c umask' - "$SIF"
+	stdout_is $'0077\n0022'
+}
