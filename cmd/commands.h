@@ -76,7 +76,7 @@ struct build_opts {
 extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
 
-extern const struct opt cmd_action_opts[]; /* opts_action.c */
+extern const struct opt cmd_action_opts[];                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 
 #endif
