@@ -9,9 +9,7 @@ static void as_config(const uint8_t *data, size_t size)
 {
 	struct vl_err err = { 0 };
 	for (size_t layers = 0; layers < 2; layers++) {
-		struct oci_image img = { .config_text = vl_strndup((const char *)data, size),
-					 .config_len = size,
-					 .n_layers = layers };
+		struct oci_image img = { .config_text = vl_memdup(data, size), .config_len = size, .n_layers = layers };
 		img.layers = vl_alloc(2 * sizeof *img.layers);
 		oci_config_load(&img, &err);
 		oci_image_free(&img);
