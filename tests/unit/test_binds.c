@@ -1,0 +1,98 @@
+#include "check.h"
+
+#include "rootless/rootless.h"
+
+/* One bind per line, "src dst flags", of the words given; or the error. */
+static char *binds(const char *const *words, size_t n)
+{
+	PLAN struct plan p = PLAN_INIT;
+	VL_STRV struct vl_strv l = { 0 };
+	VL_BUF struct vl_buf b = { 0 };
+	struct vl_err err = { 0 };
+
+	for (size_t i = 0; i < n; i++)
+		vl_strv_add(&l, words[i]);
+	if (ctr_plan_parse_binds(&p, &l, &err) < 0)
+		return vl_strdup(err.text);
+	vl_buf_adds(&b, "");
+	for (size_t i = 0; i < p.n_mounts; i++)
+		vl_buf_addf(&b, "%s %s %u\n", p.mounts[i].src, p.mounts[i].dst, p.mounts[i].flags);
+	return vl_steal(&b.data);
+}
+#define CHECK_BINDS(want, ...)                                                                                         \
+	do {                                                                                                           \
+		static const char *const words[] = { __VA_ARGS__ };                                                    \
+		VL_FREE char *got = binds(words, VL_COUNT(words));                                                     \
+		CHECK_STR(got, want);                                                                                  \
+	} while (0)
+
+TEST(source_destination_options)
+{
+	CHECK_BINDS("/etc /etc 0\n", "/etc");
+	CHECK_BINDS("/etc /x/y 0\n", "/etc:/x//y/.");
+	CHECK_BINDS("/etc /x 1\n", "/etc:/x:ro");
+	CHECK_BINDS("/etc /x 0\n", "/etc:/x:ro,rw");
+	CHECK_BINDS("/etc /etc 1\n", "/etc::ro");
+}
+
+TEST(a_word_after_options_continues_them_when_it_is_one)
+{
+	CHECK_BINDS("/etc /x 0\n/usr /y 0\n", "/etc:/x:ro", "rw", "/usr:/y");
+	CHECK_BINDS("/etc /x 1\n/usr /usr 0\n", "/etc:/x:ro", "/usr");
+	/* without a second colon "ro" is a name */
+	VL_FREE char *got = binds((const char *const[]){ "/etc:/x", "ro" }, 2);
+	CHECK(strstr(got, "bind source"));
+}
+
+TEST(devices_stay_devices)
+{
+	CHECK_BINDS("/dev/null /x 8\n", "/dev/null:/x");
+}
+
+TEST(separators_can_be_escaped)
+{
+	char dir[] = "/tmp/bind:a,b.XXXXXX";
+	CHECK(mkdtemp(dir));
+	VL_FREE char *spec = vl_asprintf("/tmp/bind\\:a\\,b%s:/z", strchr(dir, '.'));
+	VL_FREE char *want = vl_asprintf("%s /z 0\n", dir);
+	VL_FREE char *got = binds((const char *const[]){ spec }, 1);
+	rmdir(dir);
+	CHECK_STR(got, want);
+}
+
+TEST(refusals_say_what)
+{
+	static const char *const bad[][2] = {
+		{ "/no/such:/x", "bind source /no/such" },
+		{ ":/x", "names no source" },
+		{ "/etc:x", "absolute" },
+		{ "/etc:/", "root of the container" },
+		{ "/etc:/x:shiny", "'shiny'" },
+		{ "/etc:/a/..", "root of the container" },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(bad); i++) {
+		VL_FREE char *got = binds((const char *const[]){ bad[i][0] }, 1);
+		CHECK(strstr(got, bad[i][1]));
+	}
+}
+
+TEST(mount_specs)
+{
+	PLAN struct plan p = PLAN_INIT;
+	struct vl_err err = { 0 };
+
+	CHECK_EQ(ctr_plan_parse_mount(&p, "type=bind,source=/etc,\"destination=/a,b\",readonly", &err), 0);
+	CHECK_EQ(ctr_plan_parse_mount(&p, "type=tmpfs,target=/t", &err), 0);
+	CHECK_STR(p.mounts[0].dst, "/a,b");
+	CHECK_EQ(p.mounts[0].flags, PLAN_RO);
+	CHECK_EQ(p.mounts[1].kind, PLAN_TMPFS);
+	static const char *const bad[] = { "",
+					   "src=/etc,dst=/x",
+					   "type=bind,dst=/x",
+					   "type=bind,src=/etc",
+					   "type=tmpfs,dst=x",
+					   "type=bind,src=/etc,dst=/x,shiny" };
+	for (size_t i = 0; i < VL_COUNT(bad); i++)
+		CHECK_EQ(ctr_plan_parse_mount(&p, bad[i], &err), -EINVAL);
+}

@@ -1,0 +1,126 @@
+#include "check.h"
+
+#include "rootless/rootless.h"
+
+/* Value of X after the text, "-" when unset; A=host is in the environment. */
+static char *eval(const char *text, bool *ret_all)
+{
+	VL_STRV struct vl_strv env = { 0 };
+	vl_strv_add(&env, "A=host");
+	vl_strv_add(&env, "EMPTY=");
+	bool all = ctr_eval_text(text, false, &env);
+	if (ret_all)
+		*ret_all = all;
+	const char *x = ctr_env_get(&env, "X");
+	return vl_strdup(x ? x : "-");
+}
+
+TEST(texts_that_are_understood)
+{
+	static const char *const t[][2] = {
+		{ "export X=1", "1" },
+		{ "export X=\"${A:-\"1\"}\"", "host" },
+		{ "export X=\"${B:-\"a b\"}\"", "a b" },
+		{ "export X=${B-d} ", "d" },
+		{ "export X=${EMPTY-d}", "" },
+		{ "export X=${EMPTY:-d}", "d" },
+		{ "export X=${A:+set}${B:+unset}", "set" },
+		{ "export X=${B:-${C:-${A}}}", "host" },
+		{ "X=1; export X", "1" },
+		{ "X=1\nexport X", "1" },
+		{ "X=1", "-" },
+		{ "X=1 Y=2\nexport Y X # done\n# X=3", "1" },
+		{ "export X='$A \"q\" \\'", "$A \"q\" \\" },
+		{ "export X=\"\\$A \\\"q\\\" \\\\ \\n\"", "$A \"q\" \\ \\n" },
+		{ "export X=it\\'s", "it's" },
+		{ "export X='a'\"b\"c", "abc" },
+		{ "export X=\"two\nlines\"", "two\nlines" },
+		{ "export X=$A$", "host$" },
+		{ "export B=1 X=$B", "1" },
+		{ "export A.B=\"x\"\nexport X=1", "1" },
+		{ "[ -n \"${A+x}\" ] || A=image\nexport A\nexport X=$A", "host" },
+		{ "[ -n \"${B+x}\" ] || B=\"from image\"\nexport B X=$B", "from image" },
+		{ "[ -z \"$B\" ] && export X=empty", "empty" },
+		{ "\texport\tX=1 ;", "1" },
+		{ "", "-" },
+		{ "#!/bin/sh\n", "-" },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(t); i++) {
+		bool all;
+		VL_FREE char *x = eval(t[i][0], &all);
+		if (!all)
+			CHECK_FAIL("not understood: %s", t[i][0]);
+		CHECK_STR(x, t[i][1]);
+	}
+}
+
+TEST(programs_are_not_understood_and_do_nothing)
+{
+	static const char *const t[] = {
+		"export X=$(id)",   "export X=`id`", "X=1 id",           "if true; then export X=1; fi",
+		"export X=1 && id", "export X=$1",   "export X=~",       "export X=\"open",
+		"export X='open",   "export -n X",   "export X=${A%%o}", "export X=${A:=1}",
+		"eval X=1",         "export X=${A",
+	};
+
+	for (size_t i = 0; i < VL_COUNT(t); i++) {
+		bool all;
+		VL_FREE char *x = eval(t[i], &all);
+		if (all)
+			CHECK_FAIL("understood: %s", t[i]);
+	}
+}
+
+TEST(a_bad_line_costs_that_line_only)
+{
+	VL_FREE char *x = eval("export Y=$(id)\nexport X=2\n", NULL);
+	CHECK_STR(x, "2");
+}
+
+TEST(host_variables_are_sorted_out)
+{
+	PLAN struct plan p = PLAN_INIT;
+	VL_STRV struct vl_strv block = { 0 };
+	char *const environ_[] = { (char *)"A=1",
+				   (char *)"PATH=/x",
+				   (char *)"HOME=/h",
+				   (char *)"LD_LIBRARY_PATH=/l",
+				   (char *)"APPTAINER_BIND=/b",
+				   (char *)"SINGULARITYENV_Z=1",
+				   (char *)"VIAL_DEBUG=1",
+				   (char *)"TOKEN=t",
+				   (char *)"TERM=vt",
+				   (char *)"broken",
+				   NULL };
+
+	vl_strv_add(&block, "TOKEN");
+	ctr_plan_host_env(&p, environ_, false, &block);
+	CHECK_EQ(p.env.host.n, 2);
+	CHECK_STR(p.env.host.v[0], "A=1");
+	CHECK_STR(p.env.host.v[1], "TERM=vt");
+	vl_strv_free(&p.env.host);
+	ctr_plan_host_env(&p, environ_, true, &block);
+	CHECK_EQ(p.env.host.n, 2);
+	CHECK_STR(p.env.host.v[0], "TERM=vt");
+	CHECK_STR(p.env.host.v[1], "LANG=C");
+}
+
+TEST(special_names)
+{
+	PLAN struct plan p = PLAN_INIT;
+	struct vl_err err = { 0 };
+
+	CHECK_EQ(ctr_plan_set_env(&p, "PREPEND_PATH=/a", NULL, &err), 0);
+	CHECK_EQ(ctr_plan_set_env(&p, "PREPEND_PATH=/b", NULL, &err), 0);
+	CHECK_EQ(ctr_plan_set_env(&p, "APPEND_PATH=/c", NULL, &err), 0);
+	CHECK_EQ(ctr_plan_set_env(&p, "K=1", NULL, &err), 0);
+	CHECK_EQ(ctr_plan_set_env(&p, "K=2=3", NULL, &err), 0);
+	CHECK_EQ(ctr_plan_set_env(&p, "HOME=/x", NULL, &err), 0);
+	CHECK_EQ(ctr_plan_set_env(&p, "nothing", NULL, &err), -EINVAL);
+	CHECK_EQ(ctr_plan_set_env(&p, "=x", NULL, &err), -EINVAL);
+	CHECK_STR(p.env.path_first, "/b:/a");
+	CHECK_STR(p.env.path_last, "/c");
+	CHECK_EQ(p.env.set.n, 1);
+	CHECK_STR(p.env.set.v[0], "K=2=3");
+}
