@@ -130,8 +130,7 @@ int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, s
 			serve(image, theirs, fuse);
 		_exit(pid < 0);
 	}
-	if (vl_wait(pid) == 1)
-		return vl_fail_sys(err, EAGAIN, "cannot start the image server");
+	ret->starter = pid; /* it is waited for later: there is work to do meanwhile */
 	ret->fuse = vl_steal_fd(&fuse);
 	ret->sock = vl_steal_fd(&mine);
 	return 0;
@@ -158,6 +157,8 @@ int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, str
 	VL_CLOSE int fd = -1;
 
 	int r = vl_msg_wait_ok(s->sock, "the image server", err);
+	vl_wait(s->starter);
+	s->starter = 0;
 	if (r == 0)
 		r = fd = mount_it(s, image, err);
 	if (r >= 0)
@@ -174,4 +175,7 @@ void vmnt_server_abort(struct vmnt_server *s)
 {
 	vl_closep(&s->fuse);
 	vl_closep(&s->sock);
+	if (s->starter)
+		vl_wait(s->starter);
+	s->starter = 0;
 }

@@ -60,6 +60,7 @@ int vmnt_squash_check(const struct vmnt_image *image, struct vl_err *err);
  * but the image, has no capabilities and sees no file system. It ends when the mount does. */
 struct vmnt_server {
 	int sock, fuse;
+	pid_t starter; /* the child that forks the server and ends */
 };
 /* Call inside the user namespace and *before* the mount namespace of the container exists: the
  * server must not be a member of that one, or the mount would never lose its last user. */
