@@ -195,3 +195,29 @@ setup_file() { make_images; }
 	expect 1 vial exec -B "$PWD/a:/new/place" "$TREE" touch /etc/x
 	stderr_has "Read-only"
 }
+
+@test "resolv.conf that is a link into /run follows what replaces it" {
+	need_root
+	mkdir etc run
+	cp /etc/passwd /etc/group etc/
+	ln -s ../run/vial-test/resolv.conf etc/resolv.conf
+	expect 0 unshare --mount sh -c '
+		mount --bind etc /etc && mount -t tmpfs none /run && mkdir /run/vial-test && echo first >/run/vial-test/resolv.conf
+		"$VIAL" exec "$1" sh -c "cat /etc/resolv.conf; touch seen; while [ ! -e go ]; do sleep 0.05; done; cat /etc/resolv.conf" &
+		while [ ! -e seen ]; do sleep 0.05; done
+		echo second >/run/vial-test/new && mv /run/vial-test/new /run/vial-test/resolv.conf && touch go
+		wait $!' - "$SIF"
+	stdout_is $'first\nsecond'
+}
+
+@test "what the host mounts later shows up in a bind" {
+	need_root
+	mkdir data
+	expect 0 unshare --mount sh -c '
+		mount -t tmpfs none data && mount --make-shared data && mkdir data/later
+		"$VIAL" exec --bind "$PWD/data:/data" "$1" sh -c "touch seen; while [ ! -e go ]; do sleep 0.05; done; cat /data/later/f" &
+		while [ ! -e seen ]; do sleep 0.05; done
+		mount -t tmpfs none data/later && echo came >data/later/f && touch go
+		wait $!' - "$SIF"
+	stdout_is came
+}
