@@ -32,7 +32,7 @@ setup() {
 }
 
 @test "kill -9 of the server: the program gets an error, nothing hangs, nothing is left" {
-	"$VIAL" exec "$SIF" sh -c 'echo up; while [ ! -e go ]; do sleep 0.05; done; cat /etc/file' >out 2>err 3>&- &
+	"$VIAL" exec "$SIF" sh -c 'echo up; i=0; while [ ! -e go ] && [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done; cat /etc/file' >out 2>err 3>&- &
 	eventually grep -q up out
 	kill -9 "$(servers)"
 	touch go
@@ -49,11 +49,12 @@ setup() {
 
 @test "Ctrl-C on the terminal is for the program, not for the server" {
 	python3 - "$VIAL" "$SIF" <<-'EOF'
-		import os, pty, sys, time, select
+		import os, pty, sys, time, select, signal
 		pid, fd = pty.fork()
 		if pid == 0:
+		    signal.signal(signal.SIGINT, signal.SIG_DFL) # ignored in background jobs, and inherited
 		    os.execv(sys.argv[1], [sys.argv[1], "exec", sys.argv[2], "sh", "-c",
-		             "trap 'cat /etc/file; exit 7' INT; echo ready; while :; do sleep 0.05; done"])
+		             "trap 'cat /etc/file; exit 7' INT; echo ready; i=0; while [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done"])
 		out = b""
 		def upto(word):
 		    global out
