@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 
 #define FUSE_DEVICE "/dev/fuse"
+#define MAX_SOURCE 200
 
 static int open_device(struct vl_err *err)
 {
@@ -139,7 +140,9 @@ int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, s
 static int mount_it(const struct vmnt_server *s, const struct vmnt_image *image, struct vl_err *err)
 {
 	char fd[32], user[32], group[32];
-	VL_FREE char *source = vl_asprintf("source=%s", image->name);
+	size_t len = strlen(image->name);
+	/* fsconfig takes 256 bytes: of a long path, its end says most in /proc/mounts */
+	VL_FREE char *source = vl_asprintf("source=%s", image->name + (len > MAX_SOURCE ? len - MAX_SOURCE : 0));
 	const char *opts[] = {
 		source, "subtype=vial", fd, "rootmode=40000", user, group, "allow_other", "default_permissions", "ro",
 		NULL

@@ -20,6 +20,15 @@ setup_file() { make_images; }
 	expect 0 vial exec ./mine.sif true
 }
 
+@test "an image runs from a path of any length" {
+	local long
+	long=$(printf 'd%.0s' {1..200})
+	mkdir -p "$long/$long/with space"
+	cp "$SIF" "$long/$long/with space/app.sif"
+	expect 0 vial exec "$long/$long/with space/app.sif" cat /etc/file
+	stdout_is "in the image"
+}
+
 @test "exit statuses are the program's own" {
 	local n
 	for n in 0 1 42 125 126 127 255; do
