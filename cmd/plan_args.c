@@ -106,8 +106,10 @@ static int add_home(const struct making *m)
 			ctr_plan_add(p, PLAN_BIND, real ? real : from, p->user.home, PLAN_DEFAULT);
 		return 0;
 	}
-	if (!p->user.home) /* no passwd entry on this node */
-		p->user.home = vl_strdup(getenv("HOME") && *getenv("HOME") == '/' ? getenv("HOME") : "/");
+	if (!p->user.home) { /* no passwd entry on this node */
+		const char *env = getenv("HOME");
+		p->user.home = vl_strdup(env && *env == '/' ? env : "/");
+	}
 	if (m->o->no_home || skipped(m, "home") || vl_streq(p->user.home, "/"))
 		return 0;
 	if (m->o->contain)

@@ -87,7 +87,7 @@ static void serve(const struct vmnt_image *image, int sock, int fuse)
 	struct vmnt_session *s;
 	struct vl_err err = { 0 };
 	enum vl_msg_type go;
-	char none;
+	char none = 0;
 
 	let_go_of_descriptors(image->fd, sock, fuse);
 	reset_signals();

@@ -142,7 +142,7 @@ make_app() {
 		# the image's own words stay literal; the user's are evaluated once
 		sed 's|/bin/printf|printf|' out/.singularity.d/runscript >run && sed -i 's/^exec "\$@"/"$@"/' run
 		[ "$(HOME=/h $shell run)" = '$HOME|it'"'"'s||' ]
-		[ "$(HOME=/h $shell run '$HOME' 'a "q" $HOME' '\$' 'b\')" = '/h|a "q" /h|$|b\|' ]
+		[ "$(HOME=/h $shell run '$HOME' 'a "q" $HOME' '\$' "b\\")" = '/h|a "q" /h|$|b\|' ]
 		[ "$(HOME=/h APPTAINER_NO_EVAL=1 $shell run '$HOME')" = '$HOME|' ]
 	done
 }
