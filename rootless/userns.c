@@ -120,7 +120,7 @@ static pid_t start_mapper(int *ret_sock, struct vl_err *err)
 	pid_t pid = fork();
 	if (pid == 0) {
 		enum vl_msg_type type;
-		char none;
+		char none = 0;
 		close(pair[0]);
 		if (vl_msg_recv(pair[1], &type, &none, 1, NULL) == 0 && type == VL_MSG_OK)
 			vl_msg_send(pair[1], map_from_outside(me) == 0 ? VL_MSG_OK : VL_MSG_WARN, NULL, 0);
@@ -134,7 +134,7 @@ static pid_t start_mapper(int *ret_sock, struct vl_err *err)
 static bool mapped_all(int sock, pid_t pid)
 {
 	enum vl_msg_type type = VL_MSG_ERR;
-	char none;
+	char none = 0;
 
 	bool ok = vl_msg_send(sock, VL_MSG_OK, NULL, 0) == 0 && vl_msg_recv(sock, &type, &none, 1, NULL) == 0 &&
 		  type == VL_MSG_OK;
