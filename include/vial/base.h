@@ -24,6 +24,7 @@
 #define VL_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define VL_UNUSED __attribute__((unused))
 #define VL_MUST_CHECK __attribute__((warn_unused_result))
+#define VL_NEW __attribute__((returns_nonnull)) /* new memory, never NULL */
 #define VL_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define VL_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define VL_MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -49,12 +50,12 @@ int vl_wrap(struct vl_err *err, const char *fmt, ...) VL_PRINTF(2, 3);
 
 /* ---- memory and cleanup (base/mem.c) ------------------------------------------------- */
 
-void *vl_alloc(size_t size);                      /* zeroed; aborts when memory is gone */
-void *vl_realloc(void *p, size_t n, size_t size); /* n * size bytes, overflow checked */
-char *vl_strdup(const char *s);
-char *vl_strndup(const char *s, size_t n);
-char *vl_asprintf(const char *fmt, ...) VL_PRINTF(1, 2);
-void *vl_memdup(const void *p, size_t n);
+void *vl_alloc(size_t size) VL_NEW;                      /* zeroed; aborts when memory is gone */
+void *vl_realloc(void *p, size_t n, size_t size) VL_NEW; /* n * size bytes, overflow checked */
+char *vl_strdup(const char *s) VL_NEW;
+char *vl_strndup(const char *s, size_t n) VL_NEW;
+char *vl_asprintf(const char *fmt, ...) VL_NEW VL_PRINTF(1, 2);
+void *vl_memdup(const void *p, size_t n) VL_NEW;
 
 void vl_freep(void *p);  /* cleanup: frees *(void **)p, keeps errno, sets it NULL */
 void vl_closep(int *fd); /* cleanup: closes *fd if >= 0, keeps errno, sets it -1 */
@@ -116,7 +117,7 @@ int vl_parse_size(const char *s, uint64_t max, uint64_t *ret);
 void vl_hex(const void *p, size_t n, char *ret_hex /* 2n+1 */);
 int vl_unhex(const char *hex, size_t n, uint8_t *ret); /* 2n lower-case digits; -EINVAL */
 /* Escapes control bytes so that outside text is safe on a terminal; returns new. */
-char *vl_printable(const char *s, size_t n);
+char *vl_printable(const char *s, size_t n) VL_NEW;
 void vl_human_size(uint64_t bytes, char ret[16]);
 
 static inline uint16_t vl_le16(const void *p)
@@ -185,8 +186,8 @@ int vl_open_in_root(int rootfd, const char *path, int flags, mode_t mode, struct
 /* The fallback alone, for its own test. */
 int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, struct vl_err *err);
 /* Lexical clean-up of an absolute path: no "//", "." or ".."; returns new. */
-char *vl_path_clean(const char *path);
-char *vl_path_absolute(const char *path); /* against cwd; not resolving links; returns new */
+char *vl_path_clean(const char *path) VL_NEW;
+char *vl_path_absolute(const char *path) VL_NEW; /* against cwd; not resolving links; returns new */
 const char *vl_basename(const char *path);
 
 /* ---- hash (base/hash.c, the only EVP digest user outside sif/sign) -------------------- */
@@ -228,16 +229,16 @@ bool vl_json_is_array(const vl_json *j);
 typedef void vl_json_member(void *arg, const char *key, const vl_json *value);
 void vl_json_each(const vl_json *obj, vl_json_member *f, void *arg);
 /* Building; returns new or takes the value. Strings that are not UTF-8 are escaped bytewise. */
-vl_json *vl_json_new_obj(void);
-vl_json *vl_json_new_arr(void);
-vl_json *vl_json_new_str(const char *s);
-vl_json *vl_json_new_strn(const char *s, size_t n);
-vl_json *vl_json_new_int(int64_t v);
-vl_json *vl_json_new_bool(bool v);
+vl_json *vl_json_new_obj(void) VL_NEW;
+vl_json *vl_json_new_arr(void) VL_NEW;
+vl_json *vl_json_new_str(const char *s) VL_NEW;
+vl_json *vl_json_new_strn(const char *s, size_t n) VL_NEW;
+vl_json *vl_json_new_int(int64_t v) VL_NEW;
+vl_json *vl_json_new_bool(bool v) VL_NEW;
 vl_json *vl_json_ref(const vl_json *j);                          /* one more owner */
 void vl_json_set(vl_json *obj, const char *key, vl_json *value); /* takes value; NULL is ignored */
 void vl_json_add(vl_json *arr, vl_json *value);                  /* takes value */
-char *vl_json_text(const vl_json *j, bool pretty);               /* returns new, no newline */
+char *vl_json_text(const vl_json *j, bool pretty) VL_NEW;        /* returns new, no newline */
 
 /* ---- proc: children with typed messages (base/proc.c) -------------------------------- */
 
