@@ -27,7 +27,7 @@ setup_file() { make_images; }
 	touch closed
 	chmod 000 closed
 	# a device that cannot be opened, for root too: bound without device access
-	expect 125 unshare --user --map-root-user --mount sh -c 'mount -t tmpfs none /mnt && touch /mnt/fuse && mount --bind -o nodev /dev/fuse /mnt/fuse && mount -o remount,bind,nodev /mnt/fuse && mount --bind /mnt/fuse /dev/fuse; exec "$VIAL" exec "$1" true' - "$SIF"
+	expect 125 unshare --user --map-root-user --mount sh -c 'mount -t tmpfs none /mnt && touch /mnt/fuse && mount --bind -o nodev,nosuid /dev/fuse /mnt/fuse && mount -o remount,bind,nodev,nosuid /mnt/fuse && mount --bind /mnt/fuse /dev/fuse; exec "$VIAL" exec "$1" true' - "$SIF"
 	one_fatal_line "chmod 0666 /dev/fuse"
 }
 
