@@ -27,6 +27,7 @@ struct work {
 	struct img_log *logs; /* one a layer, lowest first; then vial's own */
 	size_t n_logs;
 	struct img_tree *tree;
+	struct img_budget budget;
 };
 
 static void work_free(struct work *w)
@@ -136,7 +137,7 @@ static int read_layer(struct work *w, size_t i, const struct img_shadow *newer, 
 {
 	struct img_layer_reader in = { .newer = newer,
 				       .blocks = w->blocks,
-				       .max_bytes = w->o->max_size,
+				       .budget = &w->budget,
 				       .progress = w->progress,
 				       .done_before = done,
 				       .total = total };
@@ -198,7 +199,7 @@ static int merge(struct work *w, struct vl_err *err)
 {
 	size_t n = w->n_logs - 1;
 
-	w->tree = img_tree_new();
+	w->tree = img_tree_new(&w->budget);
 	for (size_t i = 0; i < n; i++) {
 		int r = img_tree_apply(w->tree, &w->logs[i], err);
 		if (r < 0)
@@ -248,7 +249,12 @@ static int prepare(struct work *w, int fd, struct vl_err *err)
 int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, const struct vl_progress *progress,
 		struct img_build_stats *ret, struct vl_err *err)
 {
-	VL_CLEANUP(work_free) struct work w = { .o = o, .src = src, .progress = progress, .block_size = o->block_size };
+	VL_CLEANUP(work_free)
+	struct work w = { .o = o,
+			  .src = src,
+			  .progress = progress,
+			  .block_size = o->block_size,
+			  .budget = img_budget_new(o->max_size) };
 	uint64_t size;
 	int r;
 

@@ -10,8 +10,7 @@
 struct walk {
 	const struct img_layer_reader *in;
 	struct img_tar *tar;
-	uint32_t seq;   /* of the current entry, from 1 */
-	uint64_t bytes; /* of the files so far, holes included */
+	uint32_t seq; /* of the current entry, from 1 */
 };
 
 /* ---- one entry ---- */
@@ -139,12 +138,9 @@ static int store_content(struct walk *w, const struct img_tar_entry *e, struct i
 	size_t n;
 	int r;
 
-	/* the stream bounds what is stored; a hole costs nothing there, but a list entry per block here */
-	if (e->size > w->in->max_bytes - w->bytes)
-		return vl_fail(err, EFBIG,
-			       "the files of the layer have more than the limit of %llu bytes; --max-size raises it",
-			       (unsigned long long)w->in->max_bytes);
-	w->bytes += e->size;
+	/* the stream bounds what is stored, but a hole costs nothing there */
+	if (img_spend(&w->in->budget->file_bytes, e->size, "bytes in its files", err) < 0)
+		return vl_wrap(err, "--max-size raises the limit");
 	img_blocks_begin(b, f);
 	while ((r = img_tar_data(w->tar, &p, &n, &off, err)) > 0) {
 		if ((r = img_blocks_zeros(b, off - pos, err)) < 0 || (r = img_blocks_write(b, p, n, err)) < 0)
@@ -172,8 +168,7 @@ static int visit_all(struct walk *w, visit_fn *visit, void *arg, struct vl_err *
 	int r;
 
 	while ((r = img_tar_next(w->tar, &e, err)) > 0) {
-		if (++w->seq > IMG_MAX_ENTRIES)
-			return vl_fail(err, E2BIG, "a layer of more than %u entries", IMG_MAX_ENTRIES);
+		w->seq++;
 		vl_progress_step(in->progress, "Converting", in->done_before + img_stream_consumed(in->stream),
 				 in->total);
 		r = visit(w, e, arg, err);
@@ -201,6 +196,16 @@ static int walk(const struct img_layer_reader *in, visit_fn *visit, void *arg, s
 	return r;
 }
 
+static int spend_entry(struct img_budget *b, const struct img_entry *e, struct vl_err *err)
+{
+	uint64_t bytes = strlen(e->path) + (e->target ? strlen(e->target) : 0);
+	int r = img_spend(&b->entries, 1, "files and folders", err);
+
+	for (size_t i = 0; e->xattrs && i < e->xattrs->n; i++)
+		bytes += strlen(e->xattrs->a[i].key) + e->xattrs->a[i].len;
+	return r < 0 ? r : img_spend(&b->meta_bytes, bytes, "bytes of names and attributes", err);
+}
+
 static int visit_new(struct walk *w, const struct img_tar_entry *e, void *arg, struct vl_err *err)
 {
 	struct img_log *log = arg;
@@ -208,7 +213,7 @@ static int visit_new(struct walk *w, const struct img_tar_entry *e, void *arg, s
 	bool drop = false;
 	int r = read_entry(w, e, out, &drop, err);
 
-	if (r < 0)
+	if (r < 0 || (r = spend_entry(w->in->budget, out, err)) < 0)
 		return r;
 	if (drop) {
 		img_log_drop_last(log);

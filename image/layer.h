@@ -10,7 +10,7 @@ struct img_layer_reader {
 	struct img_stream *stream;
 	const struct img_shadow *newer; /* files hidden by it are not stored */
 	struct img_blocks *blocks;
-	uint64_t max_bytes; /* of all files of the layer together, holes included */
+	struct img_budget *budget; /* of the whole image */
 	const struct vl_progress *progress;
 	uint64_t done_before, total; /* of all layers, for the progress; total 0 = unknown */
 };

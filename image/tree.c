@@ -2,12 +2,12 @@
 
 #define MAX_LINKS 40 /* as the kernel: more is taken for a loop */
 
-struct img_tree *img_tree_new(void)
+struct img_tree *img_tree_new(struct img_budget *budget)
 {
 	struct img_tree *t = vl_alloc(sizeof *t);
 
-	t->root = vl_alloc(sizeof *t->root);
-	t->root->name = vl_strdup("");
+	t->budget = budget;
+	t->root = vl_alloc(sizeof *t->root + 1);
 	t->root->inode = vl_alloc(sizeof *t->root->inode);
 	t->root->inode->nlink = 1;
 	t->root->parent = t->root; /* ".." stops here */
@@ -38,13 +38,13 @@ struct img_node *img_tree_child(const struct img_tree *t, const struct img_node 
 static struct img_node *add_child(struct img_tree *t, struct img_node *dir, const char *name, size_t len,
 				  struct img_inode *inode)
 {
-	struct img_node *n = vl_alloc(sizeof *n);
+	struct img_node *n = vl_alloc(sizeof *n + len + 1);
 
-	*n = (struct img_node){ .parent = dir,
-				.next = dir->child,
-				.name = vl_strndup(name, len),
-				.inode = inode,
-				.hash = name_hash(dir, name, len) };
+	n->parent = dir;
+	n->next = dir->child;
+	n->inode = inode;
+	n->hash = name_hash(dir, name, len);
+	memcpy(n->name, name, len);
 	if (dir->child)
 		dir->child->prev = n;
 	dir->child = n;
@@ -64,7 +64,6 @@ static void remove_one(struct img_tree *t, struct img_node *n)
 		n->next->prev = n->prev;
 	img_table_remove(&t->names, n->hash, n);
 	unref(n->inode);
-	free(n->name);
 	free(n);
 	t->n_nodes--;
 }
@@ -95,7 +94,6 @@ void img_tree_free(struct img_tree *t)
 		return;
 	remove_children(t, t->root);
 	unref(t->root->inode);
-	free(t->root->name);
 	free(t->root);
 	img_table_free(&t->names);
 	free(t);
@@ -128,13 +126,16 @@ static int walk_dir(struct img_tree *t, struct img_node *from, const char *path,
 		if (n > IMG_MAX_NAME)
 			return vl_fail(err, ENAMETOOLONG, "a name on the way through a link has %zu bytes", n);
 		struct img_node *next = img_tree_child(t, cur, name, n);
-		if (!next) {
+		int r = *links < MAX_LINKS ? img_spend(&t->budget->link_steps, 1, "links through links", err) : 0;
+		if (r == 0 && !next && (r = img_spend(&t->budget->entries, 1, "folders", err)) == 0) {
 			next = add_child(t, cur, name, n, folder_inode());
+		} else if (r < 0) {
+			return r;
 		} else if (next->inode->type == IMG_SYMLINK) {
 			const char *to = next->inode->e->target;
 			if (--*links == 0)
 				return vl_fail(err, ELOOP, "the link %s is in a loop", next->name);
-			int r = walk_dir(t, *to == '/' ? t->root : cur, to, strlen(to), links, &next, err);
+			r = walk_dir(t, *to == '/' ? t->root : cur, to, strlen(to), links, &next, err);
 			if (r < 0)
 				return r;
 		} else if (next->inode->type != IMG_DIR) {

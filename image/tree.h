@@ -11,11 +11,11 @@
 #include <vial/base.h>
 
 #include "blocks.h"
+#include "budget.h"
 #include "table.h"
 
 #define IMG_MAX_NAME 255  /* squashfs and Linux: one component */
 #define IMG_MAX_PATH 4095 /* Linux PATH_MAX less the NUL */
-#define IMG_MAX_ENTRIES (50u << 20)
 
 enum img_type {
 	IMG_DIR,
@@ -91,17 +91,18 @@ struct img_inode {
 
 struct img_node {
 	struct img_node *parent, *child, *next, *prev; /* child: first; siblings in no order */
-	char *name;
 	struct img_inode *inode;
 	uint64_t hash;
+	char name[];
 };
 
 struct img_tree {
 	struct img_node *root;
 	struct img_table names; /* (parent, name) -> node */
 	size_t n_nodes;
+	struct img_budget *budget;
 };
-struct img_tree *img_tree_new(void);
+struct img_tree *img_tree_new(struct img_budget *budget); /* borrows */
 void img_tree_free(struct img_tree *t);
 /* Applies one layer; log stays with the caller and must outlive the tree. */
 int img_tree_apply(struct img_tree *t, const struct img_log *log, struct vl_err *err);

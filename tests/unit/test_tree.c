@@ -2,6 +2,8 @@
 
 #include <image/tree.h>
 
+static struct img_budget plenty = { 1000000, 1000000, 1000000, 1000000 };
+
 static struct img_entry *add(struct img_log *l, uint8_t type, const char *path, const char *target)
 {
 	struct img_entry *e = img_log_add(l);
@@ -27,7 +29,7 @@ static struct img_inode *inode_at(struct img_tree *t, const char *path)
 TEST(a_link_may_replace_the_folder_of_its_target)
 {
 	struct img_log l = { 0 };
-	struct img_tree *t = img_tree_new();
+	struct img_tree *t = img_tree_new(&plenty);
 	struct vl_err err = { 0 };
 
 	add(&l, IMG_DIR, "a", NULL);
@@ -44,7 +46,7 @@ TEST(a_link_may_replace_the_folder_of_its_target)
 TEST(whiteouts_act_on_lower_layers_only)
 {
 	struct img_log low = { 0 }, high = { 0 };
-	struct img_tree *t = img_tree_new();
+	struct img_tree *t = img_tree_new(&plenty);
 	struct vl_err err = { 0 };
 
 	add(&low, IMG_FILE, "d/old", NULL);
@@ -70,7 +72,7 @@ TEST(whiteouts_act_on_lower_layers_only)
 TEST(links_stay_inside)
 {
 	struct img_log l = { 0 };
-	struct img_tree *t = img_tree_new();
+	struct img_tree *t = img_tree_new(&plenty);
 	struct vl_err err = { 0 };
 
 	add(&l, IMG_DIR, "d", NULL);
@@ -87,7 +89,7 @@ TEST(links_stay_inside)
 
 static void refused(struct img_log *l, const char *part)
 {
-	struct img_tree *t = img_tree_new();
+	struct img_tree *t = img_tree_new(&plenty);
 	struct vl_err err = { 0 };
 
 	if (apply(t, l, &err) == 0)
@@ -121,6 +123,31 @@ TEST(hostile_layers)
 	add(&l, IMG_SYMLINK, "self", "self/self/self");
 	add(&l, IMG_FILE, "self/x", NULL);
 	refused(&l, "loop");
+}
+
+/* A few names may not cost millions of folders, nor hours on the way through links. */
+TEST(budgets)
+{
+	struct img_budget few = { .entries = 3, .link_steps = 100 };
+	struct img_log l = { 0 };
+	struct vl_err err = { 0 };
+	struct img_tree *t = img_tree_new(&few);
+
+	add(&l, IMG_FILE, "a/b/c/d/e/f", NULL);
+	CHECK(img_tree_apply(t, &l, &err) < 0);
+	CHECK_HAS(err.text, "folders");
+	img_tree_free(t);
+	img_log_free(&l);
+	few.entries = 1000;
+	t = img_tree_new(&few);
+	add(&l, IMG_DIR, "d", NULL);
+	add(&l, IMG_SYMLINK, "l", "d/../d/../d/../d/../d");
+	for (int i = 0; i < 100; i++)
+		add(&l, IMG_FILE, "l/x", NULL);
+	CHECK(img_tree_apply(t, &l, &err) < 0);
+	CHECK_HAS(err.text, "links");
+	img_tree_free(t);
+	img_log_free(&l);
 }
 
 /* The filter that saves work must never hide what is needed without the tree noticing: it may
