@@ -20,7 +20,6 @@ struct img_inflate {
 	uint8_t head[4]; /* first bytes, until the magic is known */
 	size_t n_head;
 	bool inside; /* in the middle of a member or frame */
-	bool any;    /* one member at least is complete */
 #ifdef HAVE_ISAL
 	struct inflate_state *gz;
 	struct gzip_head head_state;
@@ -155,7 +154,6 @@ static int push_gzip(struct img_inflate *z, const uint8_t *p, size_t n, img_sink
 			return r;
 		if (end) {
 			z->inside = false;
-			z->any = true;
 		} else if (out < OUT_SIZE && (n == 0 || n == before)) {
 			return n ? vl_fail(err, EBADMSG, "damaged gzip data") : 0;
 		}
@@ -165,7 +163,6 @@ static int push_gzip(struct img_inflate *z, const uint8_t *p, size_t n, img_sink
 static int push_zstd(struct img_inflate *z, const uint8_t *p, size_t n, img_sink *sink, void *arg, struct vl_err *err)
 {
 	ZSTD_inBuffer in = { p, n, 0 };
-	bool more = true;
 
 	if (!z->zs) {
 		z->zs = ZSTD_createDStream();
@@ -173,19 +170,18 @@ static int push_zstd(struct img_inflate *z, const uint8_t *p, size_t n, img_sink
 			abort();
 		ZSTD_DCtx_setParameter(z->zs, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
 	}
-	while (in.pos < in.size || more) {
+	for (;;) {
 		ZSTD_outBuffer out = { z->out, OUT_SIZE, 0 };
-		size_t r = ZSTD_decompressStream(z->zs, &out, &in);
+		size_t before = in.pos, r = ZSTD_decompressStream(z->zs, &out, &in);
 		if (ZSTD_isError(r))
 			return vl_fail(err, EBADMSG, "damaged zstd data: %s", ZSTD_getErrorName(r));
+		if (in.pos == before && !out.pos)
+			return 0; /* asked between two frames: r then speaks of the next one */
 		int s = out.pos ? sink(arg, z->out, out.pos, err) : 0;
 		if (s < 0)
 			return s;
 		z->inside = r != 0;
-		z->any |= r == 0;
-		more = out.pos == OUT_SIZE;
 	}
-	return 0;
 }
 
 static int push_known(struct img_inflate *z, const uint8_t *p, size_t n, img_sink *sink, void *arg, struct vl_err *err)

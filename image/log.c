@@ -55,7 +55,8 @@ int img_path_normal(const char *name, char **ret, struct vl_err *err)
 			break;
 		if (n == 2 && !strncmp(name, "..", 2))
 			return vl_fail(err, EINVAL, "a name with '..' leads out of the image");
-		if (n > IMG_MAX_NAME)
+		/* a whiteout names a file of full length behind its mark */
+		if (n > IMG_MAX_NAME + (vl_prefix(name, ".wh.") ? 4u : 0u))
 			return vl_fail(err, ENAMETOOLONG, "a name of %zu bytes; the limit is %d", n, IMG_MAX_NAME);
 		if (!(n == 1 && *name == '.')) {
 			if (b.len)

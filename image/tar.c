@@ -286,7 +286,7 @@ static int line_number(const char **p, const char *end, uint64_t *ret)
 	const char *nl = memchr(*p, '\n', (size_t)(end - *p));
 
 	if (!nl)
-		return -EAGAIN;
+		return -EINVAL;
 	line = vl_strndup(*p, (size_t)(nl - *p));
 	*p = nl + 1;
 	return vl_parse_u64(line, 0, INT64_MAX, ret);
@@ -305,31 +305,38 @@ static int parse_map(const struct vl_buf *b, struct tar_map *map, struct vl_err 
 		if ((r = line_number(&p, end, &off)) == 0 && (r = line_number(&p, end, &len)) == 0 &&
 		    (r = img_map_add(map, off, len, err)) < 0)
 			return r;
-	if (r < 0 && r != -EAGAIN)
-		return vl_fail(err, EBADMSG, "a sparse map that is not a list of numbers");
-	return r;
+	return r < 0 ? vl_fail(err, EBADMSG, "a sparse map that is not a list of numbers") : 0;
+}
+
+/* Lines that the list has in all, once its first one is there; SIZE_MAX before. */
+static size_t lines_wanted(const struct vl_buf *b)
+{
+	const char *p = b->data;
+	uint64_t n;
+
+	if (line_number(&p, b->data + b->len, &n) < 0)
+		return memchr(b->data, '\n', b->len) ? 0 : SIZE_MAX; /* no number: let the parser say so */
+	return n > TAR_MAX_SEGMENTS ? 0 : 1 + 2 * (size_t)n;
 }
 
 static int new_sparse(struct img_tar *t, struct vl_err *err)
 {
 	VL_BUF struct vl_buf b = { 0 };
 	uint8_t block[BLOCK];
+	size_t lines = 0;
 
-	for (;;) {
-		if (t->left < BLOCK || b.len > 16 * IMG_TAR_MAX_META)
+	do {
+		if (t->left < BLOCK || b.len > 64 * IMG_TAR_MAX_META)
 			return vl_fail(err, EBADMSG, "a sparse map that does not end");
 		int r = fill(t, block, BLOCK, false, NULL, err);
 		if (r < 0)
 			return r;
 		t->left -= BLOCK;
 		vl_buf_add(&b, block, BLOCK);
-		/* lists of more than a few blocks are rare; parse anew when the number of blocks doubles */
-		if (b.len / BLOCK & (b.len / BLOCK - 1) && t->left >= BLOCK && b.len > 64 * BLOCK)
-			continue;
-		r = parse_map(&b, &t->map, err);
-		if (r != -EAGAIN)
-			return r;
-	}
+		for (size_t i = 0; i < BLOCK; i++)
+			lines += block[i] == '\n';
+	} while (lines < lines_wanted(&b)); /* not a block further: the content begins there */
+	return parse_map(&b, &t->map, err);
 }
 
 /* ---- entries ---- */

@@ -133,7 +133,7 @@ static int walk_dir(struct img_tree *t, struct img_node *from, const char *path,
 			return r;
 		} else if (next->inode->type == IMG_SYMLINK) {
 			const char *to = next->inode->e->target;
-			if (--*links == 0)
+			if ((*links)-- == 0)
 				return vl_fail(err, ELOOP, "the link %s is in a loop", next->name);
 			r = walk_dir(t, *to == '/' ? t->root : cur, to, strlen(to), links, &next, err);
 			if (r < 0)

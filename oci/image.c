@@ -96,8 +96,23 @@ static int platform_rank(const vl_json *entry, const char *arch)
 	return 3;
 }
 
-/* The config of a manifest whose index entry names no platform. */
-static bool config_fits(struct oci_source *s, const vl_json *manifest, const char *arch)
+/* The search through indexes for the one manifest. */
+struct search {
+	struct oci_source *s;
+	const char *arch;
+	unsigned documents; /* read so far: nested indexes multiply */
+	bool artifact;      /* something was there, but no image */
+	struct descriptor found;
+	vl_json *manifest; /* of found; NULL = nothing yet */
+};
+
+static bool is_image_config(const char *type)
+{
+	return !type || vl_streq(type, MT_OCI_CONFIG) || vl_streq(type, MT_DOCKER_CONFIG);
+}
+
+/* Whether the config of a manifest whose index entry names no platform is for us. */
+static bool config_fits(struct search *f, const vl_json *manifest)
 {
 	struct descriptor d;
 	struct vl_err ignored;
@@ -105,20 +120,23 @@ static bool config_fits(struct oci_source *s, const vl_json *manifest, const cha
 	VL_JSON vl_json *j = NULL;
 	size_t len;
 
-	if (read_descriptor(vl_json_obj(manifest, "config"), "config", &d, &ignored) < 0 ||
-	    load_blob(s, &d, "config", &text, &len, &ignored) < 0 ||
-	    vl_json_parse(text, len, "config", &j, &ignored) < 0)
+	if (read_descriptor(vl_json_obj(manifest, "config"), "config", &d, &ignored) < 0)
 		return true; /* the real loading says what is wrong */
+	if (!is_image_config(d.media_type)) {
+		f->artifact = true;
+		return false;
+	}
+	if (load_blob(f->s, &d, "config", &text, &len, &ignored) < 0 ||
+	    vl_json_parse(text, len, "config", &j, &ignored) < 0)
+		return true;
 	const char *a = vl_json_str(j, "architecture"), *os = vl_json_str(j, "os");
-	return (!a || vl_streq(a, arch)) && (!os || vl_streq(os, "linux"));
+	return (!a || vl_streq(a, f->arch)) && (!os || vl_streq(os, "linux"));
 }
 
-static int pick(struct oci_source *s, const vl_json *list, const char *arch, int depth, struct descriptor *ret,
-		vl_json **ret_manifest, struct vl_err *err);
+static int search_list(struct search *f, const vl_json *list, int depth, struct vl_err *err);
 
-/* One entry of an index: a manifest, or another index. -ENOENT: not for us. */
-static int pick_entry(struct oci_source *s, const vl_json *entry, bool platform_known, const char *arch, int depth,
-		      struct descriptor *ret, vl_json **ret_manifest, struct vl_err *err)
+/* One entry of an index: a manifest, or another index. */
+static int search_entry(struct search *f, const vl_json *entry, bool platform_known, int depth, struct vl_err *err)
 {
 	VL_FREE char *text = NULL;
 	VL_JSON vl_json *doc = NULL;
@@ -126,40 +144,38 @@ static int pick_entry(struct oci_source *s, const vl_json *entry, bool platform_
 	size_t len;
 	int r;
 
+	if (++f->documents > OCI_MAX_DOCUMENTS)
+		return vl_fail(err, E2BIG, "more than %d manifests to look through", OCI_MAX_DOCUMENTS);
 	if ((r = read_descriptor(entry, "index", &d, err)) < 0 ||
-	    (r = load_blob(s, &d, "manifest", &text, &len, err)) < 0 ||
+	    (r = load_blob(f->s, &d, "manifest", &text, &len, err)) < 0 ||
 	    (r = vl_json_parse(text, len, "manifest", &doc, err)) < 0)
 		return r;
 	bool index = vl_json_get(doc, "manifests") != NULL;
 	if (index && vl_json_get(doc, "layers"))
 		return vl_fail(err, EINVAL, "manifest: both an index and an image");
 	if (index)
-		return pick(s, vl_json_arr(doc, "manifests"), arch, depth + 1, ret, ret_manifest, err);
-	if (!platform_known && !config_fits(s, doc, arch))
-		return -ENOENT;
-	*ret = d;
-	*ret_manifest = vl_steal(&doc);
+		return search_list(f, vl_json_arr(doc, "manifests"), depth + 1, err);
+	if (platform_known || config_fits(f, doc)) {
+		f->found = d;
+		f->manifest = vl_steal(&doc);
+	}
 	return 0;
 }
 
-/* Depth first through index entries, best platform first. -ENOENT: none fits. */
-static int pick(struct oci_source *s, const vl_json *list, const char *arch, int depth, struct descriptor *ret,
-		vl_json **ret_manifest, struct vl_err *err)
+/* Depth first, best platform first, until something fits. */
+static int search_list(struct search *f, const vl_json *list, int depth, struct vl_err *err)
 {
 	if (depth > OCI_MAX_INDEX_DEPTH)
 		return vl_fail(err, ELOOP, "indexes are nested deeper than %d", OCI_MAX_INDEX_DEPTH);
-	if (vl_json_len(list) > OCI_MAX_LAYERS)
-		return vl_fail(err, E2BIG, "an index of %zu entries is over the limit of %d", vl_json_len(list),
-			       OCI_MAX_LAYERS);
 	for (int rank = 7; rank >= 1; rank--)
-		for (size_t i = 0; i < vl_json_len(list); i++) {
-			if (platform_rank(vl_json_at(list, i), arch) != rank)
+		for (size_t i = 0; i < vl_json_len(list) && !f->manifest; i++) {
+			if (platform_rank(vl_json_at(list, i), f->arch) != rank)
 				continue;
-			int r = pick_entry(s, vl_json_at(list, i), rank > 1, arch, depth, ret, ret_manifest, err);
-			if (r != -ENOENT || err->code != 0)
+			int r = search_entry(f, vl_json_at(list, i), rank > 1, depth, err);
+			if (r < 0)
 				return r;
 		}
-	return -ENOENT;
+	return 0;
 }
 
 /* Entries of index.json that the reference means: by digest, by tag, or all of them. */
@@ -197,7 +213,7 @@ static int select_entries(const vl_json *all, const struct oci_ref *ref, vl_json
 
 static int check_config_type(const char *type, struct vl_err *err)
 {
-	if (!type || vl_streq(type, MT_OCI_CONFIG) || vl_streq(type, MT_DOCKER_CONFIG))
+	if (is_image_config(type))
 		return 0;
 	VL_FREE char *t = vl_printable(type, strnlen(type, 100));
 	return vl_fail(err, ENOTSUP, "this is an artifact, not a container image: its config has the type %s", t);
@@ -266,11 +282,17 @@ static int find_manifest(struct oci_source *s, const struct oci_ref *ref, const 
 		return vl_fail(err, EINVAL, "index.json: 'manifests' is not a list");
 	if ((r = select_entries(vl_json_arr(index, "manifests"), ref, &entries, err)) < 0)
 		return r;
-	err->code = 0;
-	r = pick(s, entries, arch, 0, ret, ret_manifest, err);
-	if (r == -ENOENT && err->code == 0)
-		return vl_fail(err, ENOENT, "%s has no image for linux/%s", ref->path, arch);
-	return r;
+	struct search f = { .s = s, .arch = arch };
+	if ((r = search_list(&f, entries, 0, err)) < 0)
+		return r;
+	if (!f.manifest)
+		return vl_fail(err, ENOENT,
+			       f.artifact ? "%s holds artifacts, but no image for linux/%s"
+					  : "%s has no image for linux/%s",
+			       ref->path, arch);
+	*ret = f.found;
+	*ret_manifest = f.manifest;
+	return 0;
 }
 
 int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,

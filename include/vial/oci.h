@@ -10,8 +10,9 @@
 
 #include <vial/base.h>
 
-#define OCI_MAX_LAYERS 1000   /* Docker stops at 127; thousands are an attack */
-#define OCI_MAX_INDEX_DEPTH 4 /* real indexes are one level deep, nested ones two */
+#define OCI_MAX_LAYERS 1000    /* Docker stops at 127; thousands are an attack */
+#define OCI_MAX_DOCUMENTS 2000 /* manifests looked at to find one; an index lists a few dozen */
+#define OCI_MAX_INDEX_DEPTH 4  /* real indexes are one level deep, nested ones two */
 
 struct oci_digest {
 	char algo[8]; /* sha256 or sha512 */

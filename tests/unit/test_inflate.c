@@ -196,6 +196,21 @@ TEST(zstd_hostile)
 	expect_refused(&in);
 }
 
+/* Output that ends exactly where a buffer of the decoder does: the end must still be seen. */
+TEST(output_of_round_sizes)
+{
+	for (size_t size = 64 << 10; size <= 2 << 20; size *= 2) {
+		VL_BUF struct vl_buf text = { 0 }, in = { 0 };
+		VL_FREE char *zeros = vl_alloc(size);
+		vl_buf_add(&text, zeros, size);
+		zs(&in, text.data, text.len);
+		expect_same(&in, &text);
+		in.len = 0;
+		gz(&in, text.data, text.len);
+		expect_same(&in, &text);
+	}
+}
+
 TEST(types)
 {
 	struct img_inflate *z;

@@ -289,6 +289,34 @@ TEST(pax_sparse_maps)
 	expect_list(&m, "0 one 4000 1700000000 @3000 5\n");
 }
 
+/* Maps of many blocks: reading must stop at the map's last block, the content begins behind it. */
+TEST(large_sparse_maps)
+{
+	for (unsigned parts = 1; parts <= 5000; parts = parts * 3 + 1) {
+		struct maker m = { 0 };
+		VL_BUF struct vl_buf r = { 0 }, map = { 0 }, data = { 0 }, out = { 0 };
+		struct vl_err err = { 0 };
+
+		vl_buf_addf(&map, "%u\n", parts);
+		for (unsigned i = 0; i < parts; i++) {
+			vl_buf_addf(&map, "%u\n3\n", i * 1000);
+			vl_buf_adds(&data, "abc");
+		}
+		mk_record(&r, "GNU.sparse.major", "1", 1);
+		mk_record(&r, "GNU.sparse.minor", "0", 1);
+		mk_record(&r, "GNU.sparse.realsize", "9000000", 7);
+		mk_pax(&m, r.data, r.len);
+		mk_header(&m, "f", '0', map.len + -map.len % 512 + data.len, NULL);
+		mk_data(&m, map.data, map.len);
+		mk_data(&m, data.data, data.len);
+		mk_file(&m, "behind", "x");
+		if (list(&m.b, 1 << 20, &out, &err) < 0)
+			CHECK_FAIL("%u parts: %s", parts, err.text);
+		CHECK_HAS(out.data, "0 behind 1 ");
+		vl_buf_free(&m.b);
+	}
+}
+
 TEST(sparse_hostile)
 {
 	static const struct {

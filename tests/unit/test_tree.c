@@ -201,6 +201,10 @@ TEST(names_from_outside)
 	name[255] = 0;
 	CHECK_EQ(img_path_normal(name, &s, &err), 0);
 	vl_freep(&s);
+	char mark[300]; /* the whiteout of a name of full length */
+	snprintf(mark, sizeof mark, ".wh.%.255s", name);
+	CHECK_EQ(img_path_normal(mark, &s, &err), 0);
+	vl_freep(&s);
 	for (size_t i = 0; i < sizeof name - 1; i += 2)
 		memcpy(name + i, "n/", 2);
 	name[sizeof name - 1] = 0;
