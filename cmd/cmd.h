@@ -35,7 +35,8 @@ enum opt_type {
 	OPT_ENV,    /* struct vl_strv, KEY=VALUE: a comma splits only before another KEY= */
 	OPT_U64,    /* uint64_t */
 };
-#define OPT_HIDDEN 1 /* accepted, not in the help */
+#define OPT_HIDDEN 1    /* accepted, not in the help */
+#define OPT_ENV_FIRST 2 /* a list whose later items win: those of the environment come first */
 
 struct opt {
 	char shrt; /* 0 = none */

@@ -22,7 +22,7 @@ const struct opt cmd_verify_opts[] = {
 	{ 'l', "local", OPT_FLAG, O(local), NULL, "", NULL, OPT_HIDDEN },
 	{ 'u', "url", OPT_STR, O(url), "URL", "", NULL, OPT_HIDDEN },
 	{ 0, "legacy-insecure", OPT_FLAG, O(legacy), NULL, "", NULL, OPT_HIDDEN },
-	{ 0, "ocsp-verify", OPT_FLAG, O(ocsp), NULL, "", NULL, OPT_HIDDEN },
+	{ 0, "ocsp-verify", OPT_FLAG, O(ocsp), NULL, "", "VERIFY_OCSP", OPT_HIDDEN },
 	OPT_END,
 };
 #undef O

@@ -36,6 +36,15 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 	const char *name = sif_arch_name(arch), *host = sif_host_arch();
 	if (!vl_streq(name, host) && !vl_streq(arch, "00")) /* 00: the builder did not say */
 		return vl_fail(err, ENOEXEC, "%s: the image is for %s and this machine is %s", i->path, name, host);
+	if (!d->size) /* 0 would mean "to the end of the file" below, which no signature covers */
+		return vl_fail(err, EINVAL, "%s: the system partition is empty", i->path);
+	for (size_t n = 0; n < sif->n; n++)
+		if (sif->d[n].type == SIF_PARTITION && sif_part_type(&sif->d[n]) == SIF_PART_OVERLAY &&
+		    sif->d[n].group == d->group)
+			/* other runtimes stack it unasked; without it another image would run */
+			return vl_fail(err, ENOTSUP,
+				       "%s: object %u is an overlay partition; images with one cannot run yet", i->path,
+				       sif->d[n].id);
 	i->off = d->off;
 	i->size = d->size;
 	d = with_config ? sif_by_name(sif, SIF_JSON, "oci-config.json") : NULL;

@@ -206,6 +206,48 @@ static int parse_short(const struct opt *opts, void *values, char **argv, int ar
 	return 0;
 }
 
+static bool is_list(const struct opt *o)
+{
+	return o->type == OPT_LIST || o->type == OPT_LINES || o->type == OPT_ENV;
+}
+
+/* --cwd and --pwd fill one place: either of them on the line beats both twins. */
+static bool by_line(const struct opt *opts, const struct opt *o, const bool *seen)
+{
+	for (const struct opt *p = opts; p->name; p++)
+		if (p->off == o->off && seen[p - opts])
+			return true;
+	return false;
+}
+
+/* The twins of one option. Lists take every key that is set; of the others the first one counts. */
+static int from_environment(const struct opt *o, void *values, bool line, struct vl_err *err)
+{
+	struct vl_strv given = { 0 }, *list = is_list(o) ? at(o, values) : NULL;
+	VL_FREE char *keys = vl_strdup(o->env ? o->env : "");
+	int r = 0;
+
+	if (line && !list)
+		return 0;
+	if (list && o->flags & OPT_ENV_FIRST)
+		given = vl_move(list);
+	for (char *save, *k = strtok_r(keys, " ", &save); k && r == 0; k = strtok_r(NULL, " ", &save)) {
+		const char *v = opt_getenv(k);
+		if (!v || !*v)
+			continue;
+		if (o->type == OPT_LINES)
+			add_lines(list, v);
+		else if ((r = set(o, values, v, k, err)) < 0)
+			vl_wrap(err, "in the environment");
+		if (!list)
+			break;
+	}
+	for (size_t i = 0; i < given.n; i++)
+		vl_strv_add(list, given.v[i]);
+	vl_strv_free(&given);
+	return r;
+}
+
 int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed, int *ret_first,
 	      struct vl_err *err)
 {
@@ -235,22 +277,8 @@ int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool 
 		rest[n_rest++] = argv[i];
 	memcpy(argv + argc - n_rest, rest, (size_t)n_rest * sizeof *rest);
 	*ret_first = argc - n_rest;
-	for (const struct opt *o = opts; o->name && r == 0; o++) {
-		bool list = o->type == OPT_LIST || o->type == OPT_LINES || o->type == OPT_ENV;
-		if (!o->env || (seen[o - opts] && !list))
-			continue;
-		VL_FREE char *keys = vl_strdup(o->env);
-		for (char *save, *k = strtok_r(keys, " ", &save); k; k = strtok_r(NULL, " ", &save)) {
-			const char *v = opt_getenv(k);
-			if (!v || !*v)
-				continue;
-			if (o->type == OPT_LINES)
-				add_lines(at(o, values), v);
-			else if ((r = set(o, values, v, k, err)) < 0)
-				vl_wrap(err, "in the environment");
-			break;
-		}
-	}
+	for (const struct opt *o = opts; o->name && r == 0; o++)
+		r = from_environment(o, values, by_line(opts, o, seen), err);
 out:
 	free(rest);
 	return r;

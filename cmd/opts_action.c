@@ -20,7 +20,7 @@ const struct opt cmd_action_opts[] = {
 	  "WRITABLE_TMPFS", 0 },
 	{ 'e', "cleanenv", OPT_FLAG, O(cleanenv), NULL, "do not take over the host's environment", "CLEANENV", 0 },
 	{ 0, "env", OPT_ENV, O(env), "KEY=VALUE", "set a variable", NULL, 0 },
-	{ 0, "env-file", OPT_LIST, O(env_file), "FILE", "set variables from a file of assignments", "ENV_FILE", 0 },
+	{ 0, "env-file", OPT_LIST, O(env_file), "FILE", "set variables from a file of assignments", "ENV_FILE", OPT_ENV_FIRST },
 	{ 0, "no-env", OPT_LIST, O(no_env), "KEY", "do not take over this variable", "NOENV", 0 },
 	{ 0, "no-eval", OPT_FLAG, O(no_eval), NULL, "the runscript takes arguments literally", "NO_EVAL", 0 },
 	{ 0, "no-umask", OPT_FLAG, O(no_umask), NULL, "umask 0022 instead of the caller's", "NO_UMASK", 0 },

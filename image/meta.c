@@ -143,7 +143,8 @@ static const char *const fixed[][2] = {
 			    "\"/scif/apps/$app/scif/env/90-environment.sh\"\n"
 			    "fi\n"
 			    "unset app\n" },
-	{ "env/99-base.sh", "#!/bin/sh\n# search paths are completed by the runtime\n" },
+	{ "env/99-base.sh", "#!/bin/sh\n# host driver libraries are bound there by runtimes; behind the image's own\n"
+			    "export LD_LIBRARY_PATH=\"${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/.singularity.d/libs\"\n" },
 	{ "env/99-runtimevars.sh", "#!/bin/sh\n# variables of the runtime are set by the runtime\n" },
 	{ "actions/exec", SOURCE_ENV "exec \"$@\"\n" },
 	{ "actions/run", SOURCE_ENV "exec /.singularity.d/runscript \"$@\"\n" },

@@ -124,6 +124,9 @@ make_app() {
 		[ "$($shell -c '. out/.singularity.d/env/10-docker2singularity.sh; echo $A $PATH')" = "1 /bin" ]
 		[ "$(A=host $shell -c '. out/.singularity.d/env/10-docker2singularity.sh; echo $A')" = host ]
 	done
+	# host driver libraries come behind the image's own
+	[ "$(LD_LIBRARY_PATH=/own dash -c '. out/.singularity.d/env/99-base.sh; echo "$LD_LIBRARY_PATH"')" = /own:/.singularity.d/libs ]
+	[ "$(env -u LD_LIBRARY_PATH dash -c '. out/.singularity.d/env/99-base.sh; echo "$LD_LIBRARY_PATH"')" = /.singularity.d/libs ]
 	expect 0 vial inspect a.sif
 	stdout_has "who: me"
 	expect 0 vial sif dump 3 a.sif

@@ -29,6 +29,25 @@ setup_file() { make_images; }
 	stdout_is "in the image"
 }
 
+@test "a partition of no bytes is not taken for all that follows" {
+	cp "$SIF" empty.sif
+	slot=$((4096 + 585 * ($(vial sif list "$SIF" | awk -F'|' '/System/ { print $1 + 0 }') - 1)))
+	printf '\0\0\0\0\0\0\0\0' | dd of=empty.sif bs=1 seek=$((slot + 25)) conv=notrunc status=none
+	expect 125 vial exec empty.sif true
+	one_fatal_line "empty"
+}
+
+@test "an image with an overlay partition is refused, not run without it" {
+	cp "$SIF" over.sif
+	vial sif add --datatype 4 --parttype 4 --partfs 1 --partarch 2 --groupid 1 over.sif "$SQUASHFS"
+	expect 125 vial exec over.sif true
+	one_fatal_line "overlay"
+	# in another group it means nothing to this image
+	cp "$SIF" other.sif
+	vial sif add --datatype 4 --parttype 4 --partfs 1 --partarch 2 --groupid 2 other.sif "$SQUASHFS"
+	expect 0 vial exec other.sif true
+}
+
 @test "exit statuses are the program's own" {
 	local n
 	for n in 0 1 42 125 126 127 255; do

@@ -121,3 +121,9 @@ assert [k["Signer"]["DataCheck"] for k in json.load(sys.stdin)["SignerKeys"]] ==
 	expect 255 vial verify --key missing.pem valid/signed-p256.sif
 	one_fatal_line "missing.pem"
 }
+
+@test "verify: what cannot be checked is not passed over, also when the environment asks for it" {
+	export APPTAINER_VERIFY_OCSP=1
+	expect 1 vial verify --key x.pem image.sif
+	stderr_has "ocsp"
+}

@@ -6,7 +6,8 @@
 struct values {
 	bool flag, on;
 	const char *str;
-	struct vl_strv list, lines, env;
+	struct vl_strv list, lines, env, files;
+	const char *cwd;
 	uint64_t number;
 };
 #define O(f) offsetof(struct values, f)
@@ -17,6 +18,9 @@ static const struct opt table[] = {
 	{ 'B', "bind", OPT_LIST, O(list), "SPEC", "", "BIND BINDPATH", 0 },
 	{ 0, "mount", OPT_LINES, O(lines), "SPEC", "", "MOUNT", 0 },
 	{ 0, "env", OPT_ENV, O(env), "K=V", "", NULL, 0 },
+	{ 0, "file", OPT_LIST, O(files), "F", "", "FILE", OPT_ENV_FIRST },
+	{ 0, "cwd", OPT_STR, O(cwd), "D", "", "CWD", 0 },
+	{ 0, "pwd", OPT_STR, O(cwd), "D", "", "PWDIR", 0 },
 	{ 'n', "number", OPT_U64, O(number), "N", "", NULL, 0 },
 	{ 0, "secret", OPT_FLAG, O(flag), NULL, "", NULL, OPT_HIDDEN },
 	OPT_END,
@@ -207,10 +211,39 @@ TEST(lists_of_the_environment_are_appended)
 	VL_FREE char *l = joined(&v.list);
 	CHECK_STR(l, "/a|/c|/d");
 	done(&v);
-	setenv("APPTAINER_BIND", "/b", 1); /* the first key that is set */
-	CHECK_EQ(parse(&v, "", false), 0);
-	VL_FREE char *m = joined(&v.list);
-	CHECK_STR(m, "/b");
+}
+
+TEST(every_key_of_a_list_counts)
+{
+	struct values v;
+
+	setenv("VIAL_BIND", "/a", 1);
+	setenv("APPTAINER_BINDPATH", "/b", 1);
+	CHECK_EQ(parse(&v, "-B /c img", false), 0);
+	VL_FREE char *all = joined(&v.list);
+	CHECK_STR(all, "/c|/a|/b");
+	done(&v);
+}
+
+/* Later files win, and the line beats the environment. */
+TEST(lists_whose_later_items_win)
+{
+	struct values v;
+
+	setenv("VIAL_FILE", "env1,env2", 1);
+	CHECK_EQ(parse(&v, "--file line img", false), 0);
+	VL_FREE char *all = joined(&v.files);
+	CHECK_STR(all, "env1|env2|line");
+	done(&v);
+}
+
+TEST(two_names_of_one_option)
+{
+	struct values v;
+
+	setenv("APPTAINER_PWDIR", "/env", 1);
+	CHECK_EQ(parse(&v, "--cwd /line img", false), 0);
+	CHECK_STR(v.cwd, "/line");
 	done(&v);
 }
 
