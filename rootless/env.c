@@ -51,7 +51,7 @@ void ctr_plan_host_env(struct plan *p, char *const *environment, bool clean, con
 {
 	for (; *environment; environment++) {
 		const char *kv = *environment;
-		bool skip = is_ours(kv) || !strchr(kv, '=') || (clean && !survives_cleaning(kv));
+		bool skip = is_ours(kv) || *kv == '=' || !strchr(kv, '=') || (clean && !survives_cleaning(kv));
 		for (size_t i = 0; !skip && i < block->n; i++)
 			skip = key_is(kv, block->v[i]);
 		if (!skip)
@@ -92,20 +92,16 @@ int ctr_plan_set_env(struct plan *p, const char *kv, const struct vl_progress *s
 int ctr_plan_env_text(struct plan *p, const char *text, const char *name, char *const *environment,
 		      const struct vl_progress *say, struct vl_err *err)
 {
-	VL_STRV struct vl_strv before = { 0 }, after = { 0 };
+	CTR_SCOPE struct ctr_scope scope = { .export_all = true }; /* as a file of variables is read everywhere */
 
-	for (; *environment; environment++) {
-		vl_strv_add(&before, *environment);
-		vl_strv_add(&after, *environment);
-	}
-	/* plain assignments count: with "set -a", as a file of variables is read everywhere */
-	if (!ctr_eval_text(text, true, &after))
+	for (; *environment; environment++)
+		vl_strv_add(&scope.env, *environment);
+	if (!ctr_eval_text(text, &scope))
 		return vl_fail(err, EINVAL, "%s: only assignments, quotes and $NAME are understood", name);
-	for (size_t i = 0; i < after.n; i++) {
-		bool same = false;
-		for (size_t k = 0; k < before.n && !same; k++)
-			same = vl_streq(before.v[k], after.v[i]);
-		int r = same ? 0 : ctr_plan_set_env(p, after.v[i], say, err);
+	/* by name, not by what is new: a value the host has too must beat the image's all the same */
+	for (size_t i = 0; i < scope.env.n; i++) {
+		VL_FREE char *key = vl_strndup(scope.env.v[i], strcspn(scope.env.v[i], "="));
+		int r = ctr_env_get(&scope.assigned, key) ? ctr_plan_set_env(p, scope.env.v[i], say, err) : 0;
 		if (r < 0)
 			return r;
 	}
@@ -200,7 +196,7 @@ static bool mentioned(const struct scripts *l, const char *kv)
 	size_t n = strcspn(kv, "=");
 	VL_FREE char *key = vl_strndup(kv, n);
 
-	for (size_t i = 0; i < l->n; i++)
+	for (size_t i = 0; n && i < l->n; i++) /* "=x" is a legal string of an environment */
 		for (const char *p = l->s[i].text; (p = strstr(p, key)); p++)
 			if ((p == l->s[i].text || !is_word_char(p[-1])) && !is_word_char(p[n]))
 				return true;
@@ -271,6 +267,18 @@ static bool is_bad_export(const char *line)
 	return name && !ctr_env_name_ok(name, strcspn(name, "= \t\n;")) && *name != '-';
 }
 
+/* "export A+=B" in words that every shell knows. */
+static void write_append(struct vl_buf *b, const char *line, size_t n)
+{
+	const char *name = line + strspn(line, " \t") + strlen("export "), *eq = memchr(line, '=', n);
+
+	if (!eq || eq <= name || eq[-1] != '+' || !ctr_env_name_ok(name, (size_t)(eq - 1 - name)))
+		return;
+	int len = (int)(eq - 1 - name);
+	vl_buf_addf(b, "export %.*s=\"${%.*s-}\"", len, name, len, name);
+	vl_buf_add(b, eq + 1, (size_t)(line + n - eq - 1));
+}
+
 /* The file by name, or its text without the lines the shell would stop at. */
 static void source(struct vl_buf *b, const struct script *s)
 {
@@ -288,6 +296,8 @@ static void source(struct vl_buf *b, const struct script *s)
 		size_t n = strcspn(l, "\n");
 		if (!is_bad_export(l))
 			vl_buf_add(b, l, n);
+		else
+			write_append(b, l, n);
 		vl_buf_adds(b, "\n");
 		l += n + (l[n] == '\n');
 	}
@@ -387,7 +397,8 @@ int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv
 		    struct vl_err *err)
 {
 	VL_CLEANUP(free_scripts) struct scripts l = { 0 };
-	VL_STRV struct vl_strv hidden = { 0 }, native = { 0 };
+	VL_STRV struct vl_strv hidden = { 0 };
+	CTR_SCOPE struct ctr_scope scope = { 0 };
 	bool understood = true;
 
 	(void)err;
@@ -404,14 +415,14 @@ int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv
 		if (!key_is(p->env.set.v[i], "PATH"))
 			ctr_env_put_kv(&ret->env, p->env.set.v[i]);
 
-	copy(&native, &ret->env);
+	copy(&scope.env, &ret->env);
 	for (size_t i = 0; i < l.n; i++)
-		understood &= ctr_eval_text(l.s[i].text, false, &native);
+		understood &= ctr_eval_text(l.s[i].text, &scope);
 	if (understood || !ctr_has(rootfd, "/bin/sh")) {
-		finish(p, &hidden, &native);
+		finish(p, &hidden, &scope.env);
 		vl_strv_free(&ret->env);
-		ret->env = native;
-		native = (struct vl_strv){ 0 };
+		ret->env = scope.env;
+		scope.env = (struct vl_strv){ 0 };
 	} else {
 		vl_strv_add(&ret->argv, "/bin/sh");
 		vl_strv_add(&ret->argv, "-c");

@@ -62,9 +62,16 @@ void ctr_env_put(struct vl_strv *env, const char *key, const char *value);
 void ctr_env_put_kv(struct vl_strv *env, const char *kv);
 void ctr_env_del(struct vl_strv *env, const char *key);
 bool ctr_env_name_ok(const char *s, size_t n);
-/* Applies the assignments of a shell text to env. True when every line was understood, so that
- * no shell is needed; lines that were not are skipped. export_all: as after "set -a". */
-bool ctr_eval_text(const char *text, bool export_all, struct vl_strv *env);
+struct ctr_scope {                  /* what one shell would know; it reads one text after the other */
+	struct vl_strv env, locals; /* exported, and not: KEY=VALUE */
+	struct vl_strv assigned;    /* KEY= of each name that a text gave a value */
+	bool export_all;            /* as after "set -a" */
+};
+void ctr_scope_free(struct ctr_scope *s);
+#define CTR_SCOPE __attribute__((cleanup(ctr_scope_free)))
+/* Applies the assignments of a shell text. True when every line was understood, so that no shell
+ * is needed; lines that were not are skipped. */
+bool ctr_eval_text(const char *text, struct ctr_scope *scope);
 
 /* ---- env.c, action.c ---- */
 

@@ -65,9 +65,8 @@ bool ctr_env_name_ok(const char *s, size_t n)
 
 struct reader {
 	const char *p;
-	struct vl_strv *env, locals; /* exported, and known to the text alone */
+	struct ctr_scope *scope;
 	unsigned depth;
-	bool export_all;
 	bool skip; /* read, but do nothing */
 };
 #define MAX_DEPTH 32 /* ${A:-${B:-...}} */
@@ -82,8 +81,24 @@ static size_t name_length(const char *s)
 
 static const char *value_of(const struct reader *r, const char *name)
 {
-	const char *v = ctr_env_get(&r->locals, name);
-	return v ? v : ctr_env_get(r->env, name);
+	const char *v = ctr_env_get(&r->scope->env, name);
+	return v ? v : ctr_env_get(&r->scope->locals, name);
+}
+
+/* A name is in one of the two lists only, or one of its two values would be an old one. */
+static void set(struct reader *r, const char *name, const char *value, bool export)
+{
+	struct ctr_scope *sc = r->scope;
+
+	if (r->skip)
+		return;
+	if (export || sc->export_all || ctr_env_get(&sc->env, name)) {
+		ctr_env_del(&sc->locals, name);
+		ctr_env_put(&sc->env, name, value);
+	} else {
+		ctr_env_put(&sc->locals, name, value);
+	}
+	ctr_env_put(&sc->assigned, name, "");
 }
 
 static bool expand(struct reader *r, bool in_braces, bool quoted, struct vl_buf *out);
@@ -203,32 +218,42 @@ static bool at_end(const struct reader *r)
 	return !*r->p || *r->p == '\n' || *r->p == ';' || *r->p == '#';
 }
 
-/* NAME=WORD, or NAME after export. A name that is no identifier (A.B) is skipped: it cannot be a
- * shell variable, and must not cost the image its other ones. */
+/* NAME after export. One that has no value yet would be exported by a later assignment: rare, and
+ * left to the shell. */
+static bool export_name(struct reader *r, const char *name)
+{
+	const char *v = ctr_env_get(&r->scope->locals, name);
+
+	if (!strchr(" \t\n;", *r->p) || (!v && !ctr_env_get(&r->scope->env, name)))
+		return false;
+	VL_FREE char *value = v ? vl_strdup(v) : NULL;
+	if (value)
+		set(r, name, value, true);
+	return true;
+}
+
+/* NAME=WORD, NAME+=WORD, or NAME after export. A name that is no identifier (A.B) is skipped: it
+ * cannot be a shell variable, and must not cost the image its other ones. */
 static bool assign(struct reader *r, bool export)
 {
 	VL_BUF struct vl_buf value = { 0 };
 	size_t n = strcspn(r->p, "= \t\n;\"'$`\\&|<>()#");
-	VL_FREE char *name = vl_strndup(r->p, n);
-	bool ok = ctr_env_name_ok(name, n);
+	bool append = n > 1 && r->p[n] == '=' && r->p[n - 1] == '+';
+	VL_FREE char *name = vl_strndup(r->p, n - append);
+	bool ok = ctr_env_name_ok(name, n - append);
 
 	if (!n || *name == '-')
 		return false;
 	r->p += n;
-	if (*r->p != '=') {
-		const char *v = ctr_env_get(&r->locals, name);
-		if (!export || !(strchr(" \t\n;", *r->p)))
-			return false;
-		if (v && !r->skip)
-			ctr_env_put(r->env, name, v);
-		return true;
-	}
+	if (*r->p != '=')
+		return export && export_name(r, name);
 	r->p++;
+	if (append && value_of(r, name))
+		vl_buf_adds(&value, value_of(r, name));
 	if (!expand(r, false, false, &value) || (!ok && !export))
 		return false;
-	if (ok && !r->skip)
-		ctr_env_put(export || r->export_all || ctr_env_get(r->env, name) ? r->env : &r->locals, name,
-			    value.data);
+	if (ok)
+		set(r, name, value.data, export);
 	return true;
 }
 
@@ -273,9 +298,9 @@ static bool statement(struct reader *r)
 	return true;
 }
 
-bool ctr_eval_text(const char *text, bool export_all, struct vl_strv *env)
+bool ctr_eval_text(const char *text, struct ctr_scope *scope)
 {
-	struct reader r = { .p = text, .env = env, .export_all = export_all };
+	struct reader r = { .p = text, .scope = scope };
 	bool all = true;
 
 	while (*r.p) {
@@ -288,6 +313,12 @@ bool ctr_eval_text(const char *text, bool export_all, struct vl_strv *env)
 			r.p += strcspn(r.p, "\n");
 		}
 	}
-	vl_strv_free(&r.locals);
 	return all;
+}
+
+void ctr_scope_free(struct ctr_scope *s)
+{
+	vl_strv_free(&s->env);
+	vl_strv_free(&s->locals);
+	vl_strv_free(&s->assigned);
 }

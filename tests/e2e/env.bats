@@ -72,6 +72,10 @@ options=()
 	options=(--env-file vars --env A=2)
 	NOT_THERE='' HOME=/h expect 0 show A B C D
 	stdout_is $'A=2\nB=x /h 1\nC=literal $A\nD=fallback'
+	echo FROM_IMAGE=asked >vars
+	options=(--env-file vars)
+	FROM_IMAGE=asked expect 0 show FROM_IMAGE
+	stdout_is FROM_IMAGE=asked
 	echo 'A=$(reboot)' >vars
 	expect 125 show A
 	one_fatal_line vars
@@ -100,6 +104,8 @@ shell_image() {
 	cat >t/.singularity.d/env/90-environment.sh <<-'EOF2'
 		if true; then export C="$(echo computed)"; fi
 		export COMPOSED="$BASE/sub"
+		export ADDED=1
+		export ADDED+=2
 		export PATH="/image/bin:$PATH"
 	EOF2
 	make_sif shell.sif t
@@ -108,8 +114,8 @@ shell_image() {
 
 @test "files that are programs are run by the image's shell, with the same rules" {
 	shell_image
-	A=host B=host BASE=/user expect 0 show A B C
-	stdout_is $'A=1\nB=2\nC=computed'
+	A=host B=host BASE=/user expect 0 show A B C ADDED
+	stdout_is $'A=1\nB=2\nC=computed\nADDED=12'
 	APPTAINERENV_A="it's \"me\"" APPTAINERENV_BASE=/base expect 0 show A COMPOSED
 	stdout_is "A=it's \"me\"
 COMPOSED=/base/sub"

@@ -5,13 +5,13 @@
 /* Value of X after the text, "-" when unset; A=host is in the environment. */
 static char *eval(const char *text, bool *ret_all)
 {
-	VL_STRV struct vl_strv env = { 0 };
-	vl_strv_add(&env, "A=host");
-	vl_strv_add(&env, "EMPTY=");
-	bool all = ctr_eval_text(text, false, &env);
+	CTR_SCOPE struct ctr_scope scope = { 0 };
+	vl_strv_add(&scope.env, "A=host");
+	vl_strv_add(&scope.env, "EMPTY=");
+	bool all = ctr_eval_text(text, &scope);
 	if (ret_all)
 		*ret_all = all;
-	const char *x = ctr_env_get(&env, "X");
+	const char *x = ctr_env_get(&scope.env, "X");
 	return vl_strdup(x ? x : "-");
 }
 
@@ -42,6 +42,11 @@ TEST(texts_that_are_understood)
 		{ "[ -n \"${B+x}\" ] || B=\"from image\"\nexport B X=$B", "from image" },
 		{ "[ -z \"$B\" ] && export X=empty", "empty" },
 		{ "\texport\tX=1 ;", "1" },
+		{ "B=1; export B=\"$B:2\"; export X=$B", "1:2" },
+		{ "B=/a; export B; B=$B:/b; export X=$B", "/a:/b" },
+		{ "B=1; A=2; export A B; B=3; export X=$A$B", "23" },
+		{ "export X=1; X+=2; export X+=3", "123" },
+		{ "B=1; B+=2; export X+=$B", "12" },
 		{ "", "-" },
 		{ "#!/bin/sh\n", "-" },
 	};
@@ -61,7 +66,7 @@ TEST(programs_are_not_understood_and_do_nothing)
 		"export X=$(id)",   "export X=`id`", "X=1 id",           "if true; then export X=1; fi",
 		"export X=1 && id", "export X=$1",   "export X=~",       "export X=\"open",
 		"export X='open",   "export -n X",   "export X=${A%%o}", "export X=${A:=1}",
-		"eval X=1",         "export X=${A",
+		"eval X=1",         "export X=${A",  "export B; B=1",
 	};
 
 	for (size_t i = 0; i < VL_COUNT(t); i++) {
@@ -70,6 +75,29 @@ TEST(programs_are_not_understood_and_do_nothing)
 		if (all)
 			CHECK_FAIL("understood: %s", t[i]);
 	}
+}
+
+TEST(a_later_text_knows_what_an_earlier_one_said)
+{
+	CTR_SCOPE struct ctr_scope scope = { 0 };
+
+	CHECK(ctr_eval_text("L=local\nexport E=1\n", &scope));
+	CHECK(ctr_eval_text("export FROML=\"[$L]\" FROME=$E\nexport L", &scope));
+	CHECK_STR(ctr_env_get(&scope.env, "FROML"), "[local]");
+	CHECK_STR(ctr_env_get(&scope.env, "FROME"), "1");
+	CHECK_STR(ctr_env_get(&scope.env, "L"), "local");
+}
+
+TEST(a_file_of_variables_names_what_the_host_has_too)
+{
+	PLAN struct plan p = PLAN_INIT;
+	char *const environ_[] = { (char *)"A=1", (char *)"B=2", (char *)"=x", NULL };
+	struct vl_err err = { 0 };
+
+	CHECK_EQ(ctr_plan_env_text(&p, "A=1\nC=$B\n", "file", environ_, NULL, &err), 0);
+	CHECK_EQ(p.env.set.n, 2);
+	CHECK_STR(ctr_env_get(&p.env.set, "A"), "1");
+	CHECK_STR(ctr_env_get(&p.env.set, "C"), "2");
 }
 
 TEST(a_bad_line_costs_that_line_only)
@@ -92,6 +120,7 @@ TEST(host_variables_are_sorted_out)
 				   (char *)"TOKEN=t",
 				   (char *)"TERM=vt",
 				   (char *)"broken",
+				   (char *)"=x",
 				   NULL };
 
 	vl_strv_add(&block, "TOKEN");
