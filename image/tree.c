@@ -116,6 +116,9 @@ static int walk_dir(struct img_tree *t, struct img_node *from, const char *path,
 		const char *slash = memchr(path, '/', (size_t)(end - path));
 		size_t n = slash ? (size_t)(slash - path) : (size_t)(end - path);
 		const char *name = path;
+		int r = *links < MAX_LINKS ? img_spend(&t->budget->link_steps, 1, "links through links", err) : 0;
+		if (r < 0)
+			return r;
 		path += n + (slash != NULL);
 		if (n == 0 || (n == 1 && *name == '.'))
 			continue;
@@ -126,11 +129,10 @@ static int walk_dir(struct img_tree *t, struct img_node *from, const char *path,
 		if (n > IMG_MAX_NAME)
 			return vl_fail(err, ENAMETOOLONG, "a name on the way through a link has %zu bytes", n);
 		struct img_node *next = img_tree_child(t, cur, name, n);
-		int r = *links < MAX_LINKS ? img_spend(&t->budget->link_steps, 1, "links through links", err) : 0;
-		if (r == 0 && !next && (r = img_spend(&t->budget->entries, 1, "folders", err)) == 0) {
+		if (!next) {
+			if ((r = img_spend(&t->budget->entries, 1, "folders", err)) < 0)
+				return r;
 			next = add_child(t, cur, name, n, folder_inode());
-		} else if (r < 0) {
-			return r;
 		} else if (next->inode->type == IMG_SYMLINK) {
 			const char *to = next->inode->e->target;
 			if ((*links)-- == 0)
