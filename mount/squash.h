@@ -70,6 +70,7 @@ struct sq_super {
 
 struct sq_cursor {      /* a place in a chain of metadata blocks */
 	uint64_t block; /* position in the image */
+	uint64_t end;   /* where the table ends */
 	uint32_t off;   /* in the decompressed block */
 };
 
@@ -81,12 +82,14 @@ struct sq_walk {       /* how far the block list of one file has been walked */
 	struct sq_mark {
 		struct sq_cursor cur;
 		uint64_t data;
-	} * mark; /* every SQ_MARK_EVERY blocks */
+	} * mark;       /* every `every` blocks */
+	uint64_t every; /* doubles when SQ_MARKS are reached */
 	size_t n_marks;
 	uint64_t used;
 };
 #define SQ_WALKS 16
 #define SQ_MARK_EVERY 512
+#define SQ_MARKS 8192 /* 256 KiB; at 128 KiB a block, 512 GiB before places get rarer */
 
 struct sq_dir { /* a directory listing being read */
 	uint64_t ref;
@@ -109,7 +112,12 @@ struct squash {
 	struct sq_dir hint[SQ_DIR_HINTS]; /* where the last listings were interrupted */
 	unsigned next_hint;
 	uint64_t clock;
+	uint64_t work; /* done for the question at hand; whoever asks sets it to 0 */
 };
+/* A few hundred kilobytes of an image can unpack to lists of gigabytes, and who follows one answers
+ * nobody else meanwhile: past this, in about nanoseconds, a question is answered with -EIO. It is
+ * enough to find the end of a file of 4 TiB, or a name among 3 million without an index. */
+#define SQ_WORK_MAX (1ull << 28)
 
 struct sq_inode {
 	uint64_t ref;

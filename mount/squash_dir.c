@@ -12,7 +12,7 @@ static int start_of(const struct squash *s, const struct sq_inode *i, struct sq_
 		return -ENOTDIR;
 	*ret = (struct sq_dir){
 		.ref = i->ref,
-		.cur = { .block = s->super.dir_table + i->dir_block, .off = i->dir_off },
+		.cur = { .block = s->super.dir_table + i->dir_block, .end = s->super.used, .off = i->dir_off },
 		.total = i->size > NOT_STORED ? (uint32_t)i->size - NOT_STORED : 0,
 	};
 	return 0;

@@ -114,6 +114,9 @@ static int fill(struct squash *s, struct sq_block *b, uint64_t pos, uint32_t siz
 	return packed ? vmnt_unpack(s->super.compression, s->packed, size, b->data, cap) : (int)size;
 }
 
+#define WORK_STEP 16      /* one read out of metadata */
+#define WORK_UNPACK 16384 /* one block of it */
+
 static struct sq_block *meta_block(struct squash *s, uint64_t pos)
 {
 	struct sq_block *b = vmnt_cache_find(&s->meta, pos);
@@ -121,6 +124,7 @@ static struct sq_block *meta_block(struct squash *s, uint64_t pos)
 
 	if (b && pos)
 		return b;
+	s->work += WORK_UNPACK;
 	if (read_at(s, h, sizeof h, pos) < 0)
 		return NULL;
 	uint32_t size = vl_le16(h) & 0x7fff;
@@ -139,6 +143,9 @@ int vmnt_sq_meta(struct squash *s, struct sq_cursor *c, void *buf, size_t n)
 	uint8_t *p = buf;
 
 	while (n) {
+		s->work += WORK_STEP;
+		if (c->block >= c->end || s->work > SQ_WORK_MAX)
+			return -EIO;
 		struct sq_block *b = meta_block(s, c->block);
 		if (!b || c->off > b->size)
 			return -EIO;
@@ -186,7 +193,7 @@ static int load_ids(struct squash *s)
 		size_t some = VL_MIN((size_t)(n * 4 - i * SQ_META_SIZE), sizeof raw);
 		if (read_at(s, p, 8, s->super.id_table + i * 8) < 0)
 			return -EIO;
-		struct sq_cursor c = { .block = vl_le64(p) };
+		struct sq_cursor c = { .block = vl_le64(p), .end = s->super.used };
 		if (vmnt_sq_meta(s, &c, raw, some) < 0)
 			return -EIO;
 		for (size_t k = 0; k < some / 4; k++)
@@ -294,7 +301,9 @@ static void parse_inode(struct sq_inode *i, const uint8_t *b)
 
 int vmnt_sq_inode(struct squash *s, uint64_t ref, struct sq_inode *ret)
 {
-	struct sq_cursor c = { .block = s->super.inode_table + (ref >> 16), .off = ref & 0xffff };
+	struct sq_cursor c = { .block = s->super.inode_table + (ref >> 16),
+			       .end = s->super.dir_table,
+			       .off = ref & 0xffff };
 	uint8_t b[56];
 	struct sq_inode i = { .ref = ref };
 
@@ -354,57 +363,83 @@ static struct sq_walk *walk_of(struct squash *s, const struct sq_inode *i)
 	w->used = ++s->clock;
 	if (w->ref != i->ref) {
 		free(w->mark);
-		*w = (struct sq_walk){ .ref = i->ref, .cur = i->rest, .data = i->start, .used = w->used };
+		*w = (struct sq_walk){
+			.ref = i->ref, .cur = i->rest, .data = i->start, .every = SQ_MARK_EVERY, .used = w->used
+		};
 	}
 	return w;
 }
 
 static void mark_place(struct sq_walk *w)
 {
-	if (w->next % SQ_MARK_EVERY || w->next / SQ_MARK_EVERY != w->n_marks)
+	if (w->next % w->every || w->next / w->every != w->n_marks)
 		return;
+	if (w->n_marks == SQ_MARKS) { /* every second one will do */
+		for (size_t i = 0; i < SQ_MARKS / 2; i++)
+			w->mark[i] = w->mark[2 * i];
+		w->n_marks = SQ_MARKS / 2;
+		w->every *= 2;
+	}
 	if ((w->n_marks & (w->n_marks - 1)) == 0)
 		w->mark = vl_realloc(w->mark, VL_MAX(w->n_marks * 2, 1u), sizeof *w->mark);
 	w->mark[w->n_marks++] = (struct sq_mark){ w->cur, w->data };
 }
 
+/* On to the nearest place at or before block n that is known. */
+static void jump(struct sq_walk *w, uint64_t n)
+{
+	if (!w->n_marks)
+		return;
+	uint64_t m = VL_MIN(n / w->every, (uint64_t)w->n_marks - 1);
+	if (n >= w->next && m * w->every <= w->next)
+		return;
+	w->next = m * w->every;
+	w->cur = w->mark[m].cur;
+	w->data = w->mark[m].data;
+}
+
 /* The list holds sizes only: a position is the sum of all sizes before it. Places on the way are
- * remembered, so that reading a big file at random walks at most SQ_MARK_EVERY entries. */
+ * remembered, so that reading a big file at random walks a few entries only. */
 static int block_at(struct squash *s, const struct sq_inode *i, uint64_t n, uint64_t *ret_pos, uint32_t *ret_word)
 {
 	struct sq_walk *w = walk_of(s, i);
-	uint64_t m = n / SQ_MARK_EVERY;
 
-	if (w->n_marks && (n < w->next || m * SQ_MARK_EVERY > w->next)) {
-		m = VL_MIN(m, (uint64_t)w->n_marks - 1);
-		if (n < w->next || m * SQ_MARK_EVERY > w->next) {
-			w->next = m * SQ_MARK_EVERY;
-			w->cur = w->mark[m].cur;
-			w->data = w->mark[m].data;
-		}
-	}
+	jump(w, n);
 	for (;;) {
-		uint8_t b[4];
+		uint8_t b[SQ_META_SIZE];
 		mark_place(w);
-		if (vmnt_sq_meta(s, &w->cur, b, 4) < 0) {
-			w->ref = SQ_NONE64; /* half a step: begin anew next time */
+		/* up to the next place to remember, and not past n: what is read counts */
+		uint64_t some = VL_MIN(w->every - w->next % w->every, n + 1 - w->next);
+		some = VL_MIN(some, (uint64_t)sizeof b / 4);
+		struct sq_cursor c = w->cur;
+		if (vmnt_sq_meta(s, &c, b, some * 4) < 0)
 			return -EIO;
+		uint64_t last = w->data;
+		for (size_t k = 0; k < some; k++) {
+			last = w->data;
+			w->data += vl_le32(b + 4 * k) & 0xffffff;
 		}
-		uint64_t at = w->data;
-		w->data += vl_le32(b) & 0xffffff;
-		if (w->next++ == n) {
-			*ret_pos = at;
-			*ret_word = vl_le32(b);
+		w->cur = c;
+		w->next += some;
+		if (w->next == n + 1) {
+			*ret_pos = last;
+			*ret_word = vl_le32(b + 4 * (some - 1));
 			return 0;
 		}
 	}
+}
+
+/* Can the inode table hold the sizes of that many blocks? A block of it takes 3 bytes at least. */
+static bool list_fits(const struct squash *s, uint64_t blocks)
+{
+	return blocks / (SQ_META_SIZE / 4) <= (s->super.dir_table - s->super.inode_table) / 3;
 }
 
 static struct sq_block *fragment(struct squash *s, uint32_t n)
 {
 	if (n >= s->super.fragments)
 		return NULL;
-	struct sq_cursor c = { .block = vl_le64(&s->frag_blocks[n / 512]), .off = n % 512 * 16 };
+	struct sq_cursor c = { .block = vl_le64(&s->frag_blocks[n / 512]), .end = s->super.used, .off = n % 512 * 16 };
 	uint8_t e[16];
 	if (vmnt_sq_meta(s, &c, e, sizeof e) < 0)
 		return NULL;
@@ -422,7 +457,7 @@ static const uint8_t *bytes_of(struct squash *s, const struct sq_inode *i, uint6
 	if (i->frag == SQ_NONE32 && i->size % s->super.block_size)
 		blocks++;
 	if (n < blocks) {
-		if (block_at(s, i, n, &pos, &word) < 0)
+		if (!list_fits(s, blocks) || block_at(s, i, n, &pos, &word) < 0)
 			return NULL;
 		*ret_hole = word == 0;
 		b = word ? data_block(s, pos, word) : NULL;

@@ -29,9 +29,13 @@ struct vmnt_session {
 	size_t buf_size;
 };
 
+/* Where every answer begins. */
 static struct vmnt_session *session(fuse_req_t req)
 {
-	return fuse_req_userdata(req);
+	struct vmnt_session *s = fuse_req_userdata(req);
+
+	s->sq.work = 0;
+	return s;
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */

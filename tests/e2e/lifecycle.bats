@@ -96,3 +96,40 @@ setup() {
 		assert code == 9, code
 	EOF
 }
+
+# evil_image OUT SIZE: one file /f, of SIZE bytes in blocks of 4 KiB, whose block list is 60000 metadata
+# blocks of zeros that each take some twenty bytes.
+evil_image() {
+	python3 - "$1" "$2" <<-'EOF2'
+		import struct, sys, zlib
+		def meta(b, packed=False):
+		    z = zlib.compress(b, 9) if packed else b
+		    return struct.pack("<H", len(z) | (0 if packed else 0x8000)) + z
+		size = int(sys.argv[2])
+		listing = struct.pack("<III", 0, 0, 1) + struct.pack("<HhHH", 32, 1, 2, 0) + b"f"
+		root = struct.pack("<HHHHIIIIHHI", 1, 0o755, 0, 0, 0, 1, 0, 2, len(listing) + 3, 0, 1)
+		file = struct.pack("<HHHHIIQQQIIII", 9, 0o644, 0, 0, 0, 2, 96, size, 0, 1, 2**32 - 1, 0, 2**32 - 1)
+		inodes = meta((root + file).ljust(8192, b"\0")) + meta(bytes(8192), True) * 60000
+		dirs, ids = meta(listing), meta(struct.pack("<I", 0))
+		at = 96 + len(inodes)
+		table = at + len(dirs) + len(ids)
+		none = 2**64 - 1
+		head = struct.pack("<IIIIIHHHHHHQQQQQQQQ", 0x73717368, 2, 0, 4096, 0, 1, 12, 0x10, 1, 4, 0,
+		                   0, table + 8, table, none, 96, at, none, none)
+		open(sys.argv[1], "wb").write(head + inodes + dirs + ids + struct.pack("<Q", at + len(dirs)) + bytes(4096))
+	EOF2
+}
+
+@test "a file that lies about its size costs an error, not a server that never ends" {
+	local size binds=() dir
+	for dir in bin lib lib64 usr; do [ ! -e "$TREE/$dir" ] || binds+=(-B "$TREE/$dir:/$dir"); done
+	for size in $((60000 * 2048 * 4096)) $((1 << 62)); do
+		evil_image evil.sqfs "$size"
+		expect 1 timeout 10 "$VIAL" exec "${binds[@]}" evil.sqfs dd if=/f bs=4096 skip=$((size / 4096 - 1)) count=1
+		stderr_has "Input/output error"
+		"$VIAL" exec "${binds[@]}" evil.sqfs dd if=/f bs=4096 skip=$((size / 4096 - 1)) count=1 2>out 3>&- &
+		kill -9 $!
+		wait $! || true
+		eventually none_left
+	done
+}
