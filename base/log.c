@@ -31,7 +31,6 @@ static void put_json_string(struct vl_buf *b, const char *s)
 void vl_logf(const struct vl_log *l, enum vl_level level, const char *fmt, ...)
 {
 	VL_BUF struct vl_buf b = { 0 };
-	VL_FREE char *text = NULL;
 	size_t i = 0;
 	va_list ap;
 
@@ -40,8 +39,7 @@ void vl_logf(const struct vl_log *l, enum vl_level level, const char *fmt, ...)
 	while (i + 1 < VL_COUNT(words) && words[i].level != level)
 		i++;
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	VL_FREE char *text = vl_vasprintf(fmt, ap);
 	va_end(ap);
 	if (l->json) {
 		vl_buf_addf(&b, "{\"level\":\"%s\",\"msg\":", words[i].name);
@@ -65,11 +63,9 @@ void vl_progress_warn(const struct vl_progress *p, const char *fmt, ...)
 {
 	if (!p || !p->warn)
 		return;
-	VL_FREE char *text = NULL;
 	va_list ap;
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	VL_FREE char *text = vl_vasprintf(fmt, ap);
 	va_end(ap);
 	p->warn(p->arg, text);
 }

@@ -38,13 +38,18 @@ void *vl_memdup(const void *p, size_t n)
 	return q;
 }
 
-char *vl_asprintf(const char *fmt, ...)
+char *vl_vasprintf(const char *fmt, va_list ap)
 {
 	char *s = NULL;
+
+	return vasprintf(&s, fmt, ap) < 0 ? or_abort(NULL) : s;
+}
+
+char *vl_asprintf(const char *fmt, ...)
+{
 	va_list ap;
 	va_start(ap, fmt);
-	if (vasprintf(&s, fmt, ap) < 0)
-		abort();
+	char *s = vl_vasprintf(fmt, ap);
 	va_end(ap);
 	return s;
 }

@@ -29,14 +29,32 @@ void vl_buf_adds(struct vl_buf *b, const char *s)
 
 void vl_buf_addf(struct vl_buf *b, const char *fmt, ...)
 {
-	VL_FREE char *s = NULL;
 	va_list ap;
 	va_start(ap, fmt);
-	int n = vasprintf(&s, fmt, ap);
+	VL_FREE char *s = vl_vasprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		abort();
-	vl_buf_add(b, s, (size_t)n);
+	vl_buf_adds(b, s);
+}
+
+void vl_buf_shell_word(struct vl_buf *b, const char *s)
+{
+	vl_buf_adds(b, "'");
+	for (; *s; s++)
+		if (*s == '\'')
+			vl_buf_adds(b, "'\\''");
+		else
+			vl_buf_add(b, s, 1);
+	vl_buf_adds(b, "'");
+}
+
+bool vl_is_identifier(const char *s, size_t n)
+{
+	if (!n || isdigit((unsigned char)*s))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)s[i]) && s[i] != '_')
+			return false;
+	return true;
 }
 
 void vl_strv_take(struct vl_strv *l, char *s)

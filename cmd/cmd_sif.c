@@ -57,12 +57,10 @@ static void fields_free(struct fields *f)
 static void field(struct fields *f, const char *key, const char *fmt, ...) VL_PRINTF(3, 4);
 static void field(struct fields *f, const char *key, const char *fmt, ...)
 {
-	char *value;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&value, fmt, ap) < 0)
-		abort();
+	char *value = vl_vasprintf(fmt, ap);
 	va_end(ap);
 	vl_strv_add(&f->keys, key);
 	vl_strv_take(&f->values, value);

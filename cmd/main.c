@@ -26,12 +26,10 @@ int cmd_fail(const struct cmd_ctx *c, const struct vl_err *err)
 
 int cmd_usage(const struct cmd_ctx *c, const char *fmt, ...)
 {
-	VL_FREE char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	VL_FREE char *text = vl_vasprintf(fmt, ap);
 	va_end(ap);
 	vl_logf(&c->log, VL_FATAL, "%s", text);
 	if (c->cmd)

@@ -1,6 +1,5 @@
 #include "meta.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -8,19 +7,7 @@
 
 /* ---- shell text ---- */
 
-/* One word that a shell reads back byte for byte. */
-static void add_quoted(struct vl_buf *b, const char *s)
-{
-	vl_buf_adds(b, "'");
-	for (; *s; s++)
-		if (*s == '\'')
-			vl_buf_adds(b, "'\\''");
-		else
-			vl_buf_add(b, s, 1);
-	vl_buf_adds(b, "'");
-}
-
-/* The same in double quotes: the shell built into Apptainer reads '\'' and what stands inside
+/* A word in double quotes: the shell built into Apptainer reads '\'' and what stands inside
  * ${K-...} otherwise than sh does. */
 static void add_double_quoted(struct vl_buf *b, const char *s)
 {
@@ -33,16 +20,6 @@ static void add_double_quoted(struct vl_buf *b, const char *s)
 	vl_buf_adds(b, "\"");
 }
 
-static bool is_identifier(const char *s, size_t n)
-{
-	if (!n || isdigit((unsigned char)*s))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!isalnum((unsigned char)s[i]) && s[i] != '_')
-			return false;
-	return true;
-}
-
 /* ENV of the image. A name that is no identifier cannot be exported by a shell and is left out,
  * as in every runtime that goes through one; it stays in the stored config. */
 static char *env_script(const vl_json *env)
@@ -53,7 +30,7 @@ static char *env_script(const vl_json *env)
 	for (size_t i = 0; i < vl_json_len(env); i++) {
 		const char *e = vl_json_string(vl_json_at(env, i)), *eq = e ? strchr(e, '=') : NULL;
 		size_t n = eq ? (size_t)(eq - e) : 0;
-		if (!eq || !is_identifier(e, n))
+		if (!eq || !vl_is_identifier(e, n))
 			continue;
 		VL_FREE char *key = vl_strndup(e, n);
 		if (vl_streq(key, "PATH")) {
@@ -76,7 +53,7 @@ static void add_words(struct vl_buf *b, const vl_json *list)
 		if (!w)
 			continue;
 		vl_buf_adds(b, " ");
-		add_quoted(b, w);
+		vl_buf_shell_word(b, w);
 	}
 }
 

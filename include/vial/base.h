@@ -55,6 +55,7 @@ void *vl_realloc(void *p, size_t n, size_t size) VL_NEW; /* n * size bytes, over
 char *vl_strdup(const char *s) VL_NEW;
 char *vl_strndup(const char *s, size_t n) VL_NEW;
 char *vl_asprintf(const char *fmt, ...) VL_NEW VL_PRINTF(1, 2);
+char *vl_vasprintf(const char *fmt, va_list ap) VL_PRINTF(1, 0) VL_NEW;
 void *vl_memdup(const void *p, size_t n) VL_NEW;
 
 void vl_freep(void *p);  /* cleanup: frees *(void **)p, keeps errno, sets it NULL */
@@ -118,6 +119,10 @@ void vl_hex(const void *p, size_t n, char *ret_hex /* 2n+1 */);
 int vl_unhex(const char *hex, size_t n, uint8_t *ret); /* 2n lower-case digits; -EINVAL */
 /* Escapes control bytes so that outside text is safe on a terminal; returns new. */
 char *vl_printable(const char *s, size_t n) VL_NEW;
+/* Appends one word that any shell reads back byte for byte. */
+void vl_buf_shell_word(struct vl_buf *b, const char *s);
+/* The first n bytes are a name that a shell can export. */
+bool vl_is_identifier(const char *s, size_t n);
 void vl_human_size(uint64_t bytes, char ret[16]);
 
 static inline uint16_t vl_le16(const void *p)

@@ -144,3 +144,24 @@ TEST(steal_and_cleanup_reset)
 	vl_closep(&fd); /* twice is harmless */
 	CHECK_EQ(errno, 42);
 }
+
+TEST(words_for_a_shell)
+{
+	VL_BUF struct vl_buf b = { 0 };
+
+	vl_buf_shell_word(&b, "it's $HOME `x` \\");
+	CHECK_STR(b.data, "'it'\\''s $HOME `x` \\'");
+	b.len = 0;
+	vl_buf_shell_word(&b, "");
+	CHECK_STR(b.data, "''");
+}
+
+TEST(identifiers)
+{
+	CHECK(vl_is_identifier("_a9", 3));
+	CHECK(vl_is_identifier("A=b", 1));
+	CHECK(!vl_is_identifier("A=b", 3));
+	CHECK(!vl_is_identifier("9a", 2));
+	CHECK(!vl_is_identifier("", 0));
+	CHECK(!vl_is_identifier("a.b", 3));
+}
