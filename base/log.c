@@ -41,13 +41,15 @@ void vl_logf(const struct vl_log *l, enum vl_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	VL_FREE char *text = vl_vasprintf(fmt, ap);
 	va_end(ap);
+	/* one line, and nothing that a terminal obeys: names inside images come along in messages */
+	VL_FREE char *shown = vl_printable(text, strlen(text));
 	if (l->json) {
 		vl_buf_addf(&b, "{\"level\":\"%s\",\"msg\":", words[i].name);
 		put_json_string(&b, text);
 		vl_buf_adds(&b, "}\n");
 	} else {
 		vl_buf_addf(&b, "%s%s%s%s\n", l->color ? words[i].color : "", words[i].word,
-			    l->color && *words[i].color ? "\033[0m" : "", text);
+			    l->color && *words[i].color ? "\033[0m" : "", shown);
 	}
 	/* one write: lines of concurrent tasks do not mix */
 	(void)!vl_write_full(l->fd, b.data, b.len);

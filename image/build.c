@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -55,7 +56,13 @@ static void child(const struct img_build_opts *o, struct img_source *src, int fd
 	struct vl_err err = { 0 };
 	int r = 0;
 
+	struct rlimit files;
+
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* a directory takes a descriptor per level */
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	/* A directory is the host's own files, read with the rights of the caller. */
 	if (src->oci)
 		r = vl_drop_privileges(&err);

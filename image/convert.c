@@ -132,8 +132,8 @@ static int open_layer(struct work *w, size_t i, struct img_stream **ret, struct 
 	return img_stream_open(blob, l, w->o->max_size, ret, err);
 }
 
-static int read_layer(struct work *w, size_t i, const struct img_shadow *newer, uint64_t done, uint64_t total,
-		      bool again, struct vl_err *err)
+static int read_layer(struct work *w, size_t i, struct img_shadow *newer, uint64_t done, uint64_t total, bool again,
+		      struct vl_err *err)
 {
 	struct img_layer_reader in = { .newer = newer,
 				       .blocks = w->blocks,

@@ -20,7 +20,9 @@ static bool keep_xattr(const char *key)
 {
 	if (vl_prefix(key, "trusted.overlay.") || vl_prefix(key, "user.overlay."))
 		return false;
-	return vl_prefix(key, "user.") || vl_prefix(key, "trusted.") || vl_prefix(key, "security.");
+	const char *name = strchr(key, '.');
+	bool known = vl_prefix(key, "user.") || vl_prefix(key, "trusted.") || vl_prefix(key, "security.");
+	return known && name[1];
 }
 
 static int read_xattrs(const struct img_tar_entry *e, struct img_entry *out, struct vl_err *err)

@@ -8,7 +8,7 @@
 
 struct img_layer_reader {
 	struct img_stream *stream;
-	const struct img_shadow *newer; /* files hidden by it are not stored */
+	struct img_shadow *newer; /* files hidden by it are not stored */
 	struct img_blocks *blocks;
 	struct img_budget *budget; /* of the whole image */
 	const struct vl_progress *progress;

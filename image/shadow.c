@@ -11,8 +11,9 @@ struct shadow_name {
 	char path[];
 };
 
-static struct shadow_name *find(const struct img_shadow *s, const char *path, size_t len, uint64_t hash)
+static struct shadow_name *find(struct img_shadow *s, const char *path, size_t len)
 {
+	uint64_t hash = img_table_name(&s->names, path, len, 0);
 	size_t at = SIZE_MAX;
 
 	for (struct shadow_name *n; (n = img_table_next(&s->names, hash, &at));)
@@ -24,14 +25,13 @@ static struct shadow_name *find(const struct img_shadow *s, const char *path, si
 static void add(struct img_shadow *s, const char *path, uint8_t what)
 {
 	size_t len = strlen(path);
-	uint64_t hash = img_hash_bytes(path, len, 0);
-	struct shadow_name *n = find(s, path, len, hash);
+	struct shadow_name *n = find(s, path, len);
 
 	if (!n) {
 		n = vl_alloc(sizeof *n + len);
 		n->len = len;
 		memcpy(n->path, path, len);
-		img_table_add(&s->names, hash, n);
+		img_table_add(&s->names, img_table_name(&s->names, path, len, 0), n);
 	}
 	n->what |= what;
 }
@@ -51,10 +51,10 @@ void img_shadow_add_log(struct img_shadow *s, const struct img_log *newer)
 	}
 }
 
-bool img_shadow_hides(const struct img_shadow *s, const char *path)
+bool img_shadow_hides(struct img_shadow *s, const char *path)
 {
 	size_t len = strlen(path);
-	const struct shadow_name *n = find(s, path, len, img_hash_bytes(path, len, 0));
+	const struct shadow_name *n = find(s, path, len);
 
 	if (n && n->what & WANTED)
 		return false;
@@ -64,7 +64,7 @@ bool img_shadow_hides(const struct img_shadow *s, const char *path)
 		while (len && path[len - 1] != '/')
 			len--;
 		len -= len > 0;
-		n = find(s, path, len, img_hash_bytes(path, len, 0));
+		n = find(s, path, len);
 		if (n && n->what & HIDES_BELOW)
 			return true;
 		if (!len)

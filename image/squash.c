@@ -179,22 +179,6 @@ static int fill_base(struct img_squash *s, sqfs_inode_generic_t *g, const struct
 	return id_index(s, s->fix_owner ? s->gid : a->gid, &g->base.gid_idx);
 }
 
-static sqfs_inode_generic_t *file_inode(const struct img_inode *i, sqfs_u32 xattr)
-{
-	const struct img_file *f = i->e->file;
-	size_t list = f->n_sizes * sizeof(sqfs_u32);
-	sqfs_inode_generic_t *g = vl_alloc(sizeof *g + list);
-
-	/* the extended form always: it holds links, holes and large sizes, for 8 bytes more once compressed */
-	g->base.type = SQFS_INODE_EXT_FILE;
-	g->data.file_ext =
-		(sqfs_inode_file_ext_t){ f->start, f->size, f->sparse, i->nlink, f->frag, f->frag_off, xattr };
-	g->payload_bytes_available = g->payload_bytes_used = (sqfs_u32)list;
-	if (list)
-		memcpy(g->extra, f->sizes, list);
-	return g;
-}
-
 static sqfs_inode_generic_t *link_inode(const struct img_inode *i, sqfs_u32 xattr)
 {
 	size_t n = strlen(i->e->target);
@@ -225,31 +209,79 @@ static sqfs_inode_generic_t *special_inode(const struct img_inode *i, sqfs_u32 x
 	return g;
 }
 
-static int write_inode(struct img_squash *s, struct img_inode *i, sqfs_inode_generic_t *g)
+static void set_place(struct img_squash *s, struct img_inode *i)
 {
 	sqfs_u64 block;
 	sqfs_u32 off;
+
+	sqfs_meta_writer_get_position(s->inodes, &block, &off);
+	i->ref = block << 16 | off;
+	i->written = true;
+}
+
+static int write_inode(struct img_squash *s, struct img_inode *i, sqfs_inode_generic_t *g)
+{
 	int r = fill_base(s, g, i);
 
 	if (r != 0)
 		return r;
-	sqfs_meta_writer_get_position(s->inodes, &block, &off);
-	i->ref = block << 16 | off;
-	i->written = true;
+	set_place(s, i);
 	return sqfs_meta_writer_write_inode(s->inodes, g);
+}
+
+static void put_le16(uint8_t *p, uint16_t v)
+{
+	p[0] = (uint8_t)v;
+	p[1] = (uint8_t)(v >> 8);
+}
+
+/* A regular file, byte by byte: libsquashfs would copy the whole block list onto the stack, which a
+ * file of many blocks overruns. The extended form always: it holds links, holes and large sizes. */
+static int write_file(struct img_squash *s, struct img_inode *i, sqfs_u32 xattr)
+{
+	const struct img_file *f = i->e->file;
+	sqfs_inode_generic_t g = { .base.type = SQFS_INODE_EXT_FILE };
+	uint8_t fixed[56], words[4096];
+	int r = fill_base(s, &g, i);
+
+	put_le16(fixed, g.base.type);
+	put_le16(fixed + 2, g.base.mode & 07777); /* the type says the rest */
+	put_le16(fixed + 4, g.base.uid_idx);
+	put_le16(fixed + 6, g.base.gid_idx);
+	vl_put_le32(fixed + 8, g.base.mod_time);
+	vl_put_le32(fixed + 12, g.base.inode_number);
+	vl_put_le64(fixed + 16, f->start);
+	vl_put_le64(fixed + 24, f->size);
+	vl_put_le64(fixed + 32, f->sparse);
+	vl_put_le32(fixed + 40, i->nlink);
+	vl_put_le32(fixed + 44, f->frag);
+	vl_put_le32(fixed + 48, f->frag_off);
+	vl_put_le32(fixed + 52, xattr);
+	if (r != 0)
+		return r;
+	set_place(s, i);
+	r = sqfs_meta_writer_append(s->inodes, fixed, sizeof fixed);
+	for (size_t done = 0; r == 0 && done < f->n_sizes;) {
+		size_t n = VL_MIN(f->n_sizes - done, sizeof words / 4);
+		for (size_t k = 0; k < n; k++)
+			vl_put_le32(words + 4 * k, f->sizes[done + k]);
+		r = sqfs_meta_writer_append(s->inodes, words, 4 * n);
+		done += n;
+	}
+	return r;
 }
 
 static int write_leaf(struct img_squash *s, struct img_inode *i)
 {
 	VL_FREE sqfs_inode_generic_t *g = NULL;
 	sqfs_u32 xattr;
-	int r = xattr_index(s, i->e, &xattr);
+	int r = i->written ? 0 : xattr_index(s, i->e, &xattr);
 
 	if (r != 0 || i->written)
 		return r;
-	g = i->type == IMG_FILE      ? file_inode(i, xattr)
-	    : i->type == IMG_SYMLINK ? link_inode(i, xattr)
-				     : special_inode(i, xattr);
+	if (i->type == IMG_FILE)
+		return write_file(s, i, xattr);
+	g = i->type == IMG_SYMLINK ? link_inode(i, xattr) : special_inode(i, xattr);
 	return write_inode(s, i, g);
 }
 

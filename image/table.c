@@ -1,5 +1,7 @@
 #include "table.h"
 
+#include <sys/random.h>
+
 uint64_t img_hash_bytes(const void *p, size_t n, uint64_t seed)
 {
 	const uint8_t *b = p;
@@ -15,9 +17,51 @@ uint64_t img_hash_bytes(const void *p, size_t n, uint64_t seed)
 	return img_mix(h);
 }
 
+static inline void sip_round(uint64_t v[4])
+{
+#define ROTL(x, b) ((x) << (b) | (x) >> (64 - (b)))
+	v[0] += v[1], v[1] = ROTL(v[1], 13) ^ v[0], v[0] = ROTL(v[0], 32);
+	v[2] += v[3], v[3] = ROTL(v[3], 16) ^ v[2];
+	v[0] += v[3], v[3] = ROTL(v[3], 21) ^ v[0];
+	v[2] += v[1], v[1] = ROTL(v[1], 17) ^ v[2], v[2] = ROTL(v[2], 32);
+#undef ROTL
+}
+
+static void sip_word(uint64_t v[4], uint64_t w)
+{
+	v[3] ^= w;
+	sip_round(v);
+	sip_round(v);
+	v[0] ^= w;
+}
+
+uint64_t img_table_name(struct img_table *t, const void *p, size_t n, uint64_t where)
+{
+	while (!t->key[0] && !t->key[1])
+		if (getrandom(t->key, sizeof t->key, 0) < 0 && errno != EINTR)
+			t->key[0] = 1; /* no kernel of ours is without it; a weak key is still correct */
+
+	/* SipHash-2-4 (Aumasson, Bernstein 2012) over `where` and the bytes */
+	uint64_t v[4] = { t->key[0] ^ 0x736f6d6570736575u, t->key[1] ^ 0x646f72616e646f6du,
+			  t->key[0] ^ 0x6c7967656e657261u, t->key[1] ^ 0x7465646279746573u };
+	const uint8_t *b = p;
+	uint64_t last = (uint64_t)n << 56;
+
+	sip_word(v, where);
+	for (; n >= 8; n -= 8, b += 8)
+		sip_word(v, vl_le64(b));
+	for (size_t i = 0; i < n; i++)
+		last |= (uint64_t)b[i] << 8 * i;
+	sip_word(v, last);
+	v[2] ^= 0xff;
+	for (int i = 0; i < 4; i++)
+		sip_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
 static void grow(struct img_table *t)
 {
-	struct img_table bigger = { .cap = t->cap ? t->cap * 2 : 1024 };
+	struct img_table bigger = { .cap = t->cap ? t->cap * 2 : 1024, .key = { t->key[0], t->key[1] } };
 
 	bigger.slots = vl_alloc(bigger.cap * sizeof *bigger.slots);
 	for (size_t i = 0; i < t->cap; i++)

@@ -378,11 +378,16 @@ static int header_numbers(struct img_tar *t, const uint8_t *h, const struct tar_
 	return 0;
 }
 
+static bool is_file_flag(uint8_t flag)
+{
+	return flag == 0 || flag == '0' || flag == '7' || flag == 'S';
+}
+
 static int set_type(struct img_tar *t, uint8_t flag, struct vl_err *err)
 {
 	size_t n = strlen(t->e.path);
 
-	if (flag == 0 || flag == '7' || flag == 'S')
+	if (is_file_flag(flag))
 		flag = '0';
 	if (flag == '0' && n && t->e.path[n - 1] == '/')
 		flag = '5'; /* pre-POSIX archives know folders by the slash only */
@@ -400,8 +405,9 @@ static int set_content(struct img_tar *t, const uint8_t *h, uint64_t stored, str
 	bool data = t->e.type == '0';
 	int r = 0;
 
-	/* links, devices, folders: whatever their size says, no content follows (as Go's reader has it) */
-	t->left = data || h[TYPE] == 'D' ? stored : 0;
+	/* links, devices, folders: whatever their size says, no content follows, as Go's reader has it;
+	 * a file that its slash makes a folder has some, which is passed over */
+	t->left = data || is_file_flag(h[TYPE]) || h[TYPE] == 'D' ? stored : 0;
 	t->padding = (uint32_t)(-t->left % BLOCK);
 	if (!data)
 		return 0;
@@ -481,8 +487,8 @@ int img_tar_next(struct img_tar *t, const struct img_tar_entry **ret, struct vl_
 	int64_t size;
 	int r = skip(t, t->left, err);
 
-	if (r == 0)
-		r = skip(t, t->padding, err);
+	if (r == 0 && t->padding && (r = skip(t, t->padding, err)) == -EBADMSG && t->ended)
+		return 0; /* some writers leave out the padding of the last file */
 	t->left = t->padding = 0;
 	clear_entry(t);
 	for (;;) {

@@ -20,16 +20,17 @@ static void unref(struct img_inode *i)
 		free(i);
 }
 
-static uint64_t name_hash(const struct img_node *dir, const char *name, size_t len)
+static uint64_t name_hash(struct img_tree *t, const struct img_node *dir, const char *name, size_t len)
 {
-	return img_hash_bytes(name, len, img_mix((uint64_t)(uintptr_t)dir));
+	return img_table_name(&t->names, name, len, (uint64_t)(uintptr_t)dir);
 }
 
-struct img_node *img_tree_child(const struct img_tree *t, const struct img_node *dir, const char *name, size_t len)
+struct img_node *img_tree_child(struct img_tree *t, const struct img_node *dir, const char *name, size_t len)
 {
+	uint64_t hash = name_hash(t, dir, name, len);
 	size_t at = SIZE_MAX;
 
-	for (struct img_node *n; (n = img_table_next(&t->names, name_hash(dir, name, len), &at));)
+	for (struct img_node *n; (n = img_table_next(&t->names, hash, &at));)
 		if (n->parent == dir && strlen(n->name) == len && !memcmp(n->name, name, len))
 			return n;
 	return NULL;
@@ -43,7 +44,7 @@ static struct img_node *add_child(struct img_tree *t, struct img_node *dir, cons
 	n->parent = dir;
 	n->next = dir->child;
 	n->inode = inode;
-	n->hash = name_hash(dir, name, len);
+	n->hash = name_hash(t, dir, name, len);
 	memcpy(n->name, name, len);
 	if (dir->child)
 		dir->child->prev = n;
@@ -159,7 +160,7 @@ static int parent_of(struct img_tree *t, const char *path, struct img_node **ret
 	return walk_dir(t, t->root, path, slash ? (size_t)(slash - path) : 0, &links, ret, err);
 }
 
-struct img_node *img_tree_find(const struct img_tree *t, const char *path)
+struct img_node *img_tree_find(struct img_tree *t, const char *path)
 {
 	struct img_node *n = t->root;
 

@@ -75,7 +75,7 @@ struct img_shadow {
 	struct img_table names; /* of struct shadow_name, in shadow.c */
 };
 void img_shadow_add_log(struct img_shadow *s, const struct img_log *newer);
-bool img_shadow_hides(const struct img_shadow *s, const char *path);
+bool img_shadow_hides(struct img_shadow *s, const char *path);
 void img_shadow_free(struct img_shadow *s);
 
 /* ---- the tree ---- */
@@ -106,8 +106,8 @@ struct img_tree *img_tree_new(struct img_budget *budget); /* borrows */
 void img_tree_free(struct img_tree *t);
 /* Applies one layer; log stays with the caller and must outlive the tree. */
 int img_tree_apply(struct img_tree *t, const struct img_log *log, struct vl_err *err);
-struct img_node *img_tree_child(const struct img_tree *t, const struct img_node *dir, const char *name, size_t len);
+struct img_node *img_tree_child(struct img_tree *t, const struct img_node *dir, const char *name, size_t len);
 /* The node of a path, links not followed; NULL. */
-struct img_node *img_tree_find(const struct img_tree *t, const char *path);
+struct img_node *img_tree_find(struct img_tree *t, const char *path);
 
 #endif

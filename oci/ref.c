@@ -40,7 +40,7 @@ int oci_ref_parse(const char *uri, struct oci_ref *ret, struct vl_err *err)
 	ref.kind = kinds[i].kind;
 	rest = vl_strdup(vl_prefix(uri, kinds[i].scheme));
 	char *at = strrchr(rest, '@');
-	if (at && strchr(at, ':')) {
+	if (at && (vl_prefix(at, "@sha256:") || vl_prefix(at, "@sha512:")) && access(rest, F_OK) != 0) {
 		int r = oci_digest_parse(at + 1, &ref.digest, err);
 		if (r < 0)
 			return vl_wrap(err, "%s", uri);

@@ -273,3 +273,40 @@ line")" = x ]
 	expect 0 vial -q build --json a.sif oci:layout:app
 	python3 -c 'import json,sys; d=json.loads(sys.argv[1]); assert d["layers"]==1 and d["image"]=="a.sif" and d["sourceDigest"].startswith("sha256:")' "$output"
 }
+
+# layout DIR PYTHON: a layout made with the corpus' tar writer.
+layout() {
+	PYTHONPATH=$HERE/../data/oci python3 -B - "$1" <<-PY
+		import sys
+		from ocigen import *
+		l = Layout()
+		$2
+		l.write(sys.argv[1])
+	PY
+}
+
+@test "build: a file of very many blocks needs no stack" {
+	layout many 'l.image([l.layer(tar([RAW(gnusparse_pax01("s", [], 1 << 35))]))])'
+	(ulimit -s 512 && expect 0 vial -q build --block-size 4K a.sif oci:many:latest)
+	squashfs_of a.sif a.sqfs
+	unsquashfs -lln a.sqfs | grep -q ' 34359738368 .* squashfs-root/s$'
+}
+
+@test "build: names of an image cannot write to the terminal" {
+	layout evil 'l.image([l.layer(tar([H("x", "no\nsuch\x1b[2Jfile")]))])'
+	expect 255 vial build a.sif oci:evil:latest
+	one_fatal_line 'no\x0asuch\x1b[2Jfile'
+}
+
+@test "build: a path with an at sign is no digest" {
+	make_app
+	mkdir 'a@b:c' && mv layout 'a@b:c/lay'
+	expect 0 vial -q build a.sif 'oci:a@b:c/lay:app'
+}
+
+@test "build: a directory deeper than the limit of open files" {
+	mkdir -p "tree/$(printf 'd/%.0s' {1..600})"
+	(ulimit -Sn 256 && expect 0 vial -q build a.sif tree)
+	squashfs_of a.sif a.sqfs
+	[ "$(unsquashfs -lln a.sqfs | grep -c '/d$')" -eq 600 ]
+}

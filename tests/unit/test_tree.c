@@ -230,3 +230,14 @@ TEST(table_survives_removals)
 	}
 	img_table_free(&t);
 }
+
+/* Two tables never place the same names alike: a layer cannot aim at one place. */
+TEST(names_are_hashed_with_a_key)
+{
+	struct img_table a = { 0 }, b = { 0 };
+
+	CHECK_EQ(img_table_name(&a, "name", 4, 7), img_table_name(&a, "name", 4, 7));
+	CHECK(img_table_name(&a, "name", 4, 7) != img_table_name(&b, "name", 4, 7));
+	CHECK(img_table_name(&a, "name", 4, 7) != img_table_name(&a, "name", 4, 8));
+	CHECK(img_table_name(&a, "name\0", 5, 7) != img_table_name(&a, "name", 4, 7));
+}
