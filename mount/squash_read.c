@@ -410,20 +410,22 @@ static int block_at(struct squash *s, const struct sq_inode *i, uint64_t n, uint
 		mark_place(w);
 		/* up to the next place to remember, and not past n: what is read counts */
 		uint64_t some = VL_MIN(w->every - w->next % w->every, n + 1 - w->next);
-		some = VL_MIN(some, (uint64_t)sizeof b / 4);
+		size_t bytes = 4 * (size_t)VL_MIN(some, (uint64_t)sizeof b / 4);
 		struct sq_cursor c = w->cur;
-		if (vmnt_sq_meta(s, &c, b, some * 4) < 0)
+		if (vmnt_sq_meta(s, &c, b, bytes) < 0)
 			return -EIO;
 		uint64_t last = w->data;
-		for (size_t k = 0; k < some; k++) {
+		uint32_t word = 0;
+		for (size_t at = 0; at < bytes; at += 4) {
 			last = w->data;
-			w->data += vl_le32(b + 4 * k) & 0xffffff;
+			word = vl_le32(b + at);
+			w->data += word & 0xffffff;
 		}
 		w->cur = c;
-		w->next += some;
+		w->next += bytes / 4;
 		if (w->next == n + 1) {
 			*ret_pos = last;
-			*ret_word = vl_le32(b + 4 * (some - 1));
+			*ret_word = word;
 			return 0;
 		}
 	}
