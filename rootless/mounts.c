@@ -60,47 +60,50 @@ static ssize_t already_there(const struct ctr_root *r, const struct plan *p, int
 	return -1;
 }
 
-/* May directories be made at dst? Yes in a directory of ours, not in one that is the user's. */
-static bool may_make(const struct ctr_root *r, const struct plan *p, size_t index)
+/* May something be made in this directory? In one of ours, and with --writable in the image itself;
+ * never in one that is the user's. By mount and not by name: the image's links lead anywhere. */
+static bool may_make_in(const struct ctr_root *r, const struct plan *p, int dir)
 {
-	const struct plan_mount *over = NULL;
+	uint64_t ino, id = mount_id(dir, &ino);
 
-	for (size_t i = 0; i < index; i++) { /* sorted: parents come before */
-		const struct plan_mount *m = &p->mounts[i];
-		const char *rest = vl_prefix(p->mounts[index].dst, m->dst);
-		if (r->id[i] && rest && *rest == '/')
-			over = m;
-	}
-	return over ? over->kind != PLAN_BIND : r->writable;
+	if (r->writable && id && id == mount_id(r->fd, &ino))
+		return true;
+	for (size_t i = 0; id && i < p->n_mounts; i++)
+		if (r->id[i] == id)
+			return p->mounts[i].kind != PLAN_BIND;
+	return false;
 }
 
-static int make_target(const struct ctr_root *r, const char *path, bool dir, struct vl_err *err)
+static int make_one(const struct ctr_root *r, const struct plan *p, const char *path, bool dir, struct vl_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	VL_FREE char *above = vl_strndup(path, VL_MAX((size_t)(slash - path), 1u));
+	VL_CLOSE int parent = vl_open_in_root(r->fd, above, O_PATH | O_DIRECTORY, 0, err);
+
+	if (parent < 0)
+		return parent;
+	if (!may_make_in(r, p, parent))
+		return -ENOENT; /* the caller has the words */
+	if (dir)
+		return mkdirat(parent, slash + 1, 0755) == 0 || errno == EEXIST
+			       ? 0
+			       : vl_fail_sys(err, errno, "cannot make %s", path);
+	VL_CLOSE int file = openat(parent, slash + 1, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	return file < 0 ? vl_fail_sys(err, errno, "cannot make %s", path) : 0;
+}
+
+static int make_target(const struct ctr_root *r, const struct plan *p, const char *path, bool dir, struct vl_err *err)
 {
 	VL_FREE char *part = vl_strdup(path);
 
-	for (char *p = part + 1;; *p++ = '/') {
-		p += strcspn(p, "/");
-		bool last = !*p;
-		*p = 0;
+	for (char *c = part + 1;; *c++ = '/') {
+		c += strcspn(c, "/");
+		bool last = !*c;
+		*c = 0;
 		VL_CLOSE int fd = vl_open_in_root(r->fd, part, O_PATH, 0, err);
-		if (fd < 0) {
-			char *slash = strrchr(part, '/');
-			VL_FREE char *above = vl_strndup(part, VL_MAX((size_t)(slash - part), 1u));
-			VL_CLOSE int parent = vl_open_in_root(r->fd, above, O_PATH | O_DIRECTORY, 0, err);
-			if (parent < 0)
-				return parent;
-			if (!last || dir) {
-				if (mkdirat(parent, slash + 1, 0755) < 0 && errno != EEXIST)
-					return vl_fail_sys(err, errno, "cannot make %s", part);
-			} else {
-				VL_CLOSE int file =
-					openat(parent, slash + 1, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-				if (file < 0)
-					return vl_fail_sys(err, errno, "cannot make %s", part);
-			}
-		}
-		if (last)
-			return 0;
+		int e = fd < 0 ? make_one(r, p, part, !last || dir, err) : 0;
+		if (e < 0 || last)
+			return e;
 	}
 }
 
@@ -112,10 +115,11 @@ static int open_target(const struct ctr_root *r, const struct plan *p, size_t i,
 
 	if (fd != -ENOENT)
 		return fd;
-	if (may_make(r, p, i)) {
-		int e = make_target(r, m->dst, dir, err);
-		return e < 0 ? e : vl_open_in_root(r->fd, m->dst, flags, 0, err);
-	}
+	int e = make_target(r, p, m->dst, dir, err);
+	if (e == 0)
+		return vl_open_in_root(r->fd, m->dst, flags, 0, err);
+	if (e != -ENOENT)
+		return e;
 	return vl_fail(
 		err, ENOENT,
 		"cannot mount %s on %s: it does not exist in the directory mounted above it; create it there first",
@@ -156,15 +160,84 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 	return m->kind == PLAN_DEV ? ctr_fill_dev(r, r->src[i], err) : 0;
 }
 
+/* ---- the order ------------------------------------------------------------------------------- */
+
+struct order {
+	char **real; /* per mount: where its place is in the image; NULL once it is mounted */
+	size_t n;
+};
+
+static void free_order(struct order *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		free(o->real[i]);
+	free(o->real);
+}
+
+/* Must a be mounted before b? The plan is sorted by the names that were asked for; but where the
+ * image has /scratch -> /tmp, a mount on /tmp made later would hide one in /scratch. Of two on one
+ * place the first is used, which shall not be a default. */
+static bool goes_first(const struct plan *p, const struct order *o, size_t a, size_t b)
+{
+	const struct plan_mount *x = &p->mounts[a], *y = &p->mounts[b];
+
+	if (ctr_lies_in(y->dst, x->dst) || ctr_lies_in(x->dst, y->dst))
+		return ctr_lies_in(y->dst, x->dst);
+	if (vl_streq(o->real[a], o->real[b]))
+		return y->flags & PLAN_DEFAULT && !(x->flags & PLAN_DEFAULT);
+	return ctr_lies_in(o->real[b], o->real[a]);
+}
+
+/* The next to be mounted: the first that waits for no other one. */
+static size_t next_of(const struct plan *p, const struct order *o)
+{
+	size_t first = SIZE_MAX;
+
+	for (size_t i = 0; i < o->n; i++) {
+		bool waits = false;
+		if (!o->real[i])
+			continue;
+		for (size_t k = 0; k < o->n && !waits; k++)
+			waits = k != i && o->real[k] && goes_first(p, o, k, i);
+		if (!waits)
+			return i;
+		first = VL_MIN(first, i);
+	}
+	return first; /* links in a ring: as written */
+}
+
+/* Links inside what was bound are not known before it is there. */
+static void warn_of_hidden(const struct ctr_root *r, const struct plan *p, const struct vl_progress *say)
+{
+	struct vl_err none;
+	uint64_t ino;
+
+	for (size_t i = 0; i < p->n_mounts; i++) {
+		const struct plan_mount *m = &p->mounts[i];
+		if (!r->id[i] || m->flags & PLAN_DEFAULT)
+			continue;
+		VL_CLOSE int fd = vl_open_in_root(r->fd, m->dst, O_PATH, 0, &none);
+		if (fd < 0 || mount_id(fd, &ino) != r->id[i])
+			vl_progress_warn(say, "%s is hidden by another mount", m->dst);
+	}
+}
+
 int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err)
 {
-	for (size_t i = 0; i < p->n_mounts; i++) {
+	VL_CLEANUP(free_order) struct order o = { vl_alloc((p->n_mounts + 1) * sizeof *o.real), p->n_mounts };
+
+	for (size_t i = 0; i < o.n; i++)
+		o.real[i] = ctr_real_path(r, p->mounts[i].dst, p->mounts[i].flags & PLAN_NOFOLLOW);
+	for (size_t n = 0; n < o.n; n++) {
+		size_t i = next_of(p, &o);
 		int e = place(r, p, i, say, err);
+		vl_freep(&o.real[i]);
 		if (e < 0 && !(p->mounts[i].flags & PLAN_OPTIONAL))
 			return e;
 		if (e < 0 && e != -ENOENT)
 			vl_progress_warn(say, "%s is left out: %s", p->mounts[i].dst, err->text);
 	}
+	warn_of_hidden(r, p, say);
 	err->code = 0;
 	return 0;
 }

@@ -74,7 +74,7 @@ void ctr_plan_sort(struct plan *p, const struct vl_progress *say)
 	p->n_mounts = kept;
 }
 
-static bool lies_in(const char *path, const char *dir)
+bool ctr_lies_in(const char *path, const char *dir)
 {
 	const char *rest = vl_prefix(path, dir);
 	return rest && (!*rest || *rest == '/');
@@ -85,7 +85,7 @@ const struct plan_mount *ctr_plan_mount_over(const struct plan *p, const char *p
 	const struct plan_mount *best = NULL;
 
 	for (size_t i = 0; i < p->n_mounts; i++)
-		if (lies_in(path, p->mounts[i].dst) && (!best || strlen(p->mounts[i].dst) > strlen(best->dst)))
+		if (ctr_lies_in(path, p->mounts[i].dst) && (!best || strlen(p->mounts[i].dst) > strlen(best->dst)))
 			best = &p->mounts[i];
 	return best;
 }

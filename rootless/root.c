@@ -80,28 +80,34 @@ static char *path_of(int fd)
 	return n > 0 ? vl_strndup(path, (size_t)n) : NULL;
 }
 
+char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow)
+{
+	VL_FREE char *above = vl_strdup(path);
+	struct vl_err none;
+
+	for (;; *strrchr(above, '/') = 0, nofollow = false) { /* the deepest one that exists */
+		if (nofollow)
+			continue;
+		VL_CLOSE int fd = vl_open_in_root(r->fd, *above ? above : "/", O_PATH, 0, &none);
+		VL_FREE char *real = fd >= 0 ? path_of(fd) : NULL;
+		if (real || !*above)
+			return vl_asprintf("%s%s", real && !vl_streq(real, "/") ? real : "", path + strlen(above));
+	}
+}
+
 /* What the image lacks is made in the upper layer before that is mounted: there everything is
  * ours, while in the merged tree a directory of another owner would refuse. *ret_made counts. */
 static int make_place(const struct ctr_root *r, int upper, const struct vmnt_place *place, unsigned *ret_made,
 		      struct vl_err *err)
 {
 	int nofollow = place->nofollow ? O_NOFOLLOW : 0;
-	VL_FREE char *above = vl_strdup(place->path);
 	VL_CLOSE int there = vl_open_in_root(r->fd, place->path, O_PATH | nofollow, 0, err);
 
 	if (there >= 0)
 		return 0;
-	for (;;) { /* the deepest directory that exists */
-		*strrchr(above, '/') = 0;
-		VL_CLOSE int fd = vl_open_in_root(r->fd, *above ? above : "/", O_PATH | O_DIRECTORY, 0, err);
-		VL_FREE char *real = fd >= 0 ? path_of(fd) : NULL;
-		if (!real && *above)
-			continue;
-		VL_FREE char *path =
-			vl_asprintf("%s%s", real && !vl_streq(real, "/") ? real : "", place->path + strlen(above));
-		++*ret_made;
-		return make_path(upper, path, place->dir, err);
-	}
+	VL_FREE char *path = ctr_real_path(r, place->path, place->nofollow);
+	++*ret_made;
+	return make_path(upper, path, place->dir, err);
 }
 
 static int add_layer(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct vl_err *err)

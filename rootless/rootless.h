@@ -5,6 +5,11 @@
 #include <vial/mount.h>
 #include <vial/rootless.h>
 
+/* ---- plan.c ---- */
+
+/* Lexically: dir itself lies in dir. */
+bool ctr_lies_in(const char *path, const char *dir);
+
 /* ---- userns.c ---- */
 
 /* Enters a new user namespace. *ret_all: every id of the caller's namespace is mapped, else only
@@ -35,6 +40,9 @@ struct vmnt_place *ctr_places(const struct plan *p);
 /* Puts the image over the host's root, with a writable layer where one is asked for or needed. */
 int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, int mountfd,
 		    struct vl_err *err);
+
+/* Where the path leads in the image; what does not exist is taken as it is written. Returns new. */
+char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow);
 
 /* ---- mounts.c ---- */
 

@@ -221,3 +221,44 @@ setup_file() { make_images; }
 		wait $!' - "$SIF"
 	stdout_is came
 }
+
+@test "a bind reached through a link of the image is not hidden by a mount on the link's target" {
+	local in=${PWD#/tmp/}
+	mkdir src dst
+	echo mine >src/f
+	cp -a "$TREE" t
+	ln -s /tmp t/scratch
+	ln -s /tmp t/zz
+	make_sif links.sif t
+	for image in links.sif t; do
+		expect 0 vial exec -B "$PWD/src:/scratch/$in/dst" "$image" cat "/scratch/$in/dst/f" "/tmp/$in/dst/f"
+		stdout_is $'mine\nmine'
+		[ -z "$stderr" ]
+		# what the user asks for beats a default on the same place
+		expect 0 vial exec -B "$PWD/src:/zz" "$image" cat /tmp/f
+		stdout_is mine
+		expect 125 vial exec -B "$PWD/src:/scratch/$in/none" "$image" true
+		one_fatal_line "create it there first"
+	done
+}
+
+@test "a bind hidden through a link in what was bound is told" {
+	mkdir src data over
+	ln -s /etc data/link
+	mkdir over/dir
+	expect 0 vial exec -B "$PWD/data:/data" -B "$PWD/src:/data/link/dir" -B "$PWD/over:/etc" "$SIF" true
+	stderr_has "/data/link/dir is hidden"
+}
+
+@test "--writable: nothing is made in the user's directories through links of the image" {
+	mkdir src real
+	cp -a "$TREE" t
+	ln -s "$PWD/real" t/apps
+	expect 125 vial exec -w --home "$PWD/real" -B "$PWD/src:/apps/new" t true
+	one_fatal_line "create it there first"
+	touch src/file
+	expect 125 vial exec -w --home "$PWD/real" -B "$PWD/src/file:/apps/sub/file" t true
+	[ -z "$(ls real)" ]
+	expect 0 vial exec -w -B "$PWD/src:/made/here" t ls /made/here
+	stdout_is file
+}
