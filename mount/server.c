@@ -105,6 +105,43 @@ static void serve(const struct vmnt_image *image, int sock, int fuse)
 
 /* ---- in the caller -------------------------------------------------------------------------- */
 
+/* Would an orphan of ours come back to us, and so to the program? */
+static bool adopts_orphans(void)
+{
+	int reaper = 0;
+
+	return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &reaper) == 0 && reaper);
+}
+
+/* A child that sends no SIGCHLD is out of sight for wait(), which would else never come to an end
+ * in a program that waits for all its children. Not for orphans: adoption makes them ordinary. */
+static pid_t start_hidden(const struct vmnt_image *image, int sock, int fuse)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, 0, 0, 0, 0, 0); /* fork() with no signal at the end */
+
+	if (pid == 0) {
+		setsid();
+		serve(image, sock, fuse);
+		_exit(0);
+	}
+	return pid < 0 ? -1 : 0;
+}
+
+/* Forked twice, so that the program finds no child that it never started. */
+static pid_t start_orphan(const struct vmnt_image *image, int sock, int fuse)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setsid(); /* away from the terminal: its Ctrl-C is for the program */
+		pid = fork();
+		if (pid == 0)
+			serve(image, sock, fuse);
+		_exit(pid < 0);
+	}
+	return pid;
+}
+
 int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, struct vl_err *err)
 {
 	VL_CLOSE int fuse = open_device(err); /* the kernel wants it opened in the namespace that mounts */
@@ -120,18 +157,10 @@ int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, s
 	VL_CLOSE int theirs = vl_move_fd_above_stdio(pair[1]);
 	if (mine < 0 || theirs < 0)
 		return vl_fail_sys(err, EMFILE, "cannot start the image server");
-	/* Twice, so that the program finds no child that it never started. */
-	pid_t pid = fork();
+	pid_t pid = adopts_orphans() ? start_hidden(image, theirs, fuse) : start_orphan(image, theirs, fuse);
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start the image server");
-	if (pid == 0) {
-		setsid(); /* away from the terminal: its Ctrl-C is for the program */
-		pid = fork();
-		if (pid == 0)
-			serve(image, theirs, fuse);
-		_exit(pid < 0);
-	}
-	ret->starter = pid; /* it is waited for later: there is work to do meanwhile */
+	ret->starter = pid; /* it is waited for later: there is work to do meanwhile. 0: there is none */
 	ret->fuse = vl_steal_fd(&fuse);
 	ret->sock = vl_steal_fd(&mine);
 	return 0;

@@ -133,3 +133,26 @@ evil_image() {
 		eventually none_left
 	done
 }
+
+# A program that waits until it has no children, with the host's python.
+wait_for_all='import os, sys
+if os.fork() == 0: os._exit(3)
+while True:
+    try: print("child", os.waitstatus_to_exitcode(os.wait()[1]))
+    except ChildProcessError: break
+print("none")'
+
+@test "a program that waits for all children ends, as PID 1 and as a subreaper too" {
+	local dir binds=() python
+	python=$(readlink -f "$(type -P python3)")
+	for dir in /usr /lib /lib64 /bin; do [ ! -e $dir ] || binds+=(-B $dir); done
+	expect 0 timeout 20 python3 -c 'import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER
+os.execv(sys.argv[1], sys.argv[1:])' "$VIAL" exec "${binds[@]}" "$SIF" "$python" -c "$wait_for_all"
+	stdout_is $'child 3\nnone'
+	eventually none_left
+	is_root || return 0
+	expect 0 timeout 20 unshare -pf --mount-proc --kill-child "$VIAL" exec "${binds[@]}" "$SIF" "$python" -c "$wait_for_all"
+	stdout_is $'child 3\nnone'
+	eventually none_left
+}
