@@ -197,7 +197,12 @@ static int add_prefixed(const struct making *m)
 	for (size_t i = 0; i < VL_COUNT(prefixes); i++)
 		for (char **e = environ; *e; e++) {
 			const char *kv = vl_prefix(*e, prefixes[i]);
-			if (kv && *kv && *kv != '=' && ctr_plan_set_env(m->p, kv, m->say, m->err) < 0)
+			bool beaten = false; /* asked for here, because PREPEND_PATH and its kin would add up */
+			for (size_t k = i + 1; kv && k < VL_COUNT(prefixes); k++) {
+				VL_FREE char *other = vl_asprintf("%s%.*s", prefixes[k], (int)strcspn(kv, "="), kv);
+				beaten |= getenv(other) != NULL;
+			}
+			if (kv && *kv && *kv != '=' && !beaten && ctr_plan_set_env(m->p, kv, m->say, m->err) < 0)
 				return -m->err->code;
 		}
 	return 0;

@@ -31,8 +31,8 @@ static int apply_option(const char *w, const char *spec, unsigned *flags, struct
 {
 	if (vl_streq(w, "ro"))
 		*flags |= PLAN_RO;
-	else if (vl_streq(w, "rw"))
-		*flags &= ~(unsigned)PLAN_RO;
+	else if (vl_streq(w, "rw")) /* the default; it does not undo a "ro" beside it */
+		return 0;
 	else if (is_option(w))
 		return vl_fail(err, ENOTSUP, "bind %s: binding out of an image file (%s) is not supported yet", spec,
 			       w);
@@ -145,12 +145,12 @@ static int take_field(struct fields *f, const char *w, const char *spec, struct 
 		*at = vl_strdup(v);
 		return 0;
 	}
-	if (vl_streq(w, "ro") || vl_streq(w, "readonly"))
+	if (vl_streq(w, "ro") || vl_streq(w, "readonly") || vl_streq(w, "readonly=true"))
 		f->flags |= PLAN_RO;
 	else if (vl_prefix(w, "image-src=") || vl_prefix(w, "id="))
 		return vl_fail(err, ENOTSUP, "mount %s: binding out of an image file (%s) is not supported yet", spec,
 			       w);
-	else if (*w && !vl_streq(w, "rw") && !vl_streq(w, "nonested"))
+	else if (*w && !vl_streq(w, "rw") && !vl_streq(w, "readonly=false") && !vl_streq(w, "nonested"))
 		return vl_fail(err, EINVAL, "mount %s: unknown field '%s'", spec, w);
 	return 0;
 }
@@ -166,14 +166,18 @@ int ctr_plan_parse_mount(struct plan *p, const char *spec, struct vl_err *err)
 		if ((r = take_field(&f, w, spec, err)) < 0)
 			return r;
 	}
-	if (!f.type || (!vl_streq(f.type, "bind") && !vl_streq(f.type, "tmpfs")))
-		return vl_fail(err, EINVAL, "mount %s: type is '%s'; known are type=bind and type=tmpfs", spec,
-			       f.type ? f.type : "");
+	if (!f.type)
+		f.type = vl_strdup("bind");
+	if (!vl_streq(f.type, "bind") && !vl_streq(f.type, "tmpfs"))
+		return vl_fail(err, EINVAL, "mount %s: type is '%s'; known are type=bind and type=tmpfs", spec, f.type);
 	if (!f.dst || *f.dst != '/')
 		return vl_fail(err, EINVAL, "mount %s: dst=PATH with an absolute path is missing", spec);
 	if (vl_streq(f.type, "bind"))
 		return f.src ? add_bind(p, f.src, f.dst, f.flags, spec, err)
 			     : vl_fail(err, EINVAL, "mount %s: src=PATH is missing", spec);
-	ctr_plan_add(p, PLAN_TMPFS, NULL, f.dst, f.flags);
+	VL_FREE char *clean = vl_path_clean(f.dst);
+	if (vl_streq(clean, "/"))
+		return vl_fail(err, EINVAL, "mount %s: nothing can be mounted on the root of the container", spec);
+	ctr_plan_add(p, PLAN_TMPFS, NULL, clean, f.flags);
 	return 0;
 }

@@ -1,9 +1,11 @@
 /* Who the user is inside: entries in the container's passwd and group files. */
 #include "rootless.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define MAX_GROUPS 65536 /* kernel: NGROUPS_MAX */
 
@@ -125,8 +127,13 @@ char *ctr_group_text(const char *text, const struct plan_user *u)
 static int rewrite(struct ctr_root *r, const char *path, char *(*make)(const char *, const struct plan_user *),
 		   const struct plan_user *u, struct vl_err *err)
 {
-	VL_FREE char *old = ctr_read_text(r->fd, path);
+	struct stat st;
+	VL_CLOSE int fd = vl_open_in_root(r->fd, path, O_PATH | O_NOFOLLOW, 0, err);
 
+	/* through a link of the image, a file of the user's could be copied into one that all may read */
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	VL_FREE char *old = ctr_read_text(r->fd, path);
 	if (!old) /* no such file in the image: nothing to add to */
 		return 0;
 	VL_FREE char *text = make(old, u);

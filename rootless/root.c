@@ -113,9 +113,12 @@ static int make_place(const struct ctr_root *r, int upper, const struct vmnt_pla
 static int add_layer(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct vl_err *err)
 {
 	unsigned made = 0;
+	struct stat st;
 	int e;
 
-	if (mkdirat(r->scratch, "upper", 0755) < 0 || mkdirat(r->scratch, "work", 0755) < 0)
+	/* the upper directory's mode is that of "/", which is the image's to say and not the umask's */
+	if (fstat(r->fd, &st) < 0 || mkdirat(r->scratch, "upper", 0755) < 0 ||
+	    fchmodat(r->scratch, "upper", st.st_mode & 07777, 0) < 0 || mkdirat(r->scratch, "work", 0755) < 0)
 		return vl_fail_sys(err, errno, "cannot prepare a writable layer");
 	VL_CLOSE int upper = openat(r->scratch, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	for (size_t i = 0; i < p->n_mounts; i++)

@@ -34,6 +34,9 @@ options=()
 	stdout_is PATH=/opt/app/bin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin
 	APPTAINERENV_PREPEND_PATH=/first APPTAINERENV_APPEND_PATH=/last expect 0 show PATH
 	stdout_is PATH=/first:/opt/app/bin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/last
+	SINGULARITYENV_PREPEND_PATH=/old APPTAINERENV_PREPEND_PATH=/first expect 0 show PATH
+	stdout_has PATH=/first:/opt
+	stdout_lacks /old
 	APPTAINERENV_PATH=/bin expect 0 show PATH
 	stdout_is PATH=/bin
 	PATH=/host/only:$PATH expect 0 show USER_PATH

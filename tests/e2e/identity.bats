@@ -61,3 +61,18 @@ $VIAL_TEST_UID"
 	expect 0 bash -c 'umask 077; "$VIAL" exec "$1" sh -c umask; "$VIAL" exec --no-umask "$1" sh -c umask' - "$SIF"
 	stdout_is $'0077\n0022'
 }
+
+@test "a strict umask does not close the root of a writable layer" {
+	expect 0 bash -c 'umask 077; "$VIAL" exec --writable-tmpfs "$1" stat -c %a /' - "$SIF"
+	local writable=$output
+	expect 0 vial exec "$SIF" stat -c %a /
+	stdout_is "$writable"
+}
+
+@test "passwd that is a link of the image is not read through" {
+	cp -a "$TREE" t
+	echo 'secret:x:77:77::/:/bin/sh' >secret
+	ln -sf /data/secret t/etc/passwd
+	expect 0 vial exec -B "$PWD:/data" t cat /etc/passwd
+	stdout_is 'secret:x:77:77::/:/bin/sh'
+}

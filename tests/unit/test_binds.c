@@ -31,13 +31,13 @@ TEST(source_destination_options)
 	CHECK_BINDS("/etc /etc 0\n", "/etc");
 	CHECK_BINDS("/etc /x/y 0\n", "/etc:/x//y/.");
 	CHECK_BINDS("/etc /x 1\n", "/etc:/x:ro");
-	CHECK_BINDS("/etc /x 0\n", "/etc:/x:ro,rw");
+	CHECK_BINDS("/etc /x 1\n", "/etc:/x:ro,rw");
 	CHECK_BINDS("/etc /etc 1\n", "/etc::ro");
 }
 
 TEST(a_word_after_options_continues_them_when_it_is_one)
 {
-	CHECK_BINDS("/etc /x 0\n/usr /y 0\n", "/etc:/x:ro", "rw", "/usr:/y");
+	CHECK_BINDS("/etc /x 1\n/usr /y 0\n", "/etc:/x:ro", "rw", "/usr:/y");
 	CHECK_BINDS("/etc /x 1\n/usr /usr 0\n", "/etc:/x:ro", "/usr");
 	/* without a second colon "ro" is a name */
 	VL_FREE char *got = binds((const char *const[]){ "/etc:/x", "ro" }, 2);
@@ -87,8 +87,14 @@ TEST(mount_specs)
 	CHECK_STR(p.mounts[0].dst, "/a,b");
 	CHECK_EQ(p.mounts[0].flags, PLAN_RO);
 	CHECK_EQ(p.mounts[1].kind, PLAN_TMPFS);
+	CHECK_EQ(ctr_plan_parse_mount(&p, "src=/etc,dst=/x,readonly=true", &err), 0);
+	CHECK_EQ(ctr_plan_parse_mount(&p, "src=/etc,dst=/y,readonly=false", &err), 0);
+	CHECK_EQ(p.mounts[2].kind, PLAN_BIND);
+	CHECK_EQ(p.mounts[2].flags, PLAN_RO);
+	CHECK_EQ(p.mounts[3].flags, 0);
 	static const char *const bad[] = { "",
-					   "src=/etc,dst=/x",
+					   "type=tmpfs,dst=/",
+					   "type=tmpfs,dst=/a/..",
 					   "type=bind,dst=/x",
 					   "type=bind,src=/etc",
 					   "type=tmpfs,dst=x",
