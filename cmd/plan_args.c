@@ -208,12 +208,33 @@ static int add_prefixed(const struct making *m)
 	return 0;
 }
 
+/* To the end of file, whatever it is: <(a command) is a pipe. */
+static int read_env_file(const char *path, struct vl_buf *out, struct vl_err *err)
+{
+	VL_CLOSE int fd = vl_open(path, O_RDONLY | O_NOCTTY, 0, err);
+	char b[4096];
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	vl_buf_adds(out, "");
+	while ((n = read(fd, b, sizeof b)) != 0) {
+		if (n < 0 && errno != EINTR)
+			return vl_fail_sys(err, errno, "cannot read %s", path);
+		if (n > 0)
+			vl_buf_add(out, b, (size_t)n);
+		if (out->len > ENV_FILE_MAX)
+			return vl_fail(err, EFBIG, "%s: a file of variables has at most %u bytes", path, ENV_FILE_MAX);
+	}
+	return 0;
+}
+
 static int add_files(const struct making *m)
 {
 	for (size_t i = 0; i < m->o->env_file.n; i++) {
-		VL_FREE char *text = NULL;
-		int r = vl_read_file(AT_FDCWD, m->o->env_file.v[i], ENV_FILE_MAX, &text, NULL, m->err);
-		if (r < 0 || (r = ctr_plan_env_text(m->p, text, m->o->env_file.v[i], environ, m->say, m->err)) < 0)
+		VL_BUF struct vl_buf text = { 0 };
+		int r = read_env_file(m->o->env_file.v[i], &text, m->err);
+		if (r < 0 || (r = ctr_plan_env_text(m->p, text.data, m->o->env_file.v[i], environ, m->say, m->err)) < 0)
 			return r;
 	}
 	return 0;

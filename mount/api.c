@@ -91,6 +91,8 @@ int vmnt_make_slave(struct vl_err *err)
 
 int vmnt_switch_root(int rootfd, unsigned covers, struct vl_err *err)
 {
+	int chrooted = 0;
+
 	if (fchdir(rootfd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter the image");
 	/* Both names the same: the old root ends up on top of the new one, and what covered it on
@@ -105,10 +107,12 @@ int vmnt_switch_root(int rootfd, unsigned covers, struct vl_err *err)
 		/* EINVAL: "/" is the first root file system of the kernel (a node booted from an
 		 * initramfs), which cannot be moved; it stays beneath, and a plain chroot does. */
 		return vl_fail_sys(err, errno, "cannot change the root");
+	} else {
+		chrooted = 1;
 	}
 	if (chdir("/") < 0)
 		return vl_fail_sys(err, errno, "cannot enter the image");
-	return 0;
+	return chrooted;
 }
 
 int vmnt_overlay(int lowerfd, int layerfd, struct vl_err *err)

@@ -6,28 +6,30 @@
 /* What uid 0 of the namespace keeps: power over files and ids that are mapped, not over the
  * kernel. Mounting, tracing, networks and devices are left behind. */
 static const cap_value_t kept[] = {
-	CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,           CAP_FSETID,     CAP_KILL,
-	CAP_SETGID, CAP_SETUID,       CAP_SETPCAP,         CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_SETFCAP
+	CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,  CAP_FOWNER,  CAP_FSETID,    CAP_KILL, CAP_SETGID,
+	CAP_SETUID, CAP_SETPCAP,      CAP_NET_BIND_SERVICE, CAP_SETFCAP, CAP_SYS_CHROOT /* the last: see below */
 };
 
-static bool is_kept(cap_value_t c)
+static bool is_kept(cap_value_t c, size_t n)
 {
-	for (size_t i = 0; i < VL_COUNT(kept); i++)
+	for (size_t i = 0; i < n; i++)
 		if (kept[i] == c)
 			return true;
 	return false;
 }
 
-int ctr_reduce_caps(struct vl_err *err)
+int ctr_reduce_caps(bool may_chroot, struct vl_err *err)
 {
+	int n = (int)VL_COUNT(kept) - !may_chroot;
+
 	if (geteuid() != 0)
 		return vl_drop_privileges(err);
 	for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
-		if (!is_kept(c) && cap_drop_bound(c) < 0)
+		if (!is_kept(c, (size_t)n) && cap_drop_bound(c) < 0)
 			return vl_fail_sys(err, errno, "cannot drop capability %d", c);
 	cap_t caps = cap_init();
-	int r = !caps || cap_set_flag(caps, CAP_PERMITTED, VL_COUNT(kept), kept, CAP_SET) < 0 ||
-		cap_set_flag(caps, CAP_EFFECTIVE, VL_COUNT(kept), kept, CAP_SET) < 0 || cap_set_proc(caps) < 0 ||
+	int r = !caps || cap_set_flag(caps, CAP_PERMITTED, n, kept, CAP_SET) < 0 ||
+		cap_set_flag(caps, CAP_EFFECTIVE, n, kept, CAP_SET) < 0 || cap_set_proc(caps) < 0 ||
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0;
 	int e = errno;
 	cap_free(caps);

@@ -100,6 +100,7 @@ int ctr_exec(const struct plan *p, const struct ctr_start *s, int *ret_status, s
 
 /* ---- caps.c ---- */
 
-int ctr_reduce_caps(struct vl_err *err);
+/* may_chroot: false where a second chroot would lead out of the first. */
+int ctr_reduce_caps(bool may_chroot, struct vl_err *err);
 
 #endif

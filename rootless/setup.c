@@ -107,13 +107,14 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	/* The host's tree goes; no path of the host works after this. */
 	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
 		return r;
+	bool chrooted = r > 0;
 	if ((r = enter_cwd(p, start, say, err)) < 0)
 		return r;
 	if (p->umask >= 0)
 		umask((mode_t)p->umask);
 
 	/* Last, because every step above needed them. */
-	return ctr_reduce_caps(err);
+	return ctr_reduce_caps(!chrooted, err);
 }
 
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)

@@ -25,7 +25,8 @@ int vmnt_attach(int mountfd, int targetfd, const char *what, struct vl_err *err)
 /* Events still come in from the host, none go out. For the whole tree of this namespace. */
 int vmnt_make_slave(struct vl_err *err);
 /* The mount at rootfd becomes "/" of this process; the old tree is let go. rootfd and `covers` other
- * mounts lie over the old root directory. */
+ * mounts lie over the old root directory. 1: the old tree is still beneath, and CAP_SYS_CHROOT would
+ * lead back to it. */
 int vmnt_switch_root(int rootfd, unsigned covers, struct vl_err *err);
 /* lowerfd with a writable layer in the directories "upper" and "work" of layerfd. Detached mount or
  * -errno. Both must be attached somewhere in this namespace: a kernel rule. */

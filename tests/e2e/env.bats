@@ -79,6 +79,12 @@ options=()
 	options=(--env-file vars)
 	FROM_IMAGE=asked expect 0 show FROM_IMAGE
 	stdout_is FROM_IMAGE=asked
+	expect 0 bash -c '"$VIAL" exec --env-file <(echo Z=1) "$1" sh -c "echo \$Z"' - "$APP"
+	stdout_is 1
+	options=(--env-file /dev/zero)
+	expect 125 show A
+	one_fatal_line "at most"
+	options=(--env-file vars)
 	echo 'A=$(reboot)' >vars
 	expect 125 show A
 	one_fatal_line vars
