@@ -48,8 +48,10 @@ uint64_t img_table_name(struct img_table *t, const void *p, size_t n, uint64_t w
 	uint64_t last = (uint64_t)n << 56;
 
 	sip_word(v, where);
-	for (; n >= 8; n -= 8, b += 8)
-		sip_word(v, vl_le64(b));
+	for (uint64_t w; n >= sizeof w; n -= sizeof w, b += sizeof w) {
+		memcpy(&w, b, sizeof w); /* in this process only: the byte order does not matter */
+		sip_word(v, w);
+	}
 	for (size_t i = 0; i < n; i++)
 		last |= (uint64_t)b[i] << 8 * i;
 	sip_word(v, last);

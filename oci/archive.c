@@ -1,13 +1,15 @@
-/* Members of an image archive. The tar is scanned anew for each member that is wanted: libarchive
- * seeks over data, an archive has few members, and nothing needs to be kept or spooled. */
+/* Members of an image archive. One pass lists them with their places; a member is then read from its
+ * header on. A compressed archive cannot be entered in the middle, so it is inflated once into a file
+ * without a name, which is gone with this process however it ends. */
 #include "source.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
 
-#define MAX_MEMBERS 100000 /* an archive has a handful of members per layer */
-#define MAX_MEMBER_LINKS 8 /* docker save links equal layers once */
+#define MAX_MEMBERS 100000      /* an archive has a handful of members per layer */
+#define MAX_SPOOL (256ll << 30) /* inflated; layers are mostly compressed themselves */
+#define MAX_MEMBER_LINKS 8      /* docker save links equal layers once */
 
 struct member_blob {
 	struct oci_blob base;
@@ -38,19 +40,24 @@ static void member_close(struct oci_blob *b)
 	free(m);
 }
 
-static int open_tar(struct oci_source *s, struct archive **ret, int *ret_fd, struct vl_err *err)
+static int new_reader(struct oci_source *s, int64_t pos, bool filters, struct archive **ret, int *ret_fd,
+		      struct vl_err *err)
 {
 	/* a description of its own, since libarchive moves the offset; same inode, whatever the path says now */
 	VL_FREE char *again = vl_asprintf("/proc/self/fd/%d", s->fd);
 	VL_CLOSE int fd = open(again, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 || lseek(fd, pos, SEEK_SET) < 0)
 		return vl_fail_sys(err, errno, "cannot open %s again", s->path);
 	struct archive *a = archive_read_new();
 	if (!a)
 		abort();
-	archive_read_support_format_tar(a);
-	archive_read_support_filter_gzip(a); /* docker save | gzip */
-	archive_read_support_filter_zstd(a);
+	if (filters) {
+		archive_read_support_format_raw(a);
+		archive_read_support_filter_gzip(a); /* docker save | gzip */
+		archive_read_support_filter_zstd(a);
+	} else {
+		archive_read_support_format_tar(a);
+	}
 	if (archive_read_open_fd(a, fd, 1 << 18) != ARCHIVE_OK) {
 		int r = vl_fail(err, EINVAL, "%s is not an image archive: %s", s->path, archive_error_string(a));
 		archive_read_free(a);
@@ -59,6 +66,57 @@ static int open_tar(struct oci_source *s, struct archive **ret, int *ret_fd, str
 	*ret = a;
 	*ret_fd = vl_steal_fd(&fd);
 	return 0;
+}
+
+static int spool_fd(struct vl_err *err)
+{
+	const char *dir = getenv("TMPDIR");
+	const char *const dirs[] = { dir && *dir == '/' ? dir : "/var/tmp", "/var/tmp", "/tmp" };
+
+	for (size_t i = 0; i < VL_COUNT(dirs); i++) {
+		int fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (fd >= 0)
+			return fd;
+	}
+	return vl_fail_sys(err, errno, "cannot make a file without a name in %s, to inflate the archive into", dirs[0]);
+}
+
+static int inflate_into(struct archive *a, int out, struct oci_source *s, struct vl_err *err)
+{
+	const void *p;
+	size_t n;
+	la_int64_t off;
+	int st, r;
+
+	while ((st = archive_read_data_block(a, &p, &n, &off)) == ARCHIVE_OK) {
+		if (off > MAX_SPOOL)
+			return vl_fail(err, EFBIG, "%s inflates to more than %lld bytes", s->path, MAX_SPOOL);
+		if ((r = vl_pwrite_full(out, p, n, (uint64_t)off, "the inflated archive", err)) < 0)
+			return r;
+	}
+	return st == ARCHIVE_EOF ? 0 : vl_fail(err, EINVAL, "%s is damaged: %s", s->path, archive_error_string(a));
+}
+
+/* Leaves a plain tar in s->fd. */
+static int make_plain(struct oci_source *s, struct vl_err *err)
+{
+	struct archive *a;
+	struct archive_entry *e;
+	VL_CLOSE int fd = -1, out = -1;
+	int r = new_reader(s, 0, true, &a, &fd, err);
+
+	if (r < 0)
+		return r;
+	int st = archive_read_next_header(a, &e);
+	if (st != ARCHIVE_OK && st != ARCHIVE_EOF)
+		r = vl_fail(err, EINVAL, "%s is not an image archive: %s", s->path, archive_error_string(a));
+	else if (st == ARCHIVE_OK && archive_filter_code(a, 0) != ARCHIVE_FILTER_NONE &&
+		 (r = out = spool_fd(err)) >= 0 && (r = inflate_into(a, out, s, err)) == 0) {
+		close(s->fd);
+		s->fd = vl_steal_fd(&out);
+	}
+	archive_read_free(a);
+	return r < 0 ? r : 0;
 }
 
 /* The name inside the tar without "./" and doubled slashes; NULL when it would leave the tar. */
@@ -91,7 +149,8 @@ static char *clean_name(const char *name)
  * member's folder. NULL: out of it. */
 static char *link_target(struct archive_entry *e, const char *name)
 {
-	const char *hard = archive_entry_hardlink(e), *soft = archive_entry_symlink(e);
+	const char *hard = archive_entry_hardlink(e);
+	const char *soft = archive_entry_filetype(e) == AE_IFLNK ? archive_entry_symlink(e) : NULL;
 	const char *slash = strrchr(name, '/');
 
 	if (hard)
@@ -102,71 +161,110 @@ static char *link_target(struct archive_entry *e, const char *name)
 	return clean_name(joined);
 }
 
-/* What the wanted member is: 0 and a blob, 1 and a link's target, or an error. */
-static int take(struct oci_source *s, struct archive *a, int *fd, struct archive_entry *e, const char *name,
-		struct oci_blob **ret, char **ret_link, struct vl_err *err)
+static void add_member(struct oci_source *s, struct archive *a, struct archive_entry *e, size_t *cap)
 {
-	if (archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFLNK) {
-		*ret_link = link_target(e, name);
-		return *ret_link
-			       ? 1
-			       : vl_fail(err, EINVAL, "%s: the member %s is a link out of the archive", s->path, name);
+	const char *path = archive_entry_pathname(e);
+	char *name = path ? clean_name(path) : NULL;
+
+	if (!name)
+		return; /* it leads out of the archive: nobody can mean it */
+	if (!s->members || s->n_members == *cap) {
+		*cap = *cap ? *cap * 2 : 64;
+		s->members = vl_realloc(s->members, *cap, sizeof *s->members);
 	}
-	if (archive_entry_filetype(e) != AE_IFREG)
-		return vl_fail(err, EINVAL, "%s: the member %s is not a regular file", s->path, name);
-	struct member_blob *m = vl_alloc(sizeof *m);
-	uint64_t size = (uint64_t)VL_MAX(archive_entry_size(e), 0);
-	m->base = (struct oci_blob){ member_read, member_close, size, vl_asprintf("%s:%s", s->path, name) };
-	m->a = a;
-	m->fd = vl_steal_fd(fd);
-	m->left = size;
-	*ret = &m->base;
-	return 0;
+	bool link = archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFLNK;
+	s->members[s->n_members++] = (struct oci_member){
+		.name = name,
+		.link = link ? link_target(e, name) : NULL,
+		.pos = archive_read_header_position(a),
+		.file = !link && archive_entry_filetype(e) == AE_IFREG,
+	};
 }
 
-static int find(struct oci_source *s, const char *name, struct oci_blob **ret, char **ret_link, struct vl_err *err)
+static int list_members(struct oci_source *s, struct vl_err *err)
 {
-	struct archive *a = NULL;
+	struct archive *a;
 	struct archive_entry *e;
 	VL_CLOSE int fd = -1;
-	unsigned n = 0;
-	int st, r = open_tar(s, &a, &fd, err);
+	size_t cap = 0;
+	int st, r = make_plain(s, err);
 
-	if (r < 0)
+	if (r < 0 || (r = new_reader(s, 0, false, &a, &fd, err)) < 0)
 		return r;
 	while ((st = archive_read_next_header(a, &e)) == ARCHIVE_OK || st == ARCHIVE_WARN) {
-		const char *path = archive_entry_pathname(e);
-		VL_FREE char *have = path ? clean_name(path) : NULL;
-		if (++n > MAX_MEMBERS)
+		if (s->n_members == MAX_MEMBERS)
 			break;
-		if (!have || !vl_streq(have, name))
-			continue;
-		r = take(s, a, &fd, e, name, ret, ret_link, err);
-		if (r != 0)
-			archive_read_free(a);
-		return r;
+		add_member(s, a, e, &cap);
 	}
-	if (n > MAX_MEMBERS)
+	if (st == ARCHIVE_OK || st == ARCHIVE_WARN)
 		r = vl_fail(err, E2BIG, "%s has more than %d members", s->path, MAX_MEMBERS);
-	else if (st == ARCHIVE_EOF)
-		r = vl_fail(err, ENOENT, "%s has no member %s", s->path, name);
-	else
+	else if (st != ARCHIVE_EOF)
 		r = vl_fail(err, EINVAL, "%s is damaged: %s", s->path, archive_error_string(a));
 	archive_read_free(a);
 	return r;
 }
 
+static int open_member(struct oci_source *s, const struct oci_member *member, struct oci_blob **ret, struct vl_err *err)
+{
+	struct archive *a;
+	struct archive_entry *e;
+	VL_CLOSE int fd = -1;
+	int r = new_reader(s, member->pos, false, &a, &fd, err);
+
+	if (r < 0)
+		return r;
+	int st = archive_read_next_header(a, &e);
+	if (st != ARCHIVE_OK && st != ARCHIVE_WARN) {
+		r = vl_fail(err, EINVAL, "%s is damaged: %s", s->path, archive_error_string(a));
+		archive_read_free(a);
+		return r;
+	}
+	struct member_blob *m = vl_alloc(sizeof *m);
+	uint64_t size = (uint64_t)VL_MAX(archive_entry_size(e), 0);
+	m->base = (struct oci_blob){ member_read, member_close, size, vl_asprintf("%s:%s", s->path, member->name) };
+	m->a = a;
+	m->fd = vl_steal_fd(&fd);
+	m->left = size;
+	*ret = &m->base;
+	return 0;
+}
+
+/* The last member of that name: an archive that was appended to means the newer one. */
+static const struct oci_member *find(const struct oci_source *s, const char *name)
+{
+	for (size_t i = s->n_members; i-- > 0;)
+		if (vl_streq(s->members[i].name, name))
+			return &s->members[i];
+	return NULL;
+}
+
 int oci_archive_file(struct oci_source *s, const char *name, struct oci_blob **ret, struct vl_err *err)
 {
 	VL_FREE char *want = clean_name(name);
+	int r = s->members ? 0 : list_members(s, err);
 
+	if (r < 0)
+		return r;
 	for (int i = 0; want && i < MAX_MEMBER_LINKS; i++) {
-		VL_FREE char *link = NULL;
-		int r = find(s, want, ret, &link, err);
-		if (r <= 0)
-			return r;
+		const struct oci_member *m = find(s, want);
+		if (!m)
+			return vl_fail(err, ENOENT, "%s has no member %s", s->path, want);
+		if (m->file)
+			return open_member(s, m, ret, err);
+		if (!m->link)
+			return vl_fail(err, EINVAL, "%s: the member %s is neither a file nor a link inside the archive",
+				       s->path, want);
 		free(want);
-		want = vl_steal(&link);
+		want = vl_strdup(m->link);
 	}
 	return vl_fail(err, EINVAL, "%s: %s does not lead to a member of the archive", s->path, name);
+}
+
+void oci_archive_forget(struct oci_source *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		free(s->members[i].name);
+		free(s->members[i].link);
+	}
+	free(s->members);
 }

@@ -75,7 +75,9 @@ int oci_source_open(const struct oci_ref *ref, struct oci_source **ret, struct v
 	if (!dir && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)))
 		return vl_fail(err, EINVAL, "%s is not a regular file", ref->path);
 	struct oci_source *s = vl_alloc(sizeof *s);
-	*s = (struct oci_source){ ref->kind, vl_steal_fd(&fd), vl_strdup(ref->path) };
+	s->kind = ref->kind;
+	s->fd = vl_steal_fd(&fd);
+	s->path = vl_strdup(ref->path);
 	*ret = s;
 	return 0;
 }
@@ -84,6 +86,7 @@ void oci_source_free(struct oci_source *s)
 {
 	if (!s)
 		return;
+	oci_archive_forget(s);
 	vl_closep(&s->fd);
 	free(s->path);
 	free(s);
