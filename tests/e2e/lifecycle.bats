@@ -145,7 +145,7 @@ print("none")'
 @test "a program that waits for all children ends, as PID 1 and as a subreaper too" {
 	local dir binds=() python
 	python=$(readlink -f "$(type -P python3)")
-	for dir in /usr /lib /lib64 /bin; do [ ! -e $dir ] || binds+=(-B $dir); done
+	for dir in /usr /lib /lib64 /bin; do [ ! -e "$dir" ] || binds+=(-B "$dir"); done
 	expect 0 timeout 20 python3 -c 'import ctypes, os, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER
 os.execv(sys.argv[1], sys.argv[1:])' "$VIAL" exec "${binds[@]}" "$SIF" "$python" -c "$wait_for_all"
