@@ -248,23 +248,12 @@ static void finish(const struct plan *p, const struct vl_strv *hidden, struct vl
 
 /* ---- with the image's shell -------------------------------------------------------------------- */
 
-static void quote(struct vl_buf *b, const char *s)
-{
-	vl_buf_adds(b, "'");
-	for (; *s; s++)
-		if (*s == '\'')
-			vl_buf_adds(b, "'\\''");
-		else
-			vl_buf_add(b, s, 1);
-	vl_buf_adds(b, "'");
-}
-
 /* Start of an export of something that is no identifier: the shell would stop at it. */
 static bool is_bad_export(const char *line)
 {
 	line += strspn(line, " \t");
 	const char *name = vl_prefix(line, "export ");
-	return name && !ctr_env_name_ok(name, strcspn(name, "= \t\n;")) && *name != '-';
+	return name && !vl_is_identifier(name, strcspn(name, "= \t\n;")) && *name != '-';
 }
 
 /* "export A+=B" in words that every shell knows. */
@@ -272,7 +261,7 @@ static void write_append(struct vl_buf *b, const char *line, size_t n)
 {
 	const char *name = line + strspn(line, " \t") + strlen("export "), *eq = memchr(line, '=', n);
 
-	if (!eq || eq <= name || eq[-1] != '+' || !ctr_env_name_ok(name, (size_t)(eq - 1 - name)))
+	if (!eq || eq <= name || eq[-1] != '+' || !vl_is_identifier(name, (size_t)(eq - 1 - name)))
 		return;
 	int len = (int)(eq - 1 - name);
 	vl_buf_addf(b, "export %.*s=\"${%.*s-}\"", len, name, len, name);
@@ -288,7 +277,7 @@ static void source(struct vl_buf *b, const struct script *s)
 		bad = is_bad_export(l);
 	if (!bad) {
 		vl_buf_adds(b, ". ");
-		quote(b, s->path);
+		vl_buf_shell_word(b, s->path);
 		vl_buf_adds(b, "\n");
 		return;
 	}
@@ -309,7 +298,7 @@ static void stash(struct vl_buf *b, struct vl_strv *env, const char *kv, unsigne
 	size_t n = strcspn(kv, "=");
 	VL_FREE char *name = vl_asprintf("VIAL__%u", number);
 
-	if (!ctr_env_name_ok(kv, n))
+	if (!vl_is_identifier(kv, n))
 		return;
 	ctr_env_put(env, name, kv + n + 1);
 	if (only_if_unset)
@@ -328,12 +317,12 @@ static void write_lists(struct vl_buf *b, const struct plan_env *e)
 	for (size_t i = 0; i < VL_COUNT(lists); i++) {
 		if (lists[i].first) {
 			vl_buf_addf(b, "export %s=", lists[i].key);
-			quote(b, lists[i].first);
+			vl_buf_shell_word(b, lists[i].first);
 			vl_buf_addf(b, "\"${%s:+:$%s}\"\n", lists[i].key, lists[i].key);
 		}
 		if (lists[i].last) {
 			vl_buf_addf(b, "export %s=\"${%s:+$%s:}\"", lists[i].key, lists[i].key, lists[i].key);
-			quote(b, lists[i].last);
+			vl_buf_shell_word(b, lists[i].last);
 			vl_buf_adds(b, "\n");
 		}
 	}

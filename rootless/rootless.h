@@ -69,7 +69,6 @@ const char *ctr_env_get(const struct vl_strv *env, const char *key);
 void ctr_env_put(struct vl_strv *env, const char *key, const char *value);
 void ctr_env_put_kv(struct vl_strv *env, const char *kv);
 void ctr_env_del(struct vl_strv *env, const char *key);
-bool ctr_env_name_ok(const char *s, size_t n);
 struct ctr_scope {                  /* what one shell would know; it reads one text after the other */
 	struct vl_strv env, locals; /* exported, and not: KEY=VALUE */
 	struct vl_strv assigned;    /* KEY= of each name that a text gave a value */

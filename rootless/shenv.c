@@ -51,16 +51,6 @@ void ctr_env_del(struct vl_strv *env, const char *key)
 	env->v[env->n] = NULL;
 }
 
-bool ctr_env_name_ok(const char *s, size_t n)
-{
-	if (!n || isdigit((unsigned char)*s))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!isalnum((unsigned char)s[i]) && s[i] != '_')
-			return false;
-	return true;
-}
-
 /* ---- words ---------------------------------------------------------------------------------- */
 
 struct reader {
@@ -240,7 +230,7 @@ static bool assign(struct reader *r, bool export)
 	size_t n = strcspn(r->p, "= \t\n;\"'$`\\&|<>()#");
 	bool append = n > 1 && r->p[n] == '=' && r->p[n - 1] == '+';
 	VL_FREE char *name = vl_strndup(r->p, n - append);
-	bool ok = ctr_env_name_ok(name, n - append);
+	bool ok = vl_is_identifier(name, n - append);
 
 	if (!n || *name == '-')
 		return false;

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ctr_eval_text(text, &scope);
 	for (size_t i = 0; i < env->n; i++) {
 		const char *eq = strchr(env->v[i], '=');
-		if (!eq || !ctr_env_name_ok(env->v[i], (size_t)(eq - env->v[i])))
+		if (!eq || !vl_is_identifier(env->v[i], (size_t)(eq - env->v[i])))
 			abort();
 	}
 	return 0;
