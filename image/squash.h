@@ -9,10 +9,10 @@ struct img_squash;
 /* Writes super block place and compressor options; *ret_first: where data may begin. */
 int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
 		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err);
-/* Tables behind the data that ends at `data_end`, super block last, padded to 4096.
- * owner: 0 keeps owners; 1 makes everything the given ids. */
+/* Tables behind the data that ends at `data_end`, super block last, padded to 4096. */
 int img_squash_end(struct img_squash *s, struct img_tree *t, uint64_t data_end, const struct img_fragment *frags,
 		   uint32_t n_frags, uint64_t *ret_size, struct vl_err *err);
+/* Everything belongs to these ids in place of its own. Before img_squash_end. */
 void img_squash_owner(struct img_squash *s, uint32_t uid, uint32_t gid);
 void img_squash_free(struct img_squash *s);
 

@@ -87,12 +87,6 @@ int vmnt_sq_super(const struct vmnt_image *image, struct sq_super *ret, struct v
 	return 0;
 }
 
-int vmnt_squash_check(const struct vmnt_image *image, struct vl_err *err)
-{
-	struct sq_super s;
-	return vmnt_sq_super(image, &s, err);
-}
-
 /* ---- blocks --------------------------------------------------------------------------------- */
 
 static int read_at(struct squash *s, void *p, size_t n, uint64_t pos)

@@ -229,7 +229,6 @@ vl_json *vl_json_at(const vl_json *arr, size_t i);
 const char *vl_json_string(const vl_json *j); /* value of a string node, else NULL */
 bool vl_json_integer(const vl_json *j, int64_t *ret);
 bool vl_json_is_object(const vl_json *j);
-bool vl_json_is_array(const vl_json *j);
 /* Calls f for each member in the document's order. */
 typedef void vl_json_member(void *arg, const char *key, const vl_json *value);
 void vl_json_each(const vl_json *obj, vl_json_member *f, void *arg);

@@ -53,10 +53,6 @@ struct vmnt_image {
 	size_t n_places;
 };
 
-/* Says in words why this is no squashfs that can be mounted: magic, version, size smaller than
- * claimed, unknown compression. 0 or -EINVAL. */
-int vmnt_squash_check(const struct vmnt_image *image, struct vl_err *err);
-
 /* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
  * but the image, has no capabilities and sees no file system. It ends when the mount does. */
 struct vmnt_server {
