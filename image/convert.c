@@ -274,7 +274,7 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 					 .layers = w.image.n_layers,
 					 .dup_files = s->dup_tails + s->dup_runs };
 	if (*w.image.manifest.algo)
-		snprintf(ret->digest, sizeof ret->digest, "%s:%.64s", w.image.manifest.algo, w.image.manifest.hex);
+		snprintf(ret->digest, sizeof ret->digest, "%s:%s", w.image.manifest.algo, w.image.manifest.hex);
 	return 0;
 }
 
@@ -291,7 +291,7 @@ int img_source_open(const char *text, struct img_source *ret, struct vl_err *err
 	if (r == 0) {
 		s.bootstrap = words[s.ref.kind];
 		s.from = vl_strdup(strchr(text, ':') + 1);
-		r = oci_source_open(&s.ref, &s.oci, err);
+		r = oci_source_open(&s.ref, NULL, NULL, &s.oci, err);
 	} else if (r == -ENOTSUP) {
 		s.bootstrap = "localimage";
 		s.from = vl_strdup(text);

@@ -221,7 +221,8 @@ static int open_member(struct oci_source *s, const struct oci_member *member, st
 	}
 	struct member_blob *m = vl_alloc(sizeof *m);
 	uint64_t size = (uint64_t)VL_MAX(archive_entry_size(e), 0);
-	m->base = (struct oci_blob){ member_read, member_close, size, vl_asprintf("%s:%s", s->path, member->name) };
+	m->base = (struct oci_blob){ member_read, member_close, size, vl_asprintf("%s:%s", s->path, member->name),
+				     false };
 	m->a = a;
 	m->fd = vl_steal_fd(&fd);
 	m->left = size;

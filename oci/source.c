@@ -57,15 +57,17 @@ static int layout_file(struct oci_source *s, const char *name, struct oci_blob *
 		return vl_fail(err, EINVAL, "%s is not a regular file", what);
 	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	struct file_blob *f = vl_alloc(sizeof *f);
-	f->base = (struct oci_blob){ file_read, file_close, (uint64_t)st.st_size, vl_steal(&what) };
+	f->base = (struct oci_blob){ file_read, file_close, (uint64_t)st.st_size, vl_steal(&what), false };
 	f->fd = vl_steal_fd(&fd);
 	f->left = f->base.size;
 	*ret = &f->base;
 	return 0;
 }
 
-int oci_source_open(const struct oci_ref *ref, struct oci_source **ret, struct vl_err *err)
+int oci_source_open(const struct oci_ref *ref, struct oci_client *client, const struct oci_blob_store *blobs,
+		    struct oci_source **ret, struct vl_err *err)
 {
+	(void)client, (void)blobs;
 	bool dir = ref->kind == OCI_LAYOUT;
 	VL_CLOSE int fd = vl_open(ref->path, O_RDONLY | O_NONBLOCK | (dir ? O_DIRECTORY : 0), 0, err);
 	struct stat st;

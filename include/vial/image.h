@@ -3,6 +3,7 @@
 #define VIAL_IMAGE_H
 
 #include <vial/base.h>
+#include <vial/oci.h>
 
 #define IMG_DEFAULT_BLOCK_SIZE (128u << 10)
 /* Inflated bytes one layer may have. Real layers stay below; 1 MiB of gzip can hold 1 GiB. */
@@ -11,13 +12,14 @@
 enum img_owner { IMG_OWNER_KEEP, IMG_OWNER_ROOT };
 
 struct img_build_opts {
-	const char *source;   /* oci:, oci-archive:, docker-archive: or a directory */
-	const char *builder;  /* version number recorded in the image */
-	const char *arch;     /* OCI name; NULL = this machine's */
-	const char *compress; /* codec[:level]; NULL = zstd:3 */
-	uint32_t block_size;  /* power of two, 4 KiB to 1 MiB; 0 = default */
-	unsigned threads;     /* 0 = what affinity and cgroup allow */
-	uint64_t max_size;    /* 0 = default */
+	const char *source;        /* what oci_ref_parse reads, or a directory */
+	const struct oci_net *net; /* for remote sources; NULL = defaults */
+	const char *builder;       /* version number recorded in the image */
+	const char *arch;          /* OCI name; NULL = this machine's */
+	const char *compress;      /* codec[:level]; NULL = zstd:3 */
+	uint32_t block_size;       /* power of two, 4 KiB to 1 MiB; 0 = default */
+	unsigned threads;          /* 0 = what affinity and cgroup allow */
+	uint64_t max_size;         /* 0 = default */
 	enum img_owner owner;
 	int64_t time; /* seconds since 1970 of everything vial itself makes; -1 = of the source */
 };
@@ -25,8 +27,10 @@ struct img_build_opts {
 struct img_build_stats {
 	uint64_t bytes_in, bytes_out; /* file content, stored */
 	uint64_t entries, layers, dup_files;
-	int signal;      /* with -EINTR: the one that ended it */
-	char digest[80]; /* manifest digest of the source, "" = none */
+	int signal;           /* with -EINTR: the one that ended it */
+	char digest[160];     /* manifest digest of the source, "" = none */
+	uint64_t downloaded;  /* bytes over the network */
+	uint64_t peak_memory; /* resident bytes of the converting process at its largest */
 };
 
 /* Writes the whole SIF into fd (empty, read-write, seekable). The work is done by a child process
@@ -34,5 +38,80 @@ struct img_build_stats {
  * is not a SIF. INT, TERM and HUP end it with -EINTR, unless the caller ignores them. */
 int img_build(const struct img_build_opts *o, int fd, const struct vl_progress *progress, struct img_build_stats *ret,
 	      struct vl_err *err);
+
+/* ---- store.c: finished images, shared by all processes (image/store.h has the layout) ------ */
+
+struct img_store_opts {
+	const char *dir;              /* of this user; made when missing, 0700 */
+	const char *const *site_dirs; /* NULL-terminated: read-only tiers, searched after it; NULL = none */
+	uint64_t limit;               /* bytes of dir; 0 = none */
+	bool keep_layers;             /* keep downloaded layers too */
+};
+struct img_store;
+int img_store_open(const struct img_store_opts *o, struct img_store **ret, struct vl_err *err);
+void img_store_free(struct img_store *s); /* NULL is fine */
+const char *img_store_dir(const struct img_store *s);
+
+enum img_store_kind { IMG_STORE_IMAGE = 1, IMG_STORE_LAYER = 2, IMG_STORE_OTHER = 4 }; /* other: names, left-overs */
+struct img_store_item {                                                                /* borrowed by the callback */
+	enum img_store_kind kind;
+	const char *id;     /* key, or digest of the layer */
+	const char *name;   /* an image: the names it was asked for by, comma separated; "" = none known */
+	const char *digest; /* an image: of its manifest; "" = not known */
+	const char *path;
+	uint64_t size;      /* bytes it takes on disk */
+	int64_t made, used; /* seconds since 1970 */
+	bool site;          /* in a read-only tier */
+};
+/* Calls f for each, images first, last used first. f returns true to go on. */
+typedef bool img_store_item_fn(void *arg, const struct img_store_item *i);
+int img_store_list(struct img_store *s, img_store_item_fn *f, void *arg, struct vl_err *err);
+/* What to remove: kinds (a set), unused for at least so many seconds (0 = all), only as far as the rest stays above
+ * `limit` bytes (0 = no matter). dry: only tells. Images in the making and their files are left alone; what a killed
+ * process left behind is always removed. f (may be NULL) is told of each. */
+struct img_store_clean {
+	unsigned kinds;
+	int64_t unused_seconds;
+	uint64_t limit;
+	bool dry;
+};
+int img_store_clean(struct img_store *s, const struct img_store_clean *how, img_store_item_fn *f, void *arg,
+		    uint64_t *ret_bytes, struct vl_err *err);
+
+/* ---- fetch.c: a source to an image that is open -------------------------------------------- */
+
+struct img_fetched {
+	int fd;                       /* read-only, the caller's */
+	char *path;                   /* where it is in the store; NULL = it has no name */
+	bool found;                   /* it was there already */
+	char digest[160];             /* of the source's manifest; "" = it has none */
+	struct img_build_stats stats; /* of a conversion */
+};
+void img_fetched_free(struct img_fetched *f);
+/* Any source of img_build (a registry, an artifact, a URL, a layout) but a directory. store NULL: the image is made in
+ * a nameless file of $TMPDIR. Any number of processes may ask at a time: one makes it. */
+int img_fetch(const struct img_build_opts *o, struct img_store *store, const struct vl_progress *progress,
+	      struct img_fetched *ret, struct vl_err *err);
+
+/* ---- export.c: a SIF back to an OCI image --------------------------------------------------- */
+
+struct img_push_opts {
+	const char *image;  /* path of a SIF; or of an OCI source (oci:DIR:TAG, ...) for docker:// */
+	const char *target; /* docker://... or oras://... */
+	const struct oci_net *net;
+	const struct oci_net *source_net;
+	const char *title; /* annotation of the artifact; NULL = the file's name */
+	bool no_referrers; /* do not push signatures as referrers */
+	unsigned threads;
+};
+struct img_push_stats {
+	char digest[160]; /* of the manifest that was pushed */
+	uint64_t bytes;   /* of the layer */
+	unsigned referrers;
+	int signal; /* with -EINTR */
+};
+/* In a child without privileges, as img_build. Signatures of the SIF (DSSE) are pushed as referrers of the manifest. */
+int img_push(const struct img_push_opts *o, const struct vl_progress *progress, struct img_push_stats *ret,
+	     struct vl_err *err);
 
 #endif

@@ -25,17 +25,52 @@ int oci_digest_check(const struct oci_digest *d, const void *p, size_t n, const 
 
 /* ---- ref.c: what the user wrote ------------------------------------------------------- */
 
-enum oci_kind { OCI_LAYOUT, OCI_ARCHIVE, OCI_DOCKER_ARCHIVE };
+enum oci_kind { OCI_LAYOUT, OCI_ARCHIVE, OCI_DOCKER_ARCHIVE, OCI_REGISTRY, OCI_ORAS, OCI_HTTP };
 struct oci_ref {
 	enum oci_kind kind;
-	char *path;
-	char *tag;                /* NULL = none asked for */
-	struct oci_digest digest; /* algo "" = none */
+	char *path;               /* local kinds: of the file; OCI_HTTP: the whole URL */
+	char *host, *repo;        /* registry and oras: "docker.io", "library/python"; host may have a :port */
+	char *tag;                /* NULL = none asked for; a registry's default, "latest", is filled in */
+	struct oci_digest digest; /* algo "" = none; with a tag too, the digest decides */
 };
-/* oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST], docker-archive:FILE[:REF].
+/* oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST], docker-archive:FILE[:REF],
+ * docker://[HOST[:PORT]/]REPO[:TAG][@DIGEST], oras://HOST[:PORT]/REPO[:TAG][@DIGEST], http(s)://...
+ * Grammar of names: distribution-spec 1.1; host and repository defaults are Docker's.
  * -ENOTSUP when `uri` has no scheme of ours (it may be a plain path). */
 int oci_ref_parse(const char *uri, struct oci_ref *ret, struct vl_err *err);
+/* "docker.io/library/python:3.12@sha256:..." for messages and records; returns new. Local kinds: the path. */
+char *oci_ref_name(const struct oci_ref *r) VL_NEW;
+/* Same name with a shorter spelling for people: "python:3.12". Returns new. */
+char *oci_ref_short(const struct oci_ref *r) VL_NEW;
+bool oci_ref_is_remote(const struct oci_ref *r);
 void oci_ref_free(struct oci_ref *r);
+
+/* ---- client.c: how registries are reached ---------------------------------------------- */
+
+struct oci_net {
+	const char *authfile;            /* NULL = the usual places, oci-reference 3.2 */
+	const char *username, *password; /* beat all files; NULL = none */
+	const char *config_dir;          /* "/etc/containers", "$HOME/.config/containers" when NULL; for tests */
+	const char *agent;               /* "vial/0.1.0" */
+	bool no_https;                   /* plain HTTP to every host */
+	unsigned downloads;              /* blobs at a time; 0 = 4 */
+	unsigned retries;                /* after a transient failure; 0 = 5 */
+};
+/* Reads configuration and credential files; opens no connection. Safe to use by several threads.
+ * A fork may inherit it as long as nothing was requested yet. */
+struct oci_client;
+int oci_client_new(const struct oci_net *net, const struct vl_progress *say, struct oci_client **ret,
+		   struct vl_err *err);
+void oci_client_free(struct oci_client *c); /* NULL is fine */
+
+/* What downloaded blobs are written into, and where earlier ones are. NULL functions: files of $TMPDIR
+ * that have no name. All run in the process that converts; keep and lookup may be called by threads. */
+struct oci_blob_store {
+	int (*lookup)(void *arg, const struct oci_digest *d, uint64_t size); /* fd of a kept blob, caller's; -1 */
+	int (*create)(void *arg, struct vl_err *err);                        /* fd of an empty nameless file */
+	void (*keep)(void *arg, const struct oci_digest *d, int fd);         /* whole and checked; borrows fd */
+	void *arg;
+};
 
 /* ---- source.c: one open image store, whatever its kind -------------------------------- */
 
@@ -45,15 +80,23 @@ struct oci_blob {
 	void (*close)(struct oci_blob *b);
 	uint64_t size; /* bytes that will come */
 	char *what;    /* for messages */
+	bool checked;  /* read only comes to its end when size and digest were right: no need to hash again */
 };
 void oci_blob_close(struct oci_blob *b); /* NULL is fine */
 
 struct oci_source;
-/* Opens layout or archive; reads nothing of it yet. */
-int oci_source_open(const struct oci_ref *ref, struct oci_source **ret, struct vl_err *err);
+/* Opens layout, archive or registry; reads nothing of it yet. client: for remote kinds, else NULL; borrowed
+ * as long as the source lives, as is blobs (NULL = none). */
+int oci_source_open(const struct oci_ref *ref, struct oci_client *client, const struct oci_blob_store *blobs,
+		    struct oci_source **ret, struct vl_err *err);
 void oci_source_free(struct oci_source *s);
 /* By file name inside the source ("index.json", "blobs/sha256/..."): regular files only. */
 int oci_source_file(struct oci_source *s, const char *name, struct oci_blob **ret, struct vl_err *err);
+/* The blobs that will be asked for, in that order: a registry starts to download them. Others do nothing. */
+struct oci_layer;
+void oci_source_will_read(struct oci_source *s, const struct oci_layer *const *layers, size_t n);
+/* Bytes that came over the network so far. */
+uint64_t oci_source_downloaded(const struct oci_source *s);
 /* Whole small document, at most VL_JSON_MAX bytes. Returns new. */
 int oci_source_document(struct oci_source *s, const char *name, char **ret, size_t *ret_len, struct vl_err *err);
 
@@ -80,6 +123,55 @@ struct oci_image {
 int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
 		      struct vl_err *err);
 void oci_image_free(struct oci_image *img);
+
+/* oras://: the manifest of a SIF artifact -> its one layer (name, digest, size) and title. */
+struct oci_artifact {
+	struct oci_digest manifest;
+	struct oci_layer layer;
+	char *title; /* file name it was pushed with; NULL = none */
+};
+int oci_artifact_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_artifact *ret,
+			 struct vl_err *err);
+void oci_artifact_free(struct oci_artifact *a);
+
+/* http(s)://: a plain file. size UINT64_MAX and validator NULL when the server does not say. */
+struct oci_file_info {
+	uint64_t size;
+	char *validator; /* ETag or Last-Modified: the same text means the same bytes; returns new */
+};
+int oci_http_stat(struct oci_client *c, const char *url, struct oci_file_info *ret, struct vl_err *err);
+/* Into fd, from its start, resuming after breaks; *ret_size bytes. */
+int oci_http_fetch(struct oci_client *c, const char *url, int fd, const struct vl_progress *progress,
+		   uint64_t *ret_size, struct vl_err *err);
+
+/* ---- push.c: to a registry --------------------------------------------------------------- */
+
+struct oci_upload {       /* a blob: from memory, or from a file */
+	const void *data; /* NULL: fd */
+	int fd;
+	uint64_t off, size;
+	struct oci_digest digest;
+	const char *mount_from; /* repository of the same registry that may have it; NULL = none */
+};
+/* Blob: skipped when it is there; mounted when it can be; else uploaded, in chunks when it is large. */
+int oci_push_blob(struct oci_client *c, const struct oci_ref *ref, const struct oci_upload *u,
+		  const struct vl_progress *progress, struct vl_err *err);
+/* Manifest under ref's tag (or, without a tag, its own digest). A manifest with a "subject" is entered in the
+ * referrers tag of registries that do not keep referrers themselves. */
+int oci_push_manifest(struct oci_client *c, const struct oci_ref *ref, const char *media_type, const char *text,
+		      size_t len, struct oci_digest *ret_digest, struct vl_err *err);
+
+/* ---- login.c: the credential files -------------------------------------------------------- */
+
+/* Asks the registry whether the credentials are right. */
+int oci_login_check(struct oci_client *c, const char *host, struct vl_err *err);
+/* Adds, or with NULL user removes, the entry of a host in the file (authfile, else the one that is searched
+ * first); a credsStore of the file is used. *ret_file: where; returns new. -ENOENT: nothing to remove. */
+int oci_login_save(const char *authfile, const char *host, const char *user, const char *password, char **ret_file,
+		   struct vl_err *err);
+/* Calls f for each entry of each file that is searched. user "" when only a helper knows. */
+typedef void oci_login_entry(void *arg, const char *file, const char *host, const char *user);
+int oci_login_list(const char *authfile, oci_login_entry *f, void *arg, struct vl_err *err);
 
 /* docker-archive's own document instead of index and manifest (docker.c). */
 int oci_docker_resolve(struct oci_source *s, const struct oci_ref *ref, struct oci_image *ret, struct vl_err *err);

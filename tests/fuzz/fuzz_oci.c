@@ -41,7 +41,7 @@ static void as_index(const uint8_t *data, size_t size)
 	write_file(version, "{\"imageLayoutVersion\":\"1.0.0\"}", 30);
 	write_file(index, data, size);
 	ref.path = dir;
-	if (oci_source_open(&ref, &s, &err) < 0)
+	if (oci_source_open(&ref, NULL, NULL, &s, &err) < 0)
 		abort();
 	if (oci_image_resolve(s, &ref, "amd64", &img, &err) == 0)
 		abort(); /* there are no blobs: nothing can be found */

@@ -1,0 +1,178 @@
+/* Inside oci/: how a request reaches a registry. From the bottom up:
+ *
+ *   http.c        one request and its answer (the only libcurl user)
+ *   hosts.c       which servers stand for a registry: mirrors, plain HTTP, certificates
+ *   credentials.c who we are there: credential files and helpers
+ *   token.c       challenges and bearer tokens
+ *   client.c      all of it: a request with authentication, retries and mirrors
+ *   registry.c    manifests and blobs of a source; download.c: blobs in parallel, resumed
+ *   push.c        uploads
+ */
+#ifndef OCI_CLIENT_H
+#define OCI_CLIENT_H
+
+#include <vial/oci.h>
+
+/* ---- http.c --------------------------------------------------------------------------- */
+
+#define OCI_HTTP_MAX_REDIRECTS 5
+#define OCI_HTTP_CONNECT_SECONDS 20
+#define OCI_HTTP_IDLE_SECONDS 60          /* no byte for so long: broken. Total time has no limit */
+#define OCI_HTTP_MAX_HEADERS (256u << 10) /* of one answer, all together */
+
+struct oci_tls {                /* borrowed by requests */
+	const char *ca_file;    /* PEM bundle, added to nothing: replaces the system's; NULL = the system's */
+	const char *cert, *key; /* client certificate; NULL = none */
+	bool skip_verify;
+};
+
+struct oci_http; /* what requests share: connections, DNS, TLS sessions. Thread-safe. */
+int oci_http_new(const char *agent, struct oci_http **ret, struct vl_err *err);
+void oci_http_free(struct oci_http *h);
+
+struct oci_http_resp {
+	int status;           /* 0: no answer came */
+	char *url;            /* the last one, after redirects */
+	struct vl_strv heads; /* "Name: value" of the last answer */
+	struct vl_buf body;   /* of answers that no sink took; at most VL_JSON_MAX */
+	uint64_t received;    /* bytes given to the sink */
+};
+void oci_http_resp_free(struct oci_http_resp *r);
+#define OCI_RESP __attribute__((cleanup(oci_http_resp_free)))
+/* Value of the n-th header of that name (any case), or NULL. Borrowed. */
+const char *oci_http_head(const struct oci_http_resp *r, const char *name, unsigned n);
+
+struct oci_http_req {
+	const char *method;        /* GET HEAD POST PUT PATCH */
+	const char *url;           /* absolute */
+	const char *const *heads;  /* NULL-terminated "Name: value" lines, or NULL */
+	const char *authorization; /* value of that header; never sent on to another host, port or scheme */
+	const struct oci_tls *tls; /* NULL = defaults */
+	bool plain_http;           /* http:// is allowed, for redirects too */
+	bool no_redirect;          /* a 3xx is the answer */
+	const void *body;          /* body_len bytes, or body_len bytes of body_fd at body_off */
+	int body_fd;               /* used when body is NULL and body_len > 0 */
+	uint64_t body_off, body_len;
+	/* Takes the content of 200 and 206 answers as it comes; NULL = resp.body. head is called once before the
+	 * first byte (also when there is none) and may refuse the answer. An error of either ends the request. */
+	int (*head)(void *arg, const struct oci_http_resp *r, struct vl_err *err);
+	int (*sink)(void *arg, const void *p, size_t n, struct vl_err *err);
+	void *arg;
+	/* Upload progress, bytes of the body sent; may be NULL. */
+	void (*sent)(void *arg, uint64_t n);
+};
+/* One request, redirects followed. 0 with any status, or the failure to get a whole answer:
+ *   -EHOSTUNREACH name not found or no route, -ECONNREFUSED, -ETIMEDOUT, -ECONNRESET (broken or cut short),
+ *   -EPROTO not HTTP, -EKEYREJECTED TLS (the text says which: unknown CA, wrong name, expired, ...), -EINVAL URL;
+ *   or what head or sink returned. ret is filled as far as it came and is the caller's to free either way. */
+int oci_http_do(struct oci_http *h, const struct oci_http_req *q, struct oci_http_resp *ret, struct vl_err *err);
+/* Joins a Location or Link with the URL it came from; returns new. */
+int oci_http_join(const char *base, const char *rel, char **ret, struct vl_err *err);
+
+/* ---- hosts.c: registries.conf(.d), certs.d, hosts.toml ------------------------------------ */
+
+struct oci_endpoint {
+	char *url; /* "https://registry-1.docker.io/v2": what /REPO/manifests/... is appended to; no slash at its end */
+	char *host; /* host[:port] as credential files name it ("docker.io" for Docker Hub) */
+	char *repo; /* repository there: a mirror may rename it */
+	char *ns;   /* value of ?ns= for containerd's mirrors; NULL = none */
+	bool plain_http, skip_verify, mirror;
+	bool digest_only;           /* pull-from-mirror = "digest-only" */
+	char *ca_file, *cert, *key; /* NULL = none */
+};
+struct oci_hosts;
+int oci_hosts_load(const struct oci_net *net, const struct vl_progress *say, struct oci_hosts **ret,
+		   struct vl_err *err);
+void oci_hosts_free(struct oci_hosts *h);
+/* The servers to ask for `ref`, in order; pushes get the registry itself only. -EACCES: blocked by the
+ * configuration (err names the file). Returns new; free with oci_endpoints_free. */
+int oci_hosts_find(const struct oci_hosts *h, const struct oci_ref *ref, bool push, struct oci_endpoint **ret,
+		   size_t *ret_n, struct vl_err *err);
+void oci_endpoints_free(struct oci_endpoint *e, size_t n);
+
+/* ---- credentials.c ----------------------------------------------------------------------- */
+
+struct oci_cred {
+	char *username, *password; /* NULL = none */
+	char *identity_token;      /* refresh token */
+	char *registry_token;      /* used as a bearer token as it is */
+	char *from;                /* file or helper, for messages */
+};
+void oci_cred_free(struct oci_cred *c);
+struct oci_credentials; /* the files, read once */
+int oci_credentials_load(const struct oci_net *net, const struct vl_progress *say, struct oci_credentials **ret,
+			 struct vl_err *err);
+void oci_credentials_free(struct oci_credentials *c);
+/* For host[:port] and repository, longest match first; may run a credential helper. -ENOENT: none. Thread-safe. */
+int oci_credentials_find(struct oci_credentials *c, const char *host, const char *repo, struct oci_cred *ret,
+			 struct vl_err *err);
+
+/* ---- token.c ------------------------------------------------------------------------------ */
+
+enum oci_scheme { OCI_AUTH_NONE, OCI_AUTH_BASIC, OCI_AUTH_BEARER };
+struct oci_challenge {
+	enum oci_scheme scheme;
+	char *realm, *service; /* NULL = not said */
+	char *scope;           /* as the server wrote it; NULL = not said */
+};
+void oci_challenge_free(struct oci_challenge *c);
+/* One WWW-Authenticate value, which may hold several challenges: the best one we can answer. -ENOTSUP: none. */
+int oci_challenge_parse(const char *value, struct oci_challenge *ret, struct vl_err *err);
+
+/* Thread-safe cache of tokens by realm, service, scopes and user. */
+struct oci_tokens;
+struct oci_tokens *oci_tokens_new(void) VL_NEW;
+void oci_tokens_free(struct oci_tokens *t);
+/* The value of an Authorization header that answers the challenge. scopes: space separated, more than one for
+ * a mount; NULL = the challenge's own. fresh: not from the cache (the last one was refused). cred NULL = anonymous.
+ * An identity token that the server renews is kept in *cred. OCI_AUTH_BASIC over plain HTTP is refused unless
+ * plain_ok; a realm must be https, or the registry itself be plain. */
+int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, const struct oci_challenge *ch, const char *scopes,
+		   struct oci_cred *cred, bool plain_ok, bool fresh, const struct oci_tls *tls, char **ret,
+		   struct vl_err *err);
+
+/* ---- client.c: a request to a registry ---------------------------------------------------- */
+
+struct oci_call {
+	const struct oci_ref *ref;
+	bool push;              /* the registry itself, scope pull,push; else mirrors first, scope pull */
+	bool digest_content;    /* what is asked for has a digest: digest-only mirrors may answer */
+	const char *more_scope; /* added to the scope: "repository:R:pull" of a mount's source; NULL */
+	const char *path;       /* after REPO: "/manifests/latest"; or an absolute URL (upload location, of the endpoint
+			      * that answered before) */
+	const char *what;       /* for messages: "manifest", "blob sha256:1234" */
+	struct oci_http_req req; /* method, heads, body, head, sink, arg; the rest is filled in here */
+	/* Called before every attempt after the first one; may change heads (Range). NULL = the request restarts. */
+	int (*again)(void *arg, struct oci_call *call, struct vl_err *err);
+};
+/* Finds the endpoint, authenticates (again once after a 401), retries 408, 429, 5xx and broken connections with
+ * back-off (Retry-After is honoured up to a limit), goes on to the next endpoint when a mirror lacks it. 0 only with
+ * a status below 400 or 416; other answers become errors that name registry, reference, cause and next step:
+ *   -ENOENT 404, -EACCES 401/403, -EBUSY 429, -EIO 5xx, and those of oci_http_do. */
+int oci_client_call(struct oci_client *c, struct oci_call *call, struct oci_http_resp *ret, struct vl_err *err);
+/* Statuses that are the caller's to judge too: as above, but any status below 500 except 401 and 429 comes back as 0. */
+int oci_client_try(struct oci_client *c, struct oci_call *call, struct oci_http_resp *ret, struct vl_err *err);
+
+struct oci_client {
+	struct oci_net net; /* strings are copies */
+	struct vl_progress say;
+	struct oci_hosts *hosts;
+	struct oci_credentials *credentials;
+	struct oci_tokens *tokens;
+	struct oci_http *http; /* made at the first request */
+	void *lock;            /* pthread_mutex_t of the lazy parts */
+};
+
+/* ---- registry.c, download.c: behind oci_source ---------------------------------------------- */
+
+struct oci_registry; /* per source: the reference, the client, downloads in flight */
+int oci_registry_new(const struct oci_ref *ref, struct oci_client *c, const struct oci_blob_store *blobs,
+		     struct oci_registry **ret, struct vl_err *err);
+void oci_registry_free(struct oci_registry *r); /* cancels and joins downloads */
+/* name: "manifests/TAG", "manifests/ALGO:HEX" or "blobs/ALGO/HEX". The first two give whole documents whose
+ * digest was compared when the name is one. */
+int oci_registry_file(struct oci_registry *r, const char *name, struct oci_blob **ret, struct vl_err *err);
+void oci_registry_will_read(struct oci_registry *r, const struct oci_layer *const *layers, size_t n);
+uint64_t oci_registry_downloaded(const struct oci_registry *r);
+
+#endif
