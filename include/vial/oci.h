@@ -38,7 +38,8 @@ struct oci_ref {
  * Grammar of names: distribution-spec 1.1; host and repository defaults are Docker's.
  * -ENOTSUP when `uri` has no scheme of ours (it may be a plain path). */
 int oci_ref_parse(const char *uri, struct oci_ref *ret, struct vl_err *err);
-/* "docker.io/library/python:3.12@sha256:..." for messages and records; returns new. Local kinds: the path. */
+/* "docker.io/library/python:3.12@sha256:..." for messages and records; returns new. Local kinds: the path;
+ * OCI_HTTP: the URL without its query, which may be a secret. */
 char *oci_ref_name(const struct oci_ref *r) VL_NEW;
 /* Same name with a shorter spelling for people: "python:3.12". Returns new. */
 char *oci_ref_short(const struct oci_ref *r) VL_NEW;

@@ -58,7 +58,7 @@ TEST(references)
 	CHECK_STR(r.path, "a");
 	CHECK_STR(r.digest.algo, "sha256");
 	oci_ref_free(&r);
-	CHECK_EQ(oci_ref_parse("docker://x", &r, &err), -ENOTSUP);
+	CHECK_EQ(oci_ref_parse("library://x", &r, &err), -ENOTSUP);
 	CHECK(oci_ref_parse("oci:", &r, &err) < 0);
 	CHECK(oci_ref_parse("oci:dir@sha256:short", &r, &err) < 0);
 }
