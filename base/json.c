@@ -120,6 +120,11 @@ bool vl_json_is_object(const vl_json *j)
 	return json_is_object(j);
 }
 
+bool vl_json_is_true(const vl_json *j)
+{
+	return json_is_true(j);
+}
+
 void vl_json_each(const vl_json *obj, vl_json_member *f, void *arg)
 {
 	for (void *it = json_object_iter((json_t *)obj); it; it = json_object_iter_next((json_t *)obj, it))

@@ -214,6 +214,8 @@ void vl_sha256(const void *p, size_t n, uint8_t ret[32]);
 typedef struct json_t vl_json;
 /* strict: trailing bytes are an error. Returns new; free with vl_json_free. */
 int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
+/* TOML 1.0 into the same tree, under the same limits (base/toml.c). Dates and floats are strings of their text. */
+int vl_toml_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
 void vl_json_free(vl_json *j);
 void vl_json_freep(vl_json **j);
 #define VL_JSON __attribute__((cleanup(vl_json_freep)))
@@ -229,6 +231,7 @@ vl_json *vl_json_at(const vl_json *arr, size_t i);
 const char *vl_json_string(const vl_json *j); /* value of a string node, else NULL */
 bool vl_json_integer(const vl_json *j, int64_t *ret);
 bool vl_json_is_object(const vl_json *j);
+bool vl_json_is_true(const vl_json *j); /* the boolean; false for everything else */
 /* Calls f for each member in the document's order. */
 typedef void vl_json_member(void *arg, const char *key, const vl_json *value);
 void vl_json_each(const vl_json *obj, vl_json_member *f, void *arg);
