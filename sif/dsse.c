@@ -1,6 +1,5 @@
 /* The DSSE envelope around a payload: docs/sif-signing.md, "Envelope". What is signed is never
  * the JSON that came, but the payload type and the decoded payload with their lengths. */
-#include "base64.h"
 #include "crypto.h"
 
 #define PAYLOAD_TYPE "application/vnd.sylabs.sif-metadata+json"
@@ -22,7 +21,7 @@ int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char *
 	int r = sif_key_sign(k, pae.data, pae.len, &sig, &sig_len, err);
 	if (r < 0)
 		return r;
-	VL_FREE char *payload64 = sif_base64(payload, n, true), *sig64 = sif_base64(sig, sig_len, true);
+	VL_FREE char *payload64 = vl_base64(payload, n, true), *sig64 = vl_base64(sig, sig_len, true);
 	/* member order and spacing as other tools write them; no string here needs escapes */
 	vl_buf_addf(&out,
 		    "{\"payloadType\":\"%s\",\"payload\":\"%s\",\"signatures\":[{\"keyid\":\"%s\",\"sig\":\"%s\"}]}",
@@ -38,7 +37,7 @@ static int decode_member(const vl_json *obj, const char *member, uint8_t **ret, 
 
 	if (!s)
 		return vl_fail(err, EINVAL, "the envelope's member '%s' is missing or no text", member);
-	if (sif_unbase64(s, strlen(s), ret, ret_len) < 0)
+	if (vl_unbase64(s, strlen(s), ret, ret_len) < 0)
 		return vl_fail(err, EINVAL, "the envelope's member '%s' is not base64", member);
 	return 0;
 }

@@ -1,6 +1,5 @@
 /* PEM keys and the three signature algorithms. Success of a libcrypto call is exactly 1: a
  * malformed signature may give -1, which is true as a C condition. */
-#include "base64.h"
 #include "crypto.h"
 
 #include <fcntl.h>
@@ -158,7 +157,7 @@ static int describe(struct sif_key *k, const char *what, struct vl_err *err)
 	if (r < 0)
 		return r;
 	vl_sha256(wire.data, wire.len, sha);
-	VL_FREE char *b64 = sif_base64(sha, sizeof sha, false);
+	VL_FREE char *b64 = vl_base64(sha, sizeof sha, false);
 	k->id = vl_asprintf("SHA256:%s", b64);
 	return 0;
 }

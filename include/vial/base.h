@@ -119,6 +119,10 @@ void vl_hex(const void *p, size_t n, char *ret_hex /* 2n+1 */);
 int vl_unhex(const char *hex, size_t n, uint8_t *ret); /* 2n lower-case digits; -EINVAL */
 /* Escapes control bytes so that outside text is safe on a terminal; returns new. */
 char *vl_printable(const char *s, size_t n) VL_NEW;
+/* base64 of RFC 4648, strict: no white space, no stray bits, padding as it must be (base/base64.c). */
+char *vl_base64(const void *p, size_t n, bool padded) VL_NEW; /* returns new */
+/* Takes the standard alphabet and the URL one; -EINVAL. Returns new, NUL-terminated. */
+int vl_unbase64(const char *s, size_t n, uint8_t **ret, size_t *ret_len);
 /* Appends one word that any shell reads back byte for byte. */
 void vl_buf_shell_word(struct vl_buf *b, const char *s);
 /* The first n bytes are a name that a shell can export. */

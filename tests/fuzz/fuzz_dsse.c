@@ -2,7 +2,6 @@
  * chooses which. */
 #include "fuzz.h"
 
-#include "sif/base64.h"
 #include "sif/crypto.h"
 
 static const char key_pem[] = "-----BEGIN PUBLIC KEY-----\n"
@@ -47,9 +46,9 @@ static void base64(const char *text, size_t n)
 	VL_FREE uint8_t *raw = NULL;
 	size_t len;
 
-	if (sif_unbase64(text, n, &raw, &len) < 0)
+	if (vl_unbase64(text, n, &raw, &len) < 0)
 		return;
-	VL_FREE char *again = sif_base64(raw, len, true);
+	VL_FREE char *again = vl_base64(raw, len, true);
 	if (strlen(again) != n)
 		abort(); /* one value, one spelling */
 }

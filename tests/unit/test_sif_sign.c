@@ -1,6 +1,5 @@
 #include "sif_check.h"
 
-#include "sif/base64.h"
 #include "sif/crypto.h"
 
 static const struct {
@@ -205,12 +204,12 @@ TEST(base64)
 	for (size_t i = 0; i < VL_COUNT(cases); i++) {
 		VL_FREE uint8_t *raw = NULL;
 		size_t n = 0;
-		int r = sif_unbase64(cases[i].text, strlen(cases[i].text), &raw, &n);
+		int r = vl_unbase64(cases[i].text, strlen(cases[i].text), &raw, &n);
 		CHECK_EQ(r, cases[i].raw ? 0 : -EINVAL);
 		if (r == 0)
 			CHECK(n == strlen(cases[i].raw) && !memcmp(raw, cases[i].raw, n));
 	}
-	VL_FREE char *s = sif_base64("fo", 2, false);
+	VL_FREE char *s = vl_base64("fo", 2, false);
 	CHECK_STR(s, "Zm8");
 }
 

@@ -1,8 +1,8 @@
-#include "base64.h"
+#include <vial/base.h>
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-char *sif_base64(const void *p, size_t n, bool padded)
+char *vl_base64(const void *p, size_t n, bool padded)
 {
 	const uint8_t *b = p;
 	char *s = vl_alloc((n + 2) / 3 * 4 + 1), *out = s;
@@ -36,7 +36,7 @@ static int value(char c)
 	return -1;
 }
 
-int sif_unbase64(const char *s, size_t n, uint8_t **ret, size_t *ret_len)
+int vl_unbase64(const char *s, size_t n, uint8_t **ret, size_t *ret_len)
 {
 	size_t pad = n && s[n - 1] == '=' ? n > 1 && s[n - 2] == '=' ? 2 : 1 : 0, at = 0;
 
