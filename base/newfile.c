@@ -52,7 +52,6 @@ static int create_hidden(struct vl_newfile *f, mode_t mode, struct vl_err *err)
 	f->fd = openat(f->dirfd, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 	if (f->fd < 0)
 		return vl_fail_sys(err, errno, "cannot create a file in %s", f->dir);
-	flock(f->fd, LOCK_EX | LOCK_NB); /* best effort: only helps the next run to clean */
 	f->tmp = vl_steal(&tmp);
 	return 0;
 }
@@ -89,6 +88,9 @@ int vl_newfile_open(struct vl_newfile *f, const char *path, mode_t mode, bool ov
 	f->fd = openat(f->dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 	if (f->fd < 0 && (r = create_hidden(f, mode, err)) < 0)
 		goto fail;
+	/* Best effort: tells it from what a killed writer left. An unnamed one too: commit gives it a hidden name for a
+	 * moment, and another writer's sweep may come by just then. */
+	flock(f->fd, LOCK_EX | LOCK_NB);
 	return 0;
 fail:
 	vl_newfile_abort(f);

@@ -33,13 +33,17 @@ struct img_making {
 	char key[IMG_KEY_SIZE];
 	int64_t told_ms;
 };
+#define IMG_MAKING_INIT                                                                                                \
+	{                                                                                                              \
+		.file = VL_NEWFILE_INIT, .lock = -1                                                                    \
+	}
 int img_store_take(struct img_store *s, const char *key, const struct vl_progress *progress, struct img_making *ret_new,
 		   int *ret_fd, char **ret_path, struct vl_err *err);
 /* For those who wait: how far we are. Cheap; writes about once a second. */
 void img_store_tell(struct img_making *m, const char *what, uint64_t done, uint64_t total);
 /* The image appears; *ret_fd is open for reading it. Then the limit is kept by removing what was unused longest. */
 int img_store_commit(struct img_making *m, int *ret_fd, char **ret_path, struct vl_err *err);
-void img_store_give_up(struct img_making *m); /* idempotent */
+void img_store_give_up(struct img_making *m); /* idempotent; fine with IMG_MAKING_INIT and after a commit */
 
 /* What a digest that people name (of an index, say) led to for an architecture: text of the manifest digest. */
 int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[160]);
