@@ -48,10 +48,10 @@ check_edges() {
 		jansson\.h              base/json\.c
 		openssl/                base/hash\.c|sif/(crypto|dsse|integrity|keys|keyring|pgp|sign|verify|cert)\.[ch]
 		curl/                   oci/http\.c
-		archive                 oci/archive\.c
-		sqfs/                   image/(squash|codec)\.[ch]
+		archive                 oci/archive\.c|image/tarball\.c
+		sqfs/                   image/(squash|unsquash|codec)\.[ch]
 		isa-l                   image/inflate\.c
-		zlib\.h                 image/(inflate|gzip_head)\.c
+		zlib\.h                 image/(inflate|gzip_head|gzip_out)\.c
 		zstd\.h                 image/inflate\.c
 		fuse                    mount/squash_srv[a-z_]*\.[ch]
 		squashfuse              mount/squash_srv[a-z_]*\.[ch]

@@ -1,0 +1,329 @@
+/* squashfs -> tar -> gzip in one pass; and the image config. */
+#include "export.h"
+
+#include "gzip_out.h"
+#include "tarball.h"
+#include "unsquash.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#define META_DIR ".singularity.d"
+#define LINK_COST 64 /* bytes beside the name, for each file of several names */
+
+struct link {
+	uint64_t ref;
+	char path[];
+};
+
+struct export
+{
+	const struct vl_progress *progress;
+	struct img_gzip *gzip;
+	struct img_tarball *tar;
+	struct img_table links; /* of struct link: files of several names, by inode */
+	struct img_budget budget;
+	bool strip; /* leave out what conversion added */
+	uint64_t entries, bytes;
+	unsigned sockets, whiteouts, attributes; /* left out: said once each */
+};
+
+static void export_free(struct export *x)
+{
+	img_tarball_free(x->tar);
+	img_gzip_free(x->gzip);
+	for (size_t i = 0; i < x->links.cap; i++)
+		free(x->links.slots[i].p);
+	img_table_free(&x->links);
+}
+
+/* ---- what goes into the layer ---- */
+
+static bool is_added(const struct img_unsquash_entry *e)
+{
+	static const char *const links[] = { ".exec", ".run", ".shell", ".test", "environment", "singularity" };
+
+	if (vl_streq(e->path, META_DIR))
+		return true;
+	for (size_t i = 0; e->type == IMG_SYMLINK && i < VL_COUNT(links); i++)
+		if (vl_streq(e->path, links[i]))
+			return vl_prefix(e->target + (*e->target == '/'), META_DIR "/");
+	return false;
+}
+
+/* In a layer such a name deletes another one, so a file cannot have it. */
+static bool is_whiteout(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return vl_prefix(slash ? slash + 1 : path, ".wh.");
+}
+
+/* Layers of overlayfs are marked by these; '=' ends a key in a pax header. */
+static bool attribute_fits(const struct img_xattr *a)
+{
+	return !vl_prefix(a->key, "trusted.overlay.") && !vl_prefix(a->key, "user.overlay.") && !strchr(a->key, '=');
+}
+
+static void filter_attributes(struct export *x, struct img_unsquash_entry *e, struct img_xattrs **ret)
+{
+	size_t n = e->xattrs ? e->xattrs->n : 0;
+	struct img_xattrs *kept = *ret = vl_alloc(sizeof *kept + n * sizeof *kept->a);
+
+	for (size_t i = 0; i < n; i++)
+		if (attribute_fits(&e->xattrs->a[i]))
+			kept->a[kept->n++] = e->xattrs->a[i]; /* borrowed */
+	if (kept->n < n && !x->attributes++)
+		vl_progress_warn(x->progress, "extended attributes that a layer cannot hold are left out");
+	e->xattrs = kept;
+}
+
+static const struct link *find_link(const struct export *x, uint64_t ref)
+{
+	size_t pos = SIZE_MAX;
+
+	for (const struct link *l; (l = img_table_next(&x->links, img_mix(ref + 1), &pos));)
+		if (l->ref == ref)
+			return l;
+	return NULL;
+}
+
+static int remember(struct export *x, const struct img_unsquash_entry *e, struct vl_err *err)
+{
+	size_t n = strlen(e->path) + 1;
+	int r = img_spend(&x->budget.meta_bytes, n + LINK_COST, "names of linked files", err);
+
+	if (r < 0)
+		return r;
+	struct link *l = vl_alloc(sizeof *l + n);
+	l->ref = e->ref;
+	memcpy(l->path, e->path, n);
+	img_table_add(&x->links, img_mix(e->ref + 1), l);
+	return 0;
+}
+
+static int take_entry(void *arg, const struct img_unsquash_entry *in, struct vl_err *err)
+{
+	struct export *x = arg;
+	struct img_unsquash_entry e = *in;
+	VL_FREE struct img_xattrs *kept = NULL;
+	const struct link *first = NULL;
+	int r;
+
+	if (x->strip && is_added(&e))
+		return IMG_UNSQUASH_SKIP;
+	if (e.type == IMG_SOCKET) {
+		if (!x->sockets++)
+			vl_progress_warn(x->progress, "sockets are left out: a layer holds none");
+		return IMG_UNSQUASH_SKIP;
+	}
+	if (is_whiteout(e.path)) {
+		if (!x->whiteouts++)
+			vl_progress_warn(
+				x->progress,
+				"files whose names begin with .wh. are left out: in a layer they delete others");
+		return IMG_UNSQUASH_SKIP;
+	}
+	if (e.type != IMG_DIR && e.nlink > 1) {
+		first = find_link(x, e.ref);
+		if (!first && (r = remember(x, &e, err)) < 0)
+			return r;
+	}
+	x->entries++;
+	filter_attributes(x, &e, &kept);
+	r = img_tarball_add(x->tar, &e, first ? first->path : NULL, err);
+	return r < 0 ? r : first ? IMG_UNSQUASH_SKIP : 0;
+}
+
+static int take_data(void *arg, const void *p, size_t n, struct vl_err *err)
+{
+	struct export *x = arg;
+	x->bytes += n;
+	vl_progress_step(x->progress, "Exporting", x->bytes, 0);
+	return img_tarball_data(x->tar, p, n, err);
+}
+
+static int to_gzip(void *arg, const void *p, size_t n, struct vl_err *err)
+{
+	return img_gzip_write(arg, p, n, err);
+}
+
+/* ---- documents ---- */
+
+vl_json *img_descriptor(const char *media_type, const struct oci_digest *d, uint64_t size)
+{
+	vl_json *j = vl_json_new_obj();
+	VL_FREE char *digest = vl_asprintf("%s:%s", d->algo, d->hex);
+
+	vl_json_set(j, "mediaType", vl_json_new_str(media_type));
+	vl_json_set(j, "digest", vl_json_new_str(digest));
+	vl_json_set(j, "size", vl_json_new_int((int64_t)size));
+	return j;
+}
+
+void img_text_digest(const char *text, size_t n, struct oci_digest *ret)
+{
+	uint8_t sha[32];
+
+	vl_sha256(text, n, sha);
+	*ret = (struct oci_digest){ .algo = "sha256" };
+	vl_hex(sha, sizeof sha, ret->hex);
+}
+
+char *img_export_manifest(const struct img_exported *e)
+{
+	VL_JSON vl_json *m = vl_json_new_obj();
+	vl_json *layers = vl_json_new_arr();
+	struct oci_digest config;
+
+	img_text_digest(e->config, strlen(e->config), &config);
+	vl_json_set(m, "schemaVersion", vl_json_new_int(2));
+	vl_json_set(m, "mediaType", vl_json_new_str(IMG_MT_MANIFEST));
+	vl_json_set(m, "config", img_descriptor(IMG_MT_CONFIG, &config, strlen(e->config)));
+	vl_json_add(layers, img_descriptor(IMG_MT_LAYER, &e->layer, e->size));
+	vl_json_set(m, "layers", layers);
+	return vl_json_text(m, false);
+}
+
+static void copy_member(void *arg, const char *key, const vl_json *value)
+{
+	vl_json_set(arg, key, vl_json_ref(value));
+}
+
+static void set_default(vl_json *obj, const char *key, const char *value)
+{
+	if (!vl_json_str(obj, key))
+		vl_json_set(obj, key, vl_json_new_str(value));
+}
+
+static void set_time(vl_json *obj, const char *key, int64_t seconds)
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+	char text[32];
+
+	/* year 1 is the mark of a deterministic image; there is no good date then */
+	if (seconds > 0 && gmtime_r(&t, &tm) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		set_default(obj, key, text);
+}
+
+/* stored: the object oci-config.json, which is either a whole image config or, as vial and others write it, only the
+ * member "config" of one; NULL = none. */
+static char *make_config(const struct sif_image *sif, const vl_json *stored, const struct oci_digest *diff_id)
+{
+	VL_JSON vl_json *j = vl_json_new_obj();
+	vl_json *rootfs = vl_json_new_obj(), *ids = vl_json_new_arr(), *history = vl_json_new_arr(),
+		*step = vl_json_new_obj();
+	VL_FREE char *id = vl_asprintf("%s:%s", diff_id->algo, diff_id->hex);
+	const struct sif_descr *part;
+	struct vl_err ignored;
+	char arch[4] = "00";
+
+	if (vl_json_obj(stored, "rootfs") || vl_json_str(stored, "architecture"))
+		vl_json_each(stored, copy_member, j);
+	else
+		vl_json_set(j, "config", stored ? vl_json_ref(stored) : vl_json_new_obj());
+	if (sif_primary(sif, &part, &ignored) == 0)
+		sif_part_arch(part, arch);
+	const char *name = vl_streq(arch, "00") ? sif_host_arch() : sif_arch_name(arch);
+	set_time(j, "created", sif->h.created);
+	set_default(j, "architecture", name);
+	set_default(j, "os", "linux");
+	vl_json_add(ids, vl_json_new_str(id));
+	vl_json_set(rootfs, "type", vl_json_new_str("layers"));
+	vl_json_set(rootfs, "diff_ids", ids);
+	vl_json_set(j, "rootfs", rootfs);
+	set_time(step, "created", sif->h.created);
+	vl_json_set(step, "created_by", vl_json_new_str("vial push"));
+	vl_json_set(step, "comment", vl_json_new_str("root file system of a SIF image"));
+	vl_json_add(history, step);
+	vl_json_set(j, "history", history);
+	return vl_json_text(j, false);
+}
+
+static int read_stored(const struct sif_image *sif, vl_json **ret, struct vl_err *err)
+{
+	const struct sif_descr *d = sif_by_name(sif, SIF_JSON, "oci-config.json");
+	VL_FREE char *text = NULL;
+	size_t len;
+
+	if (!d)
+		return 0;
+	int r = sif_read_object(sif, d, VL_JSON_MAX, &text, &len, err);
+	if (r < 0)
+		return r;
+	if ((r = vl_json_parse(text, len, "oci-config.json of the image", ret, err)) < 0)
+		return r;
+	return vl_json_is_object(*ret) ? 0 : vl_fail(err, EINVAL, "oci-config.json of the image is no JSON object");
+}
+
+/* ---- the whole ---- */
+
+static int find_root(const struct sif_image *sif, const struct sif_descr **ret, struct vl_err *err)
+{
+	int r = sif_primary(sif, ret, err);
+
+	if (r < 0)
+		return r;
+	uint32_t fs = sif_part_fs(*ret);
+	if (fs == SIF_FS_LUKS_SQUASHFS || fs == SIF_FS_GOCRYPTFS)
+		return vl_fail(err, ENOTSUP,
+			       "the image is encrypted (%s), so no OCI image can be made of it; push it to oras://",
+			       sif_fs_name(fs));
+	if (fs != SIF_FS_SQUASHFS)
+		return vl_fail(err, ENOTSUP, "its file system is %s; an OCI image can be made of squashfs only",
+			       sif_fs_name(fs));
+	for (size_t i = 0; i < sif->n; i++)
+		if (sif->d[i].type == SIF_PARTITION && sif_part_type(&sif->d[i]) == SIF_PART_OVERLAY)
+			return vl_fail(
+				err, ENOTSUP,
+				"object %u is an overlay, which would be lost in an OCI image; push it to oras://",
+				sif->d[i].id);
+	return 0;
+}
+
+static int write_layer(struct export *x, const struct sif_image *sif, const struct sif_descr *root, uint64_t max_size,
+		       struct img_gzip_sums *ret, struct vl_err *err)
+{
+	struct img_unsquash_visitor v = { take_entry, take_data, x };
+	int r;
+
+	if ((r = img_tarball_new(to_gzip, x->gzip, &x->tar, err)) < 0 ||
+	    (r = img_unsquash(sif->fd, root->off, root->size, max_size, &v, err)) < 0 ||
+	    (r = img_tarball_end(x->tar, err)) < 0)
+		return r;
+	return img_gzip_end(x->gzip, ret, err);
+}
+
+int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size, int fd,
+	       const struct vl_progress *progress, struct img_exported *ret, struct vl_err *err)
+{
+	VL_CLEANUP(export_free) struct export x = { .progress = progress };
+	VL_JSON vl_json *stored = NULL;
+	const struct sif_descr *root;
+	struct img_gzip_sums sums;
+	struct img_exported e = { .diff_id.algo = "sha256", .layer.algo = "sha256" };
+	int r;
+
+	if (!max_size)
+		max_size = IMG_DEFAULT_MAX_SIZE;
+	x.budget = img_budget_new(max_size);
+	if ((r = find_root(sif, &root, err)) < 0 || (r = read_stored(sif, &stored, err)) < 0)
+		return r;
+	x.strip = stored != NULL;
+	if ((r = img_gzip_new(fd, threads, &x.gzip, err)) < 0 ||
+	    (r = write_layer(&x, sif, root, max_size, &sums, err)) < 0)
+		return r;
+	vl_hex(sums.plain, sizeof sums.plain, e.diff_id.hex);
+	vl_hex(sums.packed, sizeof sums.packed, e.layer.hex);
+	e.size = sums.packed_size;
+	e.entries = x.entries;
+	e.bytes = x.bytes;
+	e.config = make_config(sif, stored, &e.diff_id);
+	*ret = e;
+	return 0;
+}
+
+void img_exported_free(struct img_exported *e)
+{
+	vl_freep(&e->config);
+}
