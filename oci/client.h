@@ -84,8 +84,9 @@ struct oci_hosts;
 int oci_hosts_load(const struct oci_net *net, const struct vl_progress *say, struct oci_hosts **ret,
 		   struct vl_err *err);
 void oci_hosts_free(struct oci_hosts *h);
-/* The servers to ask for `ref`, in order; pushes get the registry itself only. -EACCES: blocked by the
- * configuration (err names the file). Returns new; free with oci_endpoints_free. */
+/* The servers to ask for `ref`, in order; pushes get the registry itself only. A server that may be insecure, or
+ * is of this machine, is there twice, https and then plain http: the second is for when the first fails as
+ * -EKEYREJECTED, -EPROTO or -ECONNREFUSED. -EACCES: blocked by the configuration (err names the file). Returns new; free with oci_endpoints_free. */
 int oci_hosts_find(const struct oci_hosts *h, const struct oci_ref *ref, bool push, struct oci_endpoint **ret,
 		   size_t *ret_n, struct vl_err *err);
 void oci_endpoints_free(struct oci_endpoint *e, size_t n);
