@@ -76,6 +76,22 @@ struct build_opts {
 extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
 
+/* store_opts.c */
+struct img_store;
+/* The user's store with the site's tiers, as the settings say. */
+int cmd_store_open(struct cmd_ctx *c, struct img_store **ret, struct vl_err *err);
+int cmd_store_limit(uint64_t *ret, struct vl_err *err); /* configured bytes; 0 = none */
+
+/* cmd_cache.c */
+struct cmd_cache_opts {
+	bool verbose, json, force, dry;
+	uint64_t days;
+	const char *limit;
+	struct vl_strv types;
+};
+extern const struct opt cmd_cache_list_opts[], cmd_cache_clean_opts[], cmd_cache_prune_opts[];
+cmd_fn cmd_cache_list_run, cmd_cache_clean_run, cmd_cache_prune_run;
+
 extern const struct opt cmd_action_opts[];                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 

@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <time.h>
 
-#define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-
 /* What backup programs look for: https://bford.info/cachedir/ */
 static const char tag_text[] =
 	"Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -54,13 +52,13 @@ static int check_owner(int fd, const char *path, struct vl_err *err)
 static int open_subdir(struct img_store *s, const char *name, int *ret_fd, struct vl_err *err)
 {
 	VL_FREE char *path = vl_asprintf("%s/%s", s->dir, name);
-	VL_CLOSE int fd = openat(s->dirfd, name, DIR_FLAGS | O_NOFOLLOW);
+	VL_CLOSE int fd = openat(s->dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	int r;
 
 	if (fd < 0 && errno == ENOENT) {
 		if (mkdirat(s->dirfd, name, 0700) < 0 && errno != EEXIST)
 			return vl_fail_sys(err, errno, "cannot make %s; " IMG_STORE_HINT, path);
-		fd = openat(s->dirfd, name, DIR_FLAGS | O_NOFOLLOW);
+		fd = openat(s->dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	}
 	if (fd < 0)
 		return vl_fail_sys(err, errno, "cannot open the directory %s of the image store", path);
@@ -109,7 +107,7 @@ int img_store_open(const struct img_store_opts *o, struct img_store **ret, struc
 	s->keep_layers = o->keep_layers;
 	if ((r = make_parents(s->dir, err)) < 0)
 		goto fail;
-	s->dirfd = open(s->dir, DIR_FLAGS);
+	s->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dirfd < 0) {
 		r = vl_fail_sys(err, errno, "cannot open the image store %s; " IMG_STORE_HINT, s->dir);
 		goto fail;
