@@ -39,7 +39,7 @@ static int take_fields(const vl_json *j, const char *file, struct img_store_name
 	    !vl_json_int(j, "time", &t))
 		return -EBADMSG;
 	file_name(name, arch, right);
-	if (!vl_streq(right, file) || !img_store_is_key(key, strlen(key)) ||
+	if (!vl_streq(right, vl_basename(file)) || !img_store_is_key(key, strlen(key)) ||
 	    (*digest && oci_digest_parse(digest, &d, &err) < 0))
 		return -EBADMSG;
 	*ret = (struct img_store_name){ .name = vl_strdup(name),
