@@ -4,10 +4,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define KEY_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -906,5 +910,102 @@ TEST(list_has_images_first_and_their_names)
 	CHECK_EQ(access("a/store/images/README", F_OK), 0);
 	CHECK_EQ(count_names("a/store/names"), 0);
 	CHECK_EQ(count_names("site/images"), 1);
+	img_store_free(s);
+}
+
+/* ---- poorer file systems ---- */
+
+/* From now on a system call whose argument has all of these bits fails. */
+static void refuse(unsigned nr, unsigned arg, unsigned mask, int code)
+{
+	const struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 8 * arg),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, mask, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)code),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { .len = VL_COUNT(filter), .filter = (struct sock_filter *)filter };
+
+	CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+}
+
+static void count_warning(void *arg, const char *text)
+{
+	CHECK_HAS(text, "no file locks");
+	++*(int *)arg;
+}
+
+TEST(without_locks_everybody_makes_his_own)
+{
+	struct img_store *s = open_store();
+	struct img_making m = IMG_MAKING_INIT, other = IMG_MAKING_INIT;
+	int warnings = 0;
+	struct vl_progress p = { .warn = count_warning, .arg = &warnings };
+	char text[64];
+
+	refuse(SYS_fcntl, 1, F_OFD_SETLK, ENOLCK);
+	CHECK_EQ(take(s, KEY_A, &p, &m, text), 1);
+	CHECK_EQ(take(s, KEY_A, &p, &other, text), 1);
+	CHECK_EQ(warnings, 2);
+	img_store_tell(&m, "Converting", 1, 2);
+	commit(&m, "first");
+	commit(&other, "second");
+	CHECK_EQ(take(s, KEY_A, &p, &m, text), 0);
+	CHECK_STR(text, "second");
+	clean(s, &(struct img_store_clean){ .kinds = 0 });
+	CHECK_EQ(count_names("a/store/locks"), 0);
+	CHECK_EQ(count_names("a/store/images"), 1);
+	img_store_free(s);
+}
+
+TEST(without_nameless_files)
+{
+	refuse(SYS_openat, 2, O_TMPFILE & ~O_DIRECTORY, EOPNOTSUPP);
+	struct img_store *s = open_store();
+	const struct oci_blob_store *b = img_store_blobs(s);
+	struct img_making m = IMG_MAKING_INIT;
+	struct oci_digest d;
+	struct vl_err err = { 0 };
+	char text[64];
+	int go;
+	pid_t pid = start_maker(KEY_A, "Converting", &go);
+
+	/* a file at work stays, that of a killed one goes */
+	CHECK_EQ(count_names("a/store/images"), 1);
+	clean(s, &(struct img_store_clean){ .kinds = 7 });
+	CHECK_EQ(count_names("a/store/images"), 1);
+	CHECK_EQ(kill(pid, SIGKILL), 0);
+	CHECK_EQ(vl_wait(pid), 128 + SIGKILL);
+	CHECK_EQ(count_names("a/store/images"), 1);
+	clean(s, &(struct img_store_clean){ .kinds = 0 });
+	CHECK_EQ(count_names("a/store/images"), 0);
+	CHECK_EQ(count_names("a/store/locks"), 0);
+	close(go);
+	CHECK_EQ(take(s, KEY_A, NULL, &m, text), 1);
+	commit(&m, "whole");
+	CHECK_EQ(count_names("a/store/images"), 1);
+
+	CHECK_EQ(oci_digest_parse(DIGEST, &d, &err), 0);
+	int fd = new_layer(b, "layer"), dropped = new_layer(b, "not to be kept");
+	CHECK_EQ(count_names("a/store/blobs"), 2);
+	b->keep(b->arg, &d, fd);
+	CHECK(has_layer(b, &d, 5, "layer"));
+	close(fd);
+	close(dropped);
+	close(new_layer(b, "next")); /* removes the dropped one */
+	CHECK_EQ(count_names("a/store/blobs"), 2);
+	clean(s, &(struct img_store_clean){ .kinds = 0 });
+	CHECK_EQ(count_names("a/store/blobs"), 1);
+	img_store_free(s);
+
+	s = open_with(&(struct img_store_opts){ .dir = "a/store" });
+	b = img_store_blobs(s);
+	fd = new_layer(b, "layer"); /* not to be kept: without a name at once */
+	CHECK_EQ(count_names("a/store/blobs"), 1);
+	close(fd);
 	img_store_free(s);
 }
