@@ -74,7 +74,7 @@ static void date(int64_t t, char ret[32])
 	struct tm tm;
 
 	if (!localtime_r(&when, &tm) || !strftime(ret, 32, "%Y-%m-%d %H:%M:%S", &tm))
-		strcpy(ret, "?");
+		memcpy(ret, "?", 2);
 }
 
 /* What people call it: the first name without what is the same for all, else twelve digits. Returns new. */

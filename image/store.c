@@ -191,7 +191,7 @@ void img_store_touch(int fd, const struct stat *st)
 int img_store_find(struct img_store *s, const char *key, int *ret_fd, char **ret_path, struct vl_err *err)
 {
 	VL_FREE char *name = vl_asprintf("%s.sif", key), *in_site = vl_asprintf("images/%s.sif", key);
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (!img_store_is_key(key, strlen(key)))
 		return vl_fail(err, EINVAL, "not a key of the image store");

@@ -10,6 +10,8 @@
  * changes one that is there; who needs a missing image takes its lock (OFD locks: they die with their process,
  * and with their node's lease) and others wait for it. On a file system without locks everybody converts for
  * himself, and the last rename wins: slower, never wrong.
+ * A file's modification time is when it was last used; it was made when the file system says (or, where it does not,
+ * when it was last used).
  * A store that cannot be written (the site's) is searched after the user's own. */
 #ifndef IMAGE_STORE_H
 #define IMAGE_STORE_H

@@ -102,7 +102,7 @@ static void write_text(struct img_making *m, const char *what, uint64_t done, ui
 	char host[65] = "", text[TEXT_MAX];
 
 	if (gethostname(host, sizeof host - 1) < 0 || !*host)
-		strcpy(host, "?");
+		memcpy(host, "?", 2);
 	snprintf(text, sizeof text, "%llu %llu %d %s %.80s\n", (unsigned long long)done, (unsigned long long)total,
 		 (int)getpid(), host, what);
 	size_t n = strlen(text);
@@ -121,15 +121,11 @@ void img_store_tell(struct img_making *m, const char *what, uint64_t done, uint6
 }
 
 /* The text may be half written, and in a shared directory by anybody. */
-static void show_text(int fd, const struct vl_progress *progress)
+void img_store_show_text(char *text, const struct vl_progress *progress)
 {
-	char text[TEXT_MAX + 1], *word[4], *p = text;
-	ssize_t n = pread(fd, text, TEXT_MAX, 0);
+	char *word[4], *p = text;
 	uint64_t done, total, pid;
 
-	if (n <= 0)
-		return;
-	text[n] = 0;
 	p[strcspn(p, "\n")] = 0;
 	for (int i = 0; i < 4; i++) {
 		word[i] = p;
@@ -145,6 +141,17 @@ static void show_text(int fd, const struct vl_progress *progress)
 	VL_FREE char *line =
 		vl_asprintf("Waiting for %llu on %s%s%s", (unsigned long long)pid, host, *what ? ": " : "", what);
 	vl_progress_step(progress, line, done, total);
+}
+
+static void show_text(int fd, const struct vl_progress *progress)
+{
+	char text[TEXT_MAX + 1];
+	ssize_t n = pread(fd, text, TEXT_MAX, 0);
+
+	if (n <= 0)
+		return;
+	text[n] = 0;
+	img_store_show_text(text, progress);
 }
 
 /* ---- waiting ---- */

@@ -15,7 +15,7 @@ static void file_name(const char *name, const char *arch, char ret[70])
 
 	vl_sha256(text, strlen(text), raw);
 	vl_hex(raw, sizeof raw, ret);
-	strcat(ret, ".json");
+	memcpy(ret + 64, ".json", 6);
 }
 
 void img_store_name_free(struct img_store_name *n)
@@ -26,6 +26,7 @@ void img_store_name_free(struct img_store_name *n)
 	vl_freep(&n->key);
 }
 
+/* file NULL: whatever it is called */
 static int take_fields(const vl_json *j, const char *file, struct img_store_name *ret)
 {
 	const char *name = vl_json_str(j, "name"), *arch = vl_json_str(j, "arch"), *digest = vl_json_str(j, "digest"),
@@ -39,7 +40,7 @@ static int take_fields(const vl_json *j, const char *file, struct img_store_name
 	    !vl_json_int(j, "time", &t))
 		return -EBADMSG;
 	file_name(name, arch, right);
-	if (!vl_streq(right, vl_basename(file)) || !img_store_is_key(key, strlen(key)) ||
+	if ((file && !vl_streq(right, vl_basename(file))) || !img_store_is_key(key, strlen(key)) ||
 	    (*digest && oci_digest_parse(digest, &d, &err) < 0))
 		return -EBADMSG;
 	*ret = (struct img_store_name){ .name = vl_strdup(name),
@@ -48,6 +49,16 @@ static int take_fields(const vl_json *j, const char *file, struct img_store_name
 					.key = vl_strdup(key),
 					.time = t };
 	return 0;
+}
+
+int img_store_name_parse(const char *text, size_t n, const char *file, struct img_store_name *ret)
+{
+	VL_JSON vl_json *j = NULL;
+	struct vl_err err;
+
+	if (n == 0 || n > RECORD_MAX || vl_json_parse(text, n, "a record of the image store", &j, &err) < 0)
+		return -EBADMSG;
+	return take_fields(j, file, ret);
 }
 
 int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret)
@@ -62,10 +73,9 @@ int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret)
 		return -EBADMSG;
 	size_t n = (size_t)st.st_size;
 	VL_FREE char *text = vl_alloc(n + 1);
-	VL_JSON vl_json *j = NULL;
-	if (vl_pread_full(fd, text, n, 0, file, &err) < 0 || vl_json_parse(text, n, file, &j, &err) < 0)
+	if (vl_pread_full(fd, text, n, 0, file, &err) < 0)
 		return -EBADMSG;
-	return take_fields(j, file, ret);
+	return img_store_name_parse(text, n, file, ret);
 }
 
 int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[160])
