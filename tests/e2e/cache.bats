@@ -106,7 +106,7 @@ json() { python3 -c "import json, sys; j = json.load(sys.stdin); print($1)" <<<"
 	expect 0 vial cache clean --force
 	stdout_has "removed image python:3.12"
 	stdout_has "2 objects"
-	[ -z "$(ls -A "$STORE/images" "$STORE/names" "$STORE/locks" | grep -v :)" ]
+	[ -z "$(find "$STORE" -type f ! -name CACHEDIR.TAG)" ]
 	expect 0 vial cache list
 	stdout_has "0 image files"
 }
