@@ -36,6 +36,7 @@ struct oci_http_resp {
 	struct vl_strv heads; /* "Name: value" of the last answer */
 	struct vl_buf body;   /* of answers that no sink took; at most VL_JSON_MAX */
 	uint64_t received;    /* bytes given to the sink */
+	int64_t retry_after;  /* seconds that Retry-After asks to wait; 0 = it does not */
 };
 void oci_http_resp_free(struct oci_http_resp *r);
 #define OCI_RESP __attribute__((cleanup(oci_http_resp_free)))
@@ -60,6 +61,8 @@ struct oci_http_req {
 	void *arg;
 	/* Upload progress, bytes of the body sent; may be NULL. */
 	void (*sent)(void *arg, uint64_t n);
+	/* Asked about once a second, also while nothing comes; true ends the request with -ECANCELED. May be NULL. */
+	bool (*cancelled)(void *arg);
 };
 /* One request, redirects followed. 0 with any status, or the failure to get a whole answer:
  *   -EHOSTUNREACH name not found or no route, -ECONNREFUSED, -ETIMEDOUT, -ECONNRESET (broken or cut short),
@@ -68,6 +71,8 @@ struct oci_http_req {
 int oci_http_do(struct oci_http *h, const struct oci_http_req *q, struct oci_http_resp *ret, struct vl_err *err);
 /* Joins a Location or Link with the URL it came from; returns new. */
 int oci_http_join(const char *base, const char *rel, char **ret, struct vl_err *err);
+/* Same scheme, host and port: what one may know the other may. */
+bool oci_http_same_origin(const char *a, const char *b);
 
 /* ---- hosts.c: registries.conf(.d), certs.d, hosts.toml ------------------------------------ */
 
@@ -154,6 +159,7 @@ int oci_client_call(struct oci_client *c, struct oci_call *call, struct oci_http
 /* Statuses that are the caller's to judge too: as above, but any status below 500 except 401 and 429 comes back as 0. */
 int oci_client_try(struct oci_client *c, struct oci_call *call, struct oci_http_resp *ret, struct vl_err *err);
 
+struct oci_known_auth; /* what a server accepted: an Authorization value per endpoint and scope */
 struct oci_client {
 	struct oci_net net; /* strings are copies */
 	struct vl_progress say;
@@ -161,8 +167,12 @@ struct oci_client {
 	struct oci_credentials *credentials;
 	struct oci_tokens *tokens;
 	struct oci_http *http; /* made at the first request */
-	void *lock;            /* pthread_mutex_t of the lazy parts */
+	struct oci_known_auth *known;
+	unsigned first_wait_ms; /* of the back-off; doubles each time. Tests set 0 */
+	void *lock;             /* pthread_mutex_t of the lazy parts */
 };
+/* The shared HTTP part, made when it is first asked for. */
+int oci_client_http(struct oci_client *c, struct oci_http **ret, struct vl_err *err);
 
 /* ---- registry.c, download.c: behind oci_source ---------------------------------------------- */
 

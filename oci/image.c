@@ -1,10 +1,13 @@
 /* From a reference to the one image it means: layout version, index, platform, manifest, config. */
-#include <vial/oci.h>
+#include "source.h"
 
 #include <stdio.h>
 
 #define MT_OCI_CONFIG "application/vnd.oci.image.config.v1+json"
 #define MT_DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
+#define MT_SIF_CONFIG "application/vnd.sylabs.sif.config.v1+json"
+#define MT_SIF_LAYER "application/vnd.sylabs.sif.layer.v1.sif"
+#define MT_SIF_LAYER_OLD "appliciation/vnd.sylabs.sif.layer.tar" /* as old versions spelt it */
 
 struct descriptor {
 	const char *media_type; /* borrowed from the document */
@@ -33,11 +36,15 @@ static char *blob_name(const struct oci_digest *d)
 	return vl_asprintf("blobs/%s/%s", d->algo, d->hex);
 }
 
-/* A document by descriptor: size and digest are checked before anybody looks inside. */
-static int load_blob(struct oci_source *s, const struct descriptor *d, const char *what, char **ret, size_t *ret_len,
-		     struct vl_err *err)
+static bool is_registry(enum oci_kind kind)
 {
-	VL_FREE char *name = blob_name(&d->digest), *text = NULL;
+	return kind == OCI_REGISTRY || kind == OCI_ORAS;
+}
+
+static int load_file(struct oci_source *s, const char *name, const struct descriptor *d, const char *what, char **ret,
+		     size_t *ret_len, struct vl_err *err)
+{
+	VL_FREE char *text = NULL;
 	size_t len;
 	int r = oci_source_document(s, name, &text, &len, err);
 
@@ -52,6 +59,24 @@ static int load_blob(struct oci_source *s, const struct descriptor *d, const cha
 	*ret = vl_steal(&text);
 	*ret_len = len;
 	return 0;
+}
+
+/* A document by descriptor: size and digest are checked before anybody looks inside. */
+static int load_blob(struct oci_source *s, const struct descriptor *d, const char *what, char **ret, size_t *ret_len,
+		     struct vl_err *err)
+{
+	VL_FREE char *name = blob_name(&d->digest);
+	return load_file(s, name, d, what, ret, ret_len, err);
+}
+
+/* Registries keep manifests apart from blobs. */
+static int load_manifest(struct oci_source *s, const struct descriptor *d, char **ret, size_t *ret_len,
+			 struct vl_err *err)
+{
+	if (!s->registry)
+		return load_blob(s, d, "manifest", ret, ret_len, err);
+	VL_FREE char *name = vl_asprintf("manifests/%s:%s", d->digest.algo, d->digest.hex);
+	return load_file(s, name, d, "manifest", ret, ret_len, err);
 }
 
 static int load_json(struct oci_source *s, const char *name, vl_json **ret, struct vl_err *err)
@@ -135,6 +160,27 @@ static bool config_fits(struct search *f, const vl_json *manifest)
 
 static int search_list(struct search *f, const vl_json *list, int depth, struct vl_err *err);
 
+static int search_document(struct search *f, const struct descriptor *d, vl_json **doc_p, bool platform_known,
+			   int depth, struct vl_err *err)
+{
+	vl_json *doc = *doc_p;
+	bool index = vl_json_get(doc, "manifests") != NULL;
+	if (index && vl_json_get(doc, "layers"))
+		return vl_fail(err, EINVAL, "manifest: both an index and an image");
+	int64_t version;
+	if (!index && (vl_json_get(doc, "fsLayers") || (vl_json_int(doc, "schemaVersion", &version) && version == 1)))
+		return vl_fail(err, ENOTSUP,
+			       "manifest: the old format schema 1, which no digest protects; push the "
+			       "image again with a current tool");
+	if (index)
+		return search_list(f, vl_json_arr(doc, "manifests"), depth + 1, err);
+	if (platform_known || config_fits(f, doc)) {
+		f->found = *d;
+		f->manifest = vl_steal(doc_p);
+	}
+	return 0;
+}
+
 /* One entry of an index: a manifest, or another index. */
 static int search_entry(struct search *f, const vl_json *entry, bool platform_known, int depth, struct vl_err *err)
 {
@@ -146,20 +192,10 @@ static int search_entry(struct search *f, const vl_json *entry, bool platform_kn
 
 	if (++f->documents > OCI_MAX_DOCUMENTS)
 		return vl_fail(err, E2BIG, "more than %d manifests to look through", OCI_MAX_DOCUMENTS);
-	if ((r = read_descriptor(entry, "index", &d, err)) < 0 ||
-	    (r = load_blob(f->s, &d, "manifest", &text, &len, err)) < 0 ||
+	if ((r = read_descriptor(entry, "index", &d, err)) < 0 || (r = load_manifest(f->s, &d, &text, &len, err)) < 0 ||
 	    (r = vl_json_parse(text, len, "manifest", &doc, err)) < 0)
 		return r;
-	bool index = vl_json_get(doc, "manifests") != NULL;
-	if (index && vl_json_get(doc, "layers"))
-		return vl_fail(err, EINVAL, "manifest: both an index and an image");
-	if (index)
-		return search_list(f, vl_json_arr(doc, "manifests"), depth + 1, err);
-	if (platform_known || config_fits(f, doc)) {
-		f->found = d;
-		f->manifest = vl_steal(&doc);
-	}
-	return 0;
+	return search_document(f, &d, &doc, platform_known, depth, err);
 }
 
 /* Depth first, best platform first, until something fits. */
@@ -215,6 +251,8 @@ static int check_config_type(const char *type, struct vl_err *err)
 {
 	if (is_image_config(type))
 		return 0;
+	if (vl_streq(type, MT_SIF_CONFIG))
+		return vl_fail(err, ENOTSUP, "this is a SIF in a registry, not a container image; use oras:// for it");
 	VL_FREE char *t = vl_printable(type, strnlen(type, 100));
 	return vl_fail(err, ENOTSUP, "this is an artifact, not a container image: its config has the type %s", t);
 }
@@ -269,49 +307,98 @@ int oci_config_load(struct oci_image *img, struct vl_err *err)
 	return 0;
 }
 
-/* From the index to the manifest for this platform. */
-static int find_manifest(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct descriptor *ret,
-			 vl_json **ret_manifest, struct vl_err *err)
+static int not_found(const struct search *f, const struct oci_ref *ref, struct vl_err *err)
+{
+	VL_FREE char *name = oci_ref_name(ref);
+	return vl_fail(err, ENOENT,
+		       f->artifact ? "%s holds artifacts, but no image for linux/%s" : "%s has no image for linux/%s",
+		       name, f->arch);
+}
+
+/* A layout: from its index to the manifest for this platform. */
+static int search_layout(struct search *f, const struct oci_ref *ref, struct oci_digest *ret_named, struct vl_err *err)
 {
 	VL_JSON vl_json *index = NULL, *entries = NULL;
+	struct descriptor top;
 	int r;
 
-	if ((r = check_layout_version(s, err)) < 0 || (r = load_json(s, "index.json", &index, err)) < 0)
+	if ((r = check_layout_version(f->s, err)) < 0 || (r = load_json(f->s, "index.json", &index, err)) < 0)
 		return r;
 	if (!vl_json_arr(index, "manifests"))
 		return vl_fail(err, EINVAL, "index.json: 'manifests' is not a list");
-	if ((r = select_entries(vl_json_arr(index, "manifests"), ref, &entries, err)) < 0)
+	if ((r = select_entries(vl_json_arr(index, "manifests"), ref, &entries, err)) < 0 ||
+	    (r = search_list(f, entries, 0, err)) < 0)
 		return r;
-	struct search f = { .s = s, .arch = arch };
-	if ((r = search_list(&f, entries, 0, err)) < 0)
-		return r;
-	if (!f.manifest)
-		return vl_fail(err, ENOENT,
-			       f.artifact ? "%s holds artifacts, but no image for linux/%s"
-					  : "%s has no image for linux/%s",
-			       ref->path, arch);
-	*ret = f.found;
-	*ret_manifest = f.manifest;
+	/* several entries are no one thing that was named */
+	if (vl_json_len(entries) == 1 && read_descriptor(vl_json_at(entries, 0), "index", &top, err) == 0)
+		*ret_named = top.digest;
+	else
+		*ret_named = f->found.digest;
 	return 0;
+}
+
+/* A registry: from the document of that name. */
+static int search_registry(struct search *f, const struct oci_ref *ref, struct oci_digest *ret_named,
+			   struct vl_err *err)
+{
+	VL_FREE char *name = *ref->digest.algo ? vl_asprintf("manifests/%s:%s", ref->digest.algo, ref->digest.hex)
+					       : vl_asprintf("manifests/%s", ref->tag ? ref->tag : "latest");
+	VL_FREE char *text = NULL;
+	VL_JSON vl_json *doc = NULL;
+	struct descriptor top = { .digest = ref->digest };
+	uint8_t raw[32];
+	size_t len;
+	int r = oci_source_document(f->s, name, &text, &len, err);
+
+	if (r < 0 || (r = vl_json_parse(text, len, "manifest", &doc, err)) < 0)
+		return r;
+	top.size = len;
+	if (!*top.digest.algo) {
+		vl_sha256(text, len, raw);
+		strcpy(top.digest.algo, "sha256");
+		vl_hex(raw, sizeof raw, top.digest.hex);
+	}
+	*ret_named = top.digest;
+	/* known: an image of another platform is told from its config, in better words */
+	return search_document(f, &top, &doc, true, 0, err);
+}
+
+/* The one manifest that the reference means here. */
+static int find_manifest(struct search *f, const struct oci_ref *ref, struct oci_digest *ret_named, struct vl_err *err)
+{
+	int r = is_registry(ref->kind) ? search_registry(f, ref, ret_named, err)
+				       : search_layout(f, ref, ret_named, err);
+	if (r < 0)
+		return r;
+	return f->manifest ? 0 : not_found(f, ref, err);
+}
+
+static int load_image(struct oci_source *s, const vl_json *manifest, struct oci_image *img, struct vl_err *err)
+{
+	struct descriptor cd;
+	int r;
+
+	if ((r = read_descriptor(vl_json_obj(manifest, "config"), "manifest: config", &cd, err)) < 0 ||
+	    (r = check_config_type(cd.media_type, err)) < 0 || (r = read_layers(img, manifest, err)) < 0 ||
+	    (r = load_blob(s, &cd, "image config", &img->config_text, &img->config_len, err)) < 0)
+		return r;
+	return oci_config_load(img, err);
 }
 
 int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
 		      struct vl_err *err)
 {
 	VL_CLEANUP(oci_image_free) struct oci_image img = { 0 };
-	VL_JSON vl_json *manifest = NULL;
-	struct descriptor md, cd;
+	struct search f = { .s = s, .arch = arch };
 	int r;
 
 	if (ref->kind == OCI_DOCKER_ARCHIVE) {
 		r = oci_docker_resolve(s, ref, &img, err);
-	} else if ((r = find_manifest(s, ref, arch, &md, &manifest, err)) == 0) {
-		img.manifest = md.digest;
-		if ((r = read_descriptor(vl_json_obj(manifest, "config"), "manifest: config", &cd, err)) == 0 &&
-		    (r = check_config_type(cd.media_type, err)) == 0 && (r = read_layers(&img, manifest, err)) == 0 &&
-		    (r = load_blob(s, &cd, "image config", &img.config_text, &img.config_len, err)) == 0)
-			r = oci_config_load(&img, err);
+	} else if ((r = find_manifest(&f, ref, &img.named, err)) == 0) {
+		img.manifest = f.found.digest;
+		r = load_image(s, f.manifest, &img, err);
 	}
+	vl_json_freep(&f.manifest);
 	if (r < 0)
 		return r;
 	if (*img.arch && !vl_streq(img.arch, arch))

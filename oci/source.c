@@ -1,4 +1,4 @@
-/* A layout directory or an archive file behind one interface: files by name. */
+/* A layout directory, an archive file or a registry behind one interface: files by name. */
 #include "source.h"
 
 #include <fcntl.h>
@@ -64,10 +64,30 @@ static int layout_file(struct oci_source *s, const char *name, struct oci_blob *
 	return 0;
 }
 
+static int open_registry(const struct oci_ref *ref, struct oci_client *client, const struct oci_blob_store *blobs,
+			 struct oci_source **ret, struct vl_err *err)
+{
+	struct oci_registry *registry;
+	int r = oci_registry_new(ref, client, blobs, &registry, err);
+
+	if (r < 0)
+		return r;
+	struct oci_source *s = vl_alloc(sizeof *s);
+	s->kind = ref->kind;
+	s->fd = -1;
+	s->path = oci_ref_name(ref);
+	s->registry = registry;
+	*ret = s;
+	return 0;
+}
+
 int oci_source_open(const struct oci_ref *ref, struct oci_client *client, const struct oci_blob_store *blobs,
 		    struct oci_source **ret, struct vl_err *err)
 {
-	(void)client, (void)blobs;
+	if (ref->kind == OCI_REGISTRY || ref->kind == OCI_ORAS)
+		return open_registry(ref, client, blobs, ret, err);
+	if (ref->kind == OCI_HTTP)
+		return vl_fail(err, EINVAL, "a URL names one file, not an image store");
 	bool dir = ref->kind == OCI_LAYOUT;
 	VL_CLOSE int fd = vl_open(ref->path, O_RDONLY | O_NONBLOCK | (dir ? O_DIRECTORY : 0), 0, err);
 	struct stat st;
@@ -88,6 +108,7 @@ void oci_source_free(struct oci_source *s)
 {
 	if (!s)
 		return;
+	oci_registry_free(s->registry);
 	oci_archive_forget(s);
 	vl_closep(&s->fd);
 	free(s->path);
@@ -96,7 +117,20 @@ void oci_source_free(struct oci_source *s)
 
 int oci_source_file(struct oci_source *s, const char *name, struct oci_blob **ret, struct vl_err *err)
 {
+	if (s->registry)
+		return oci_registry_file(s->registry, name, ret, err);
 	return s->kind == OCI_LAYOUT ? layout_file(s, name, ret, err) : oci_archive_file(s, name, ret, err);
+}
+
+void oci_source_will_read(struct oci_source *s, const struct oci_layer *const *layers, size_t n)
+{
+	if (s->registry)
+		oci_registry_will_read(s->registry, layers, n);
+}
+
+uint64_t oci_source_downloaded(const struct oci_source *s)
+{
+	return s->registry ? oci_registry_downloaded(s->registry) : 0;
 }
 
 int oci_source_document(struct oci_source *s, const char *name, char **ret, size_t *ret_len, struct vl_err *err)

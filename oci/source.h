@@ -1,7 +1,7 @@
 #ifndef OCI_SOURCE_H
 #define OCI_SOURCE_H
 
-#include <vial/oci.h>
+#include "client.h"
 
 struct oci_member {  /* of an archive */
 	char *name;  /* without "./" and doubled slashes */
@@ -16,6 +16,7 @@ struct oci_source {
 	char *path;
 	struct oci_member *members; /* archives; NULL until the first file is asked for */
 	size_t n_members;
+	struct oci_registry *registry; /* OCI_REGISTRY and OCI_ORAS */
 };
 
 /* archive.c: a member of the tar; links between members are followed inside the tar only. */

@@ -112,6 +112,7 @@ struct oci_layer {
 };
 struct oci_image {
 	struct oci_digest manifest; /* algo "" = the source has no manifest (docker-archive) */
+	struct oci_digest named;    /* what the reference led to first: an index, or the manifest; "" as above */
 	char *config_text;          /* as stored: recorded in the SIF */
 	size_t config_len;
 	vl_json *config;          /* the same, parsed */
