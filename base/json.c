@@ -188,6 +188,11 @@ void vl_json_set(vl_json *obj, const char *key, vl_json *value)
 		abort();
 }
 
+void vl_json_remove(vl_json *obj, const char *key)
+{
+	json_object_del(obj, key);
+}
+
 void vl_json_add(vl_json *arr, vl_json *value)
 {
 	if (json_array_append_new(arr, value) < 0)

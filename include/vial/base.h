@@ -248,6 +248,7 @@ vl_json *vl_json_new_int(int64_t v) VL_NEW;
 vl_json *vl_json_new_bool(bool v) VL_NEW;
 vl_json *vl_json_ref(const vl_json *j);                          /* one more owner */
 void vl_json_set(vl_json *obj, const char *key, vl_json *value); /* takes value; NULL is ignored */
+void vl_json_remove(vl_json *obj, const char *key);              /* absent is fine */
 void vl_json_add(vl_json *arr, vl_json *value);                  /* takes value */
 char *vl_json_text(const vl_json *j, bool pretty) VL_NEW;        /* returns new, no newline */
 

@@ -165,10 +165,13 @@ int oci_push_manifest(struct oci_client *c, const struct oci_ref *ref, const cha
 
 /* ---- login.c: the credential files -------------------------------------------------------- */
 
-/* Asks the registry whether the credentials are right. */
+/* Asks the registry itself whether the client's credentials are right. Not at the same time as other requests
+ * of the client. -EACCES: they are not. */
 int oci_login_check(struct oci_client *c, const char *host, struct vl_err *err);
-/* Adds, or with NULL user removes, the entry of a host in the file (authfile, else the one that is searched
- * first); a credsStore of the file is used. *ret_file: where; returns new. -ENOENT: nothing to remove. */
+/* Adds, or with NULL user removes, the entry of a host in a file: authfile, else $REGISTRY_AUTH_FILE,
+ * $DOCKER_CONFIG/config.json or $HOME/.config/containers/auth.json ($XDG_RUNTIME_DIR, which is searched before it,
+ * does not outlive the session). A helper that the file names for the host keeps the password instead. Everything
+ * else in the file stays. *ret_file: where; returns new. -ENOENT: nothing to remove. */
 int oci_login_save(const char *authfile, const char *host, const char *user, const char *password, char **ret_file,
 		   struct vl_err *err);
 /* Calls f for each entry of each file that is searched. user "" when only a helper knows. */
