@@ -378,19 +378,19 @@ static void add_hint(struct ask *a, int r, struct vl_err *err)
 
 /* ---- waiting and trying again ---- */
 
-static bool is_transient(const struct ask *a, int r, const struct oci_http_resp *resp)
+static bool is_transient(int r, const struct oci_http_resp *resp)
 {
 	if (r < 0)
-		return !a->local && (r == -ECONNRESET || r == -ETIMEDOUT);
+		return r == -ECONNRESET || r == -ETIMEDOUT;
 	return resp->status == 408 || resp->status == 429 || (resp->status >= 500 && resp->status != 501);
 }
 
-static int wait_ms(struct ask *a, uint64_t ms, struct vl_err *err)
+static int wait_ms(const struct oci_http_req *q, uint64_t ms, struct vl_err *err)
 {
 	while (ms) {
 		uint64_t now = VL_MIN(ms, (uint64_t)100);
 		struct timespec t = { .tv_nsec = (long)now * 1000000 };
-		if (ask_cancelled(a))
+		if (q->cancelled && q->cancelled(q->arg))
 			return vl_fail(err, ECANCELED, "stopped");
 		nanosleep(&t, NULL);
 		ms -= now;
@@ -408,43 +408,53 @@ static uint64_t with_jitter(uint64_t ms)
 	return ms - ms / 4 + x % (ms / 2 + 1);
 }
 
-/* 0 = try again. */
-static int wait_before(struct ask *a, unsigned n, const struct oci_http_resp *resp, struct vl_err *err)
+static int wait_before(struct oci_client *c, const struct oci_http_req *q, const char *host, unsigned n, int64_t asked,
+		       struct vl_err *err)
 {
-	uint64_t ms = with_jitter((uint64_t)a->c->first_wait_ms << VL_MIN(n, 4u));
+	uint64_t ms = with_jitter((uint64_t)c->first_wait_ms << VL_MIN(n, 4u));
 
-	if (resp->retry_after > MAX_RETRY_AFTER)
-		return vl_fail(err, EBUSY, "the registry asks to wait %lld seconds; try again then",
-			       (long long)resp->retry_after);
-	if (resp->retry_after > 0) {
-		ms = (uint64_t)resp->retry_after * 1000;
-		vl_progress_warn(&a->c->say, "%s asks to wait %lld s", a->ep->host, (long long)resp->retry_after);
+	if (asked > MAX_RETRY_AFTER)
+		return vl_fail(err, EBUSY, "the server is busy and asks to wait %lld seconds; try again then",
+			       (long long)asked);
+	if (asked > 0) {
+		ms = (uint64_t)asked * 1000;
+		pthread_mutex_lock(c->lock); /* one line at a time */
+		vl_progress_warn(&c->say, "%s asks to wait %lld s", host, (long long)asked);
+		pthread_mutex_unlock(c->lock);
 	}
-	return wait_ms(a, ms, err);
+	return wait_ms(q, ms, err);
+}
+
+int oci_client_again(struct oci_client *c, const struct oci_http_req *q, const char *host, int result,
+		     const struct oci_http_resp *resp, unsigned retries, unsigned *n, struct vl_err *err)
+{
+	if (!is_transient(result, resp))
+		return 0;
+	if (resp->received >= GOOD_PROGRESS)
+		*n = 0;
+	if (*n >= retries)
+		return 0;
+	int r = wait_before(c, q, host, (*n)++, resp->retry_after, err);
+	return r < 0 ? r : 1;
 }
 
 static int ask_endpoint(struct ask *a, struct oci_http_resp *ret, struct vl_err *err)
 {
 	/* behind a mirror there is somebody else to ask */
-	unsigned retries = a->ep->mirror ? 1 : a->c->net.retries;
-	int r;
+	unsigned retries = a->ep->mirror ? 1 : a->c->net.retries, n = 0;
+	struct oci_http_req q = { .cancelled = ask_cancelled, .arg = a };
 
-	for (unsigned n = 0;; n++) {
-		r = attempt(a, ret, err);
-		if (!is_transient(a, r, ret))
-			break;
-		if (ret->received >= GOOD_PROGRESS)
-			n = 0;
-		if (n >= retries || (a->ep->mirror && r == -ETIMEDOUT))
-			break;
-		int w = wait_before(a, n, ret, err);
-		if (w < 0) {
+	for (;;) {
+		int r = attempt(a, ret, err);
+		if (a->local || (a->ep->mirror && r == -ETIMEDOUT))
+			return r;
+		int w = oci_client_again(a->c, &q, a->ep->host, r, ret, retries, &n, err);
+		if (w <= 0) {
 			a->local |= w == -ECANCELED;
-			return w;
+			return w < 0 ? w : r;
 		}
 		oci_http_resp_free(ret);
 	}
-	return r;
 }
 
 /* ---- the list of endpoints ---- */
@@ -489,7 +499,8 @@ static int explain_all(struct oci_call *call, const struct oci_endpoint *ep, con
 
 	if (!err->code)
 		vl_fail(err, EIO, "no server to ask");
-	vl_wrap(err, "%s %s of %s from %s", verb, call->what ? call->what : "it", name, ep ? ep->host : "it");
+	vl_wrap(err, "%s %s of %s%s%s", verb, call->what ? call->what : "it", name, ep && ep->mirror ? " from " : "",
+		ep && ep->mirror ? ep->url : "");
 	if (*mirrors) {
 		VL_FREE char *text = vl_strdup(err->text);
 		vl_fail(err, err->code, "%s (before: %s)", text, mirrors);

@@ -173,6 +173,10 @@ struct oci_client {
 };
 /* The shared HTTP part, made when it is first asked for. */
 int oci_client_http(struct oci_client *c, struct oci_http **ret, struct vl_err *err);
+/* After an attempt with that result: 1 = it is worth another one, and the time to wait is over; 0 = it is not, err is
+ * as it was; or -errno. *n counts, from 0. Of q only cancelled and arg are used. */
+int oci_client_again(struct oci_client *c, const struct oci_http_req *q, const char *host, int result,
+		     const struct oci_http_resp *resp, unsigned retries, unsigned *n, struct vl_err *err);
 
 /* ---- registry.c, download.c: behind oci_source ---------------------------------------------- */
 

@@ -480,7 +480,8 @@ static int connect_error(CURL *c, const char *host, const char *text, struct vl_
 static int explain(CURL *c, CURLcode rc, const char *url, const char *curl_text, struct vl_err *err)
 {
 	VL_FREE char *o = origin(url), *text = NULL;
-	VL_FREE char *host = vl_printable(strstr(o, "//") ? strstr(o, "//") + 2 : o, strnlen(o, 200));
+	const char *name = strstr(o, "//") ? strstr(o, "//") + 2 : o;
+	VL_FREE char *host = vl_printable(name, strnlen(name, 200));
 
 	if (!*curl_text)
 		curl_text = curl_easy_strerror(rc);

@@ -127,6 +127,7 @@ struct search {
 	const char *arch;
 	unsigned documents; /* read so far: nested indexes multiply */
 	bool artifact;      /* something was there, but no image */
+	bool sif;           /* a SIF is wanted, not an image */
 	struct descriptor found;
 	vl_json *manifest; /* of found; NULL = nothing yet */
 };
@@ -147,6 +148,8 @@ static bool config_fits(struct search *f, const vl_json *manifest)
 
 	if (read_descriptor(vl_json_obj(manifest, "config"), "config", &d, &ignored) < 0)
 		return true; /* the real loading says what is wrong */
+	if (f->sif)
+		return d.media_type && vl_streq(d.media_type, MT_SIF_CONFIG);
 	if (!is_image_config(d.media_type)) {
 		f->artifact = true;
 		return false;
@@ -311,7 +314,9 @@ static int not_found(const struct search *f, const struct oci_ref *ref, struct v
 {
 	VL_FREE char *name = oci_ref_name(ref);
 	return vl_fail(err, ENOENT,
-		       f->artifact ? "%s holds artifacts, but no image for linux/%s" : "%s has no image for linux/%s",
+		       f->sif        ? "%s has no SIF for linux/%s"
+		       : f->artifact ? "%s holds artifacts, but no image for linux/%s"
+				     : "%s has no image for linux/%s",
 		       name, f->arch);
 }
 
@@ -420,4 +425,75 @@ void oci_image_free(struct oci_image *img)
 	free(img->config_text);
 	vl_json_freep(&img->config);
 	*img = (struct oci_image){ 0 };
+}
+
+/* ---- a SIF in a registry ---- */
+
+/* A plain file name, or none. */
+static char *title_of(const vl_json *layer)
+{
+	const char *t = vl_json_str(vl_json_obj(layer, "annotations"), "org.opencontainers.image.title");
+
+	if (!t || !*t || strlen(t) > 255 || strchr(t, '/') || *t == '.')
+		return NULL;
+	VL_FREE char *shown = vl_printable(t, strlen(t));
+	return vl_streq(shown, t) ? vl_steal(&shown) : NULL;
+}
+
+static int read_artifact(const vl_json *manifest, struct oci_artifact *ret, struct vl_err *err)
+{
+	const vl_json *layers = vl_json_arr(manifest, "layers"), *layer = vl_json_at(layers, 0);
+	const char *config = vl_json_str(vl_json_obj(manifest, "config"), "mediaType");
+	struct descriptor d;
+	int r;
+
+	if (config && is_image_config(config) && vl_json_len(layers) != 1)
+		return vl_fail(err, ENOTSUP, "this is a container image, not a SIF; use docker:// for it");
+	if (vl_json_len(layers) != 1)
+		return vl_fail(err, ENOTSUP, "not a SIF: it has %zu layers instead of one", vl_json_len(layers));
+	if ((r = read_descriptor(layer, "manifest: layer", &d, err)) < 0)
+		return r;
+	if (!d.media_type || (!vl_streq(d.media_type, MT_SIF_LAYER) && !vl_streq(d.media_type, MT_SIF_LAYER_OLD))) {
+		VL_FREE char *t =
+			vl_printable(d.media_type ? d.media_type : "", strnlen(d.media_type ? d.media_type : "", 100));
+		return vl_fail(err, ENOTSUP, "not a SIF: its layer has the type '%s'%s", t,
+			       config && is_image_config(config) ? "; a container image needs docker://" : "");
+	}
+	ret->title = title_of(layer);
+	ret->layer = (struct oci_layer){
+		.name = blob_name(&d.digest),
+		.media_type = vl_strdup(d.media_type),
+		.digest = d.digest,
+		.size = d.size,
+	};
+	return 0;
+}
+
+int oci_artifact_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_artifact *ret,
+			 struct vl_err *err)
+{
+	VL_CLEANUP(oci_artifact_free) struct oci_artifact a = { 0 };
+	struct search f = { .s = s, .arch = arch, .sif = true };
+	struct oci_digest named;
+	int r = find_manifest(&f, ref, &named, err);
+
+	if (r == 0) {
+		a.manifest = f.found.digest;
+		r = read_artifact(f.manifest, &a, err);
+	}
+	vl_json_freep(&f.manifest);
+	if (r < 0) {
+		VL_FREE char *name = oci_ref_name(ref);
+		return strstr(err->text, name) ? r : vl_wrap(err, "%s", name);
+	}
+	*ret = vl_move(&a);
+	return 0;
+}
+
+void oci_artifact_free(struct oci_artifact *a)
+{
+	free(a->layer.name);
+	free(a->layer.media_type);
+	free(a->title);
+	*a = (struct oci_artifact){ 0 };
 }
