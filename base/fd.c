@@ -1,6 +1,9 @@
 #include <vial/base.h>
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 int vl_open(const char *path, int flags, mode_t mode, struct vl_err *err)
@@ -95,4 +98,45 @@ int vl_move_fd_above_stdio(int fd)
 	int keep = errno;
 	close(fd);
 	return n < 0 ? -keep : n;
+}
+
+int vl_tmpfile(const char *what, struct vl_err *err)
+{
+	const char *dir = getenv("TMPDIR");
+	const char *const dirs[] = { dir && *dir == '/' ? dir : "/var/tmp", "/var/tmp", "/tmp" };
+
+	for (size_t i = 0; i < VL_COUNT(dirs); i++) {
+		int fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (fd >= 0)
+			return fd;
+	}
+	return vl_fail_sys(err, errno, "cannot make a file without a name in %s, for %s", dirs[0], what);
+}
+
+int vl_copy_file(int from, int to, const char *what, struct vl_err *err)
+{
+	struct stat st;
+
+	if (fstat(from, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot stat %s", what);
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	off_t in = 0;
+	while (in < st.st_size) {
+		off_t out = in;
+		ssize_t n = copy_file_range(from, &in, to, &out, (size_t)VL_MIN(st.st_size - in, (off_t)1 << 30), 0);
+		if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) {
+			/* old kernels and some file systems: through the page cache */
+			if (lseek(to, in, SEEK_SET) < 0)
+				return vl_fail_sys(err, errno, "cannot copy %s", what);
+			n = sendfile(to, from, &in, (size_t)VL_MIN(st.st_size - in, (off_t)1 << 30));
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return vl_fail_sys(err, errno, "cannot copy %s", what);
+		if (n == 0)
+			return vl_fail(err, EIO, "%s became shorter while it was copied", what);
+	}
+	return 0;
 }

@@ -16,17 +16,43 @@ int vl_msg_pair(int ret_fd[2], struct vl_err *err)
 	return 0;
 }
 
-int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n)
+/* Room for one descriptor. */
+union fd_control {
+	char buf[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr align;
+};
+
+static int send_message(int sock, enum vl_msg_type type, int fd, const void *p, size_t n)
 {
 	uint8_t t = (uint8_t)type;
 	struct iovec iov[2] = { { &t, 1 }, { (void *)p, n } };
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = n ? 2 : 1 };
+	union fd_control c = { { 0 } };
 	ssize_t r;
 
+	if (fd >= 0) {
+		m.msg_control = c.buf;
+		m.msg_controllen = sizeof c.buf;
+		struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+		h->cmsg_level = SOL_SOCKET;
+		h->cmsg_type = SCM_RIGHTS;
+		h->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(h), &fd, sizeof fd);
+	}
 	do
-		r = sendmsg(fd, &m, MSG_NOSIGNAL);
+		r = sendmsg(sock, &m, MSG_NOSIGNAL);
 	while (r < 0 && errno == EINTR);
 	return r < 0 ? -errno : 0;
+}
+
+int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n)
+{
+	return send_message(fd, type, -1, p, n);
+}
+
+int vl_msg_send_fd(int sock, int fd, const void *p, size_t n)
+{
+	return send_message(sock, VL_MSG_FD, fd, p, n);
 }
 
 int vl_msg_send_err(int fd, const struct vl_err *e)
@@ -34,22 +60,36 @@ int vl_msg_send_err(int fd, const struct vl_err *e)
 	return vl_msg_send(fd, VL_MSG_ERR, e, sizeof *e);
 }
 
-int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t *ret_len)
+int vl_msg_recv_fd(int sock, enum vl_msg_type *ret_type, int *ret_fd, void *p, size_t cap, size_t *ret_len)
 {
 	uint8_t t = 0;
+	union fd_control c;
 	struct iovec iov[2] = { { &t, 1 }, { p, cap } };
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2, .msg_control = c.buf, .msg_controllen = sizeof c.buf };
+	int fd = -1;
 	ssize_t r;
 
 	do
-		r = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+		r = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
 	while (r < 0 && errno == EINTR);
 	if (r <= 0)
 		return r < 0 ? -errno : -EPIPE;
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof fd))
+		memcpy(&fd, CMSG_DATA(h), sizeof fd);
+	if (ret_fd)
+		*ret_fd = fd;
+	else if (fd >= 0)
+		close(fd);
 	*ret_type = (enum vl_msg_type)t;
 	if (ret_len)
 		*ret_len = (size_t)r - 1;
 	return 0;
+}
+
+int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t *ret_len)
+{
+	return vl_msg_recv_fd(fd, ret_type, NULL, p, cap, ret_len);
 }
 
 int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err)

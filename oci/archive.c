@@ -68,19 +68,6 @@ static int new_reader(struct oci_source *s, int64_t pos, bool filters, struct ar
 	return 0;
 }
 
-static int spool_fd(struct vl_err *err)
-{
-	const char *dir = getenv("TMPDIR");
-	const char *const dirs[] = { dir && *dir == '/' ? dir : "/var/tmp", "/var/tmp", "/tmp" };
-
-	for (size_t i = 0; i < VL_COUNT(dirs); i++) {
-		int fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-		if (fd >= 0)
-			return fd;
-	}
-	return vl_fail_sys(err, errno, "cannot make a file without a name in %s, to inflate the archive into", dirs[0]);
-}
-
 static int inflate_into(struct archive *a, int out, struct oci_source *s, struct vl_err *err)
 {
 	const void *p;
@@ -111,7 +98,7 @@ static int make_plain(struct oci_source *s, struct vl_err *err)
 	if (st != ARCHIVE_OK && st != ARCHIVE_EOF)
 		r = vl_fail(err, EINVAL, "%s is not an image archive: %s", s->path, archive_error_string(a));
 	else if (st == ARCHIVE_OK && archive_filter_code(a, 0) != ARCHIVE_FILTER_NONE &&
-		 (r = out = spool_fd(err)) >= 0 && (r = inflate_into(a, out, s, err)) == 0) {
+		 (r = out = vl_tmpfile("the inflated archive", err)) >= 0 && (r = inflate_into(a, out, s, err)) == 0) {
 		close(s->fd);
 		s->fd = vl_steal_fd(&out);
 	}

@@ -166,6 +166,10 @@ int vl_write_full(int fd, const void *p, size_t n);
 /* Whole regular file (not a FIFO or device), at most `limit` bytes. Returns new, NUL-terminated. */
 int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err);
 int vl_move_fd_above_stdio(int fd); /* fd or -errno */
+/* A file without a name in $TMPDIR, else /var/tmp or /tmp: gone when it is closed. what: for the message. */
+int vl_tmpfile(const char *what, struct vl_err *err); /* fd or -errno */
+/* The whole of `from` into the empty file `to`: shared blocks where the file system can, else copied by the kernel. */
+int vl_copy_file(int from, int to, const char *what, struct vl_err *err);
 
 /* A file that appears under its final name whole or not at all (base/newfile.c): an unnamed or
  * hidden file beside the target, fsync, then link or rename. Killed at any moment it leaves
@@ -255,12 +259,16 @@ char *vl_json_text(const vl_json *j, bool pretty) VL_NEW;        /* returns new,
 /* ---- proc: children with typed messages (base/proc.c) -------------------------------- */
 
 /* A message on a socketpair: the way a child's error becomes the parent's. */
-enum vl_msg_type { VL_MSG_OK = 1, VL_MSG_ERR, VL_MSG_PROGRESS, VL_MSG_FD, VL_MSG_WARN };
+enum vl_msg_type { VL_MSG_OK = 1, VL_MSG_ERR, VL_MSG_PROGRESS, VL_MSG_FD, VL_MSG_WARN, VL_MSG_FOUND };
 int vl_msg_pair(int ret_fd[2], struct vl_err *err);
 int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n);
 int vl_msg_send_err(int fd, const struct vl_err *e);
 /* One message, data cut to cap; -EPIPE when the peer is gone. */
 int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t *ret_len);
+/* A descriptor and a few bytes with it, as VL_MSG_FD. fd -1: none goes along. */
+int vl_msg_send_fd(int sock, int fd, const void *p, size_t n);
+/* As vl_msg_recv; *ret_fd is -1 when none came, else the caller's, close-on-exec. */
+int vl_msg_recv_fd(int sock, enum vl_msg_type *ret_type, int *ret_fd, void *p, size_t cap, size_t *ret_len);
 /* Waits for OK; an ERR message or the peer's death becomes err. `who` names the peer. */
 int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err);
 /* waitpid with EINTR loop: exit status, or 128 + signal. */

@@ -6,6 +6,7 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <vial/base.h>
 
 TEST(messages_keep_their_borders)
@@ -177,4 +178,54 @@ TEST(hashes_are_the_standards)
 	CHECK_EQ(vl_hash_new("", &none, &err), -ENOTSUP);
 	CHECK_EQ(vl_hash_size("sha1"), 0);
 	CHECK(none == NULL);
+}
+
+TEST(a_descriptor_crosses_with_its_bytes)
+{
+	struct vl_err err;
+	enum vl_msg_type type;
+	char text[8];
+	size_t n;
+	int pair[2], fd = -1;
+	VL_CLOSE int file = vl_tmpfile("a test", &err);
+
+	CHECK(file >= 0 && write(file, "inside", 6) == 6);
+	CHECK_EQ(vl_msg_pair(pair, &err), 0);
+	CHECK_EQ(vl_msg_send_fd(pair[0], file, "name", 5), 0);
+	CHECK_EQ(vl_msg_send_fd(pair[0], -1, NULL, 0), 0);
+	CHECK_EQ(vl_msg_send_fd(pair[0], file, NULL, 0), 0);
+	CHECK_EQ(vl_msg_recv_fd(pair[1], &type, &fd, text, sizeof text, &n), 0);
+	CHECK_EQ(type, VL_MSG_FD);
+	CHECK_STR(text, "name");
+	CHECK(fd >= 0 && fd != file && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+	CHECK_EQ(pread(fd, text, 6, 0), 6);
+	CHECK(!memcmp(text, "inside", 6));
+	close(fd);
+	CHECK_EQ(vl_msg_recv_fd(pair[1], &type, &fd, NULL, 0, &n), 0);
+	CHECK_EQ(fd, -1);
+	/* nobody asked for it: it must not stay open, so the next free number stays the same */
+	int next = dup(0);
+	close(next);
+	CHECK_EQ(vl_msg_recv(pair[1], &type, NULL, 0, &n), 0);
+	fd = dup(0);
+	CHECK_EQ(fd, next);
+	close(fd);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+TEST(copies_are_whole_and_sparse_or_not_the_same)
+{
+	struct vl_err err;
+	VL_CLOSE int from = vl_tmpfile("a test", &err), to = vl_tmpfile("a test", &err);
+	char a[5] = "head", b[5] = "tail", got[5];
+	struct stat st;
+
+	CHECK(from >= 0 && to >= 0);
+	CHECK_EQ(pwrite(from, a, 5, 0), 5);
+	CHECK_EQ(pwrite(from, b, 5, 3 << 20), 5);
+	CHECK_EQ(vl_copy_file(from, to, "it", &err), 0);
+	CHECK(fstat(to, &st) == 0 && st.st_size == (3 << 20) + 5);
+	CHECK(pread(to, got, 5, 0) == 5 && !memcmp(got, a, 5));
+	CHECK(pread(to, got, 5, 3 << 20) == 5 && !memcmp(got, b, 5));
 }
