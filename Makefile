@@ -5,6 +5,7 @@ BINDIR   ?= $(PREFIX)/bin
 LIBEXEC  ?= $(PREFIX)/libexec/vial
 MANDIR   ?= $(PREFIX)/share/man
 DATADIR  ?= $(PREFIX)/share
+SYSCONFDIR ?= /etc
 O        ?= build
 
 CC       ?= cc
@@ -66,7 +67,7 @@ $(O)/cmd/table-image.o: cmd/table.c $(O)/flags
 	$(Q)$(CC) $(ALL_CFLAGS) -DVIAL_IMAGE -MMD -MP -c -o $@ $<
 
 # Only the front door knows version and place: `make install PREFIX=/usr` rebuilds one file.
-PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"'
+PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"' -DVIAL_CONFIG='"$(SYSCONFDIR)/vial/vial.conf"'
 $(O)/cmd/main.o: ALL_CFLAGS += $(PLACE)
 $(O)/cmd/main.o: $(O)/place
 
@@ -151,11 +152,12 @@ ZSHCOMP  ?= $(DATADIR)/zsh/site-functions
 FISHCOMP ?= $(DATADIR)/fish/vendor_completions.d
 .PHONY: install uninstall
 install: all man ## into DESTDIR and PREFIX
-	install -d $(foreach d,$(BINDIR) $(LIBEXEC) $(MANDIR)/man1 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP),'$(DESTDIR)$(d)')
+	install -d $(foreach d,$(BINDIR) $(LIBEXEC) $(MANDIR)/man1 $(MANDIR)/man5 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP),'$(DESTDIR)$(d)')
 	install -m 755 $(O)/vial '$(DESTDIR)$(BINDIR)/vial'
 	[ -e '$(DESTDIR)$(BINDIR)/run-singularity' ] || ln -s vial '$(DESTDIR)$(BINDIR)/run-singularity'
 	install -m 755 $(O)/vial-image '$(DESTDIR)$(LIBEXEC)/vial-image'
 	install -m 644 $(O)/man/*.1 '$(DESTDIR)$(MANDIR)/man1/'
+	install -m 644 $(O)/man/*.5 '$(DESTDIR)$(MANDIR)/man5/'
 	install -m 644 $(O)/man/completion.bash '$(DESTDIR)$(BASHCOMP)/vial'
 	install -m 644 $(O)/man/completion.zsh '$(DESTDIR)$(ZSHCOMP)/_vial'
 	install -m 644 $(O)/man/completion.fish '$(DESTDIR)$(FISHCOMP)/vial.fish'
@@ -163,7 +165,7 @@ uninstall: ## takes away what install put there
 	if [ "$$(readlink '$(DESTDIR)$(BINDIR)/run-singularity')" = vial ]; then rm '$(DESTDIR)$(BINDIR)/run-singularity'; fi
 	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(BASHCOMP)/vial' \
 	 '$(DESTDIR)$(ZSHCOMP)/_vial' '$(DESTDIR)$(FISHCOMP)/vial.fish' \
-	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1
+	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1 '$(DESTDIR)$(MANDIR)/man5/vial.conf.5'
 	-rmdir '$(DESTDIR)$(LIBEXEC)' 2>/dev/null
 
 .PHONY: clean help

@@ -21,7 +21,9 @@ struct cmd_ctx {
 	const char *self; /* name for messages: vial, apptainer or singularity */
 	bool tty;         /* stderr is a terminal */
 	bool json_log;
-	const struct cmd *cmd; /* the row that runs, NULL before it is known */
+	const struct cmd *cmd;           /* the row that runs, NULL before it is known */
+	const char *config_file;         /* the one that was asked for instead of the site's, NULL = none */
+	const struct opt_config *config; /* while the row runs */
 };
 
 /* ---- opt.c: option tables ------------------------------------------------------------ */
@@ -37,6 +39,7 @@ enum opt_type {
 };
 #define OPT_HIDDEN 1    /* accepted, not in the help */
 #define OPT_ENV_FIRST 2 /* a list whose later items win: those of the environment come first */
+#define OPT_SECRET 4    /* its value is shown to nobody and no file of the configuration has it */
 
 struct opt {
 	char shrt; /* 0 = none */
@@ -53,13 +56,32 @@ struct opt {
 		0, NULL, OPT_FLAG, 0, NULL, NULL, NULL, 0                                                              \
 	}
 
+/* ---- config.c: the configuration files ---- */
+
+struct opt_setting { /* one line of one file */
+	char *key, *value, *file;
+	unsigned line;
+};
+struct opt_config { /* in the order they were read: the last one of a key wins, lists take all */
+	struct opt_setting *v;
+	size_t n;
+};
+/* site, the files of site.d in the order of their names, user. A file that is missing says nothing; a line that
+ * cannot be read is an error that names it. `key =` takes back what earlier files said. NULL = leave out. */
+int opt_config_load(const char *site, const char *user, struct opt_config *ret, struct vl_err *err);
+void opt_config_free(struct opt_config *c);
+/* "BLOCK_SIZE ..." -> "block-size"; returns new. */
+char *opt_config_key(const char *env) VL_NEW;
+bool opt_config_has(const struct opt_setting *s, const struct opt *o); /* the line is for this option */
+
 /* Parses argv[1..] into *values; *ret_first is the index of the first positional.
  * interspersed: options may also follow positionals (argv is reordered). Options that the
  * line leaves alone get their environment twins' values (VIAL_KEY, then APPTAINER_KEY, then
- * SINGULARITY_KEY); lists are appended to. -EINVAL with one line in err, naming the nearest
- * valid word. -ECANCELED: help was asked for. */
-int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed, int *ret_first,
-	      struct vl_err *err);
+ * SINGULARITY_KEY), then those of the configuration (NULL = none; borrowed by values); lists are
+ * appended to. -EINVAL with one line in err, naming the nearest valid word. -ECANCELED: help was
+ * asked for. */
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
+	      const struct opt_config *config, int *ret_first, struct vl_err *err);
 /* Frees the lists among *values; the struct stays the caller's. */
 void opt_free(const struct opt *opts, void *values);
 /* First of VIAL_KEY, APPTAINER_KEY, SINGULARITY_KEY that is set; NULL. */
@@ -106,7 +128,7 @@ int cmd_usage(const struct cmd_ctx *c, const char *fmt, ...) VL_PRINTF(2, 3);
 /* A bar on a terminal, a line now and then in a log, nothing with -q. */
 struct cmd_progress {
 	struct cmd_ctx *c;
-	const char *what;
+	char what[64];
 	int64_t last_ms;
 	unsigned last_percent;
 	bool drawn;
@@ -114,6 +136,12 @@ struct cmd_progress {
 void cmd_progress_start(struct cmd_progress *p, struct cmd_ctx *c, struct vl_progress *ret);
 void cmd_progress_end(struct cmd_progress *p);
 const char *cmd_version(void);
+/* Becomes the other program (vial-image), found beside this one or in libexec; returns only on failure. */
+int cmd_become(struct cmd_ctx *c, const char *program, char **argv);
+
+/* A question on the terminal, whatever stdin is; secret: without echo. *ret is freed first, and new. -ENOTTY without
+ * a terminal; -EINTR when a signal came, which arrives as soon as this returns. */
+int cmd_ask(const char *question, bool secret, char **ret, struct vl_err *err);
 
 typedef int cmd_fn(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv);
 

@@ -13,6 +13,10 @@
 #define VIAL_LIBEXEC "/usr/local/libexec/vial"
 #endif
 
+#ifndef VIAL_CONFIG
+#define VIAL_CONFIG "/etc/vial/vial.conf"
+#endif
+
 const char *cmd_version(void)
 {
 	return VIAL_VERSION;
@@ -52,7 +56,8 @@ const struct opt global_opts[] = {
 	{ 's', "silent", OPT_FLAG, O(silent), NULL, "errors only", "SILENT", 0 },
 	{ 0, "nocolor", OPT_FLAG, O(nocolor), NULL, "no colour, also on a terminal", "NOCOLOR", 0 },
 	{ 0, "log-format", OPT_STR, O(log_format), "FORMAT", "text or json", "LOG_FORMAT", 0 },
-	{ 'c', "config", OPT_STR, O(config), "FILE", "", NULL, OPT_HIDDEN },
+	{ 'c', "config", OPT_STR, O(config), "FILE", "configuration of the site (default " VIAL_CONFIG ")",
+	  "CONFIG_FILE", 0 },
 	{ 0, "version", OPT_FLAG, O(version), NULL, "name and version", NULL, 0 },
 	OPT_END,
 };
@@ -92,6 +97,19 @@ static void set_up_log(struct cmd_ctx *c, const struct global_opts *g)
 	c->log.json = g->log_format && vl_streq(g->log_format, "json");
 }
 
+/* The site's file, its drop-ins, the user's file. One that was asked for must be there. */
+static int load_config(struct cmd_ctx *c, struct opt_config *ret, struct vl_err *err)
+{
+	const char *asked = c->config_file, *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	VL_FREE char *user = base && *base == '/'   ? vl_asprintf("%s/vial/vial.conf", base)
+			     : home && *home == '/' ? vl_asprintf("%s/.config/vial/vial.conf", home)
+						    : NULL;
+
+	if (asked && access(asked, R_OK) < 0)
+		return vl_fail_sys(err, errno, "cannot read the configuration %s", asked);
+	return opt_config_load(asked ? asked : VIAL_CONFIG, user, ret, err);
+}
+
 static void export_globals(const struct cmd_ctx *c)
 {
 	char level[8];
@@ -101,10 +119,12 @@ static void export_globals(const struct cmd_ctx *c)
 		setenv("VIAL_LOG_FORMAT", "json", 1);
 	if (!c->log.color)
 		setenv("VIAL_NOCOLOR", "1", 1);
+	if (c->config_file)
+		setenv("VIAL_CONFIG_FILE", c->config_file, 1);
 }
 
 /* The other program: beside us in the build tree and in libexec when installed. */
-static int become(struct cmd_ctx *c, const char *program, char **argv)
+int cmd_become(struct cmd_ctx *c, const char *program, char **argv)
 {
 	char self[4096];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -138,12 +158,16 @@ static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **ar
 {
 	static const struct opt none[] = { OPT_END };
 	const struct opt *opts = cmd->opts ? cmd->opts : none;
+	VL_CLEANUP(opt_config_free) struct opt_config config = { 0 };
 	VL_FREE void *values = vl_alloc(cmd->opts_size);
 	struct vl_err err = { 0 };
 	int first = 0;
 
 	c->cmd = cmd;
-	int r = opt_parse(opts, values, argc, argv, cmd->interspersed, &first, &err);
+	if (load_config(c, &config, &err) < 0)
+		return cmd_fail(c, &err);
+	c->config = &config;
+	int r = opt_parse(opts, values, argc, argv, cmd->interspersed, &config, &first, &err);
 	int n = argc - first;
 	if (r == -ECANCELED) {
 		help_command(c, cmd);
@@ -158,6 +182,7 @@ static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **ar
 		r = cmd->run(c, cmd, values, n, argv + first);
 	}
 	opt_free(opts, values);
+	c->config = NULL;
 	return r;
 }
 
@@ -185,7 +210,7 @@ static int help_about(struct cmd_ctx *c, int argc, char **argv)
 		VL_FREE char **v = vl_alloc((size_t)(argc + 2) * sizeof *v);
 		v[0] = (char *)c->self;
 		memcpy(v + 1, argv, (size_t)argc * sizeof *v);
-		return become(c, cmd->image ? "vial-image" : "vial", v);
+		return cmd_become(c, cmd->image ? "vial-image" : "vial", v);
 	}
 	if (how && vl_streq(how, "--words"))
 		help_words(cmd);
@@ -216,7 +241,7 @@ static int dispatch(struct cmd_ctx *c, int argc, char **argv, char **whole)
 	if (!cmd)
 		return unknown_command(c, argv[0]);
 	if (!cmd->run)
-		return become(c, cmd->image ? "vial-image" : "vial", whole);
+		return cmd_become(c, cmd->image ? "vial-image" : "vial", whole);
 	return run_row(c, cmd, argc - words + 1, argv + words - 1);
 }
 
@@ -239,10 +264,12 @@ int main(int argc, char **argv)
 		v[0] = (char *)"run";
 		memcpy(v + 1, argv + 1, (size_t)argc * sizeof *v);
 		set_up_log(&c, &g);
+		c.config_file = opt_getenv("CONFIG_FILE");
 		return dispatch(&c, argc, v, argv);
 	}
-	int r = opt_parse(global_opts, &g, argc, argv, false, &first, &err);
+	int r = opt_parse(global_opts, &g, argc, argv, false, NULL, &first, &err);
 	set_up_log(&c, &g);
+	c.config_file = g.config;
 	if (r == -ECANCELED) {
 		help_all(&c);
 		return 0;

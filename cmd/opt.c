@@ -220,21 +220,19 @@ static bool by_line(const struct opt *opts, const struct opt *o, const bool *see
 	return false;
 }
 
-/* The twins of one option. Lists take every key that is set; of the others the first one counts. */
-static int from_environment(const struct opt *o, void *values, bool line, struct vl_err *err)
+/* The twins of one option. Lists take every key that is set; of the others the first one counts.
+ * true: something was there. */
+static int from_environment(const struct opt *o, void *values, bool *ret_any, struct vl_err *err)
 {
-	struct vl_strv given = { 0 }, *list = is_list(o) ? at(o, values) : NULL;
+	struct vl_strv *list = is_list(o) ? at(o, values) : NULL;
 	VL_FREE char *keys = vl_strdup(o->env ? o->env : "");
 	int r = 0;
 
-	if (line && !list)
-		return 0;
-	if (list && o->flags & OPT_ENV_FIRST)
-		given = vl_move(list);
 	for (char *save, *k = strtok_r(keys, " ", &save); k && r == 0; k = strtok_r(NULL, " ", &save)) {
 		const char *v = opt_getenv(k);
 		if (!v || !*v)
 			continue;
+		*ret_any = true;
 		if (o->type == OPT_LINES)
 			add_lines(list, v);
 		else if ((r = set(o, values, v, k, err)) < 0)
@@ -242,14 +240,49 @@ static int from_environment(const struct opt *o, void *values, bool line, struct
 		if (!list)
 			break;
 	}
+	return r;
+}
+
+static int from_config(const struct opt *o, void *values, const struct opt_config *config, struct vl_err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < config->n && r == 0; i++) {
+		const struct opt_setting *s = &config->v[i];
+		if (opt_config_has(s, o) && (r = set(o, values, s->value, s->key, err)) < 0)
+			vl_wrap(err, "%s:%u", s->file, s->line);
+	}
+	return r;
+}
+
+/* What the line did not say. line: it spoke of this option. */
+static int from_elsewhere(const struct opt *o, void *values, bool line, const struct opt_config *config,
+			  struct vl_err *err)
+{
+	static const struct opt_config none;
+	struct vl_strv given = { 0 }, *list = is_list(o) ? at(o, values) : NULL;
+	bool any = false;
+	int r = 0;
+
+	if (!config)
+		config = &none;
+	if (line && !list)
+		return 0;
+	if (list && o->flags & OPT_ENV_FIRST) { /* later items win: files, environment, line */
+		given = vl_move(list);
+		if ((r = from_config(o, values, config, err)) == 0)
+			r = from_environment(o, values, &any, err);
+	} else if ((r = from_environment(o, values, &any, err)) == 0 && (list || !any)) {
+		r = from_config(o, values, config, err);
+	}
 	for (size_t i = 0; i < given.n; i++)
 		vl_strv_add(list, given.v[i]);
 	vl_strv_free(&given);
 	return r;
 }
 
-int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed, int *ret_first,
-	      struct vl_err *err)
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
+	      const struct opt_config *config, int *ret_first, struct vl_err *err)
 {
 	bool seen[128] = { false };
 	char **rest = vl_alloc((size_t)(argc + 1) * sizeof *rest);
@@ -278,7 +311,7 @@ int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool 
 	memcpy(argv + argc - n_rest, rest, (size_t)n_rest * sizeof *rest);
 	*ret_first = argc - n_rest;
 	for (const struct opt *o = opts; o->name && r == 0; o++)
-		r = from_environment(o, values, by_line(opts, o, seen), err);
+		r = from_elsewhere(o, values, by_line(opts, o, seen), config, err);
 out:
 	free(rest);
 	return r;

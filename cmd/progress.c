@@ -32,9 +32,9 @@ static void step(void *arg, const char *what, uint64_t done, uint64_t total)
 	int64_t now = now_ms();
 	unsigned percent = total ? (unsigned)(done * 100 / total) : 0;
 
-	if (!p->what || !vl_streq(p->what, what)) {
+	if (strncmp(p->what, what, sizeof p->what - 1) != 0) {
 		cmd_progress_end(p);
-		p->what = what;
+		snprintf(p->what, sizeof p->what, "%s", what);
 		p->last_ms = now;
 		p->last_percent = 0;
 	}

@@ -27,6 +27,7 @@ static const struct opt table[] = {
 };
 
 static struct vl_err err;
+static const struct opt_config *config;
 static int first;
 static struct vl_strv owned; /* the parser reorders argv, so the words are kept here too */
 static char *words[32];
@@ -48,7 +49,7 @@ static int parse(struct values *v, const char *line, bool interspersed)
 	}
 	words[n_words] = NULL;
 	err = (struct vl_err){ 0 };
-	return opt_parse(table, v, n_words, words, interspersed, &first, &err);
+	return opt_parse(table, v, n_words, words, interspersed, config, &first, &err);
 }
 
 static void done(struct values *v)
