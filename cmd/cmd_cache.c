@@ -83,8 +83,9 @@ static char *short_name(const struct img_store_item *i)
 	const char *name = i->name, *rest, *colon;
 
 	if (!*name) {
-		colon = strchr(i->id, ':');
-		name = colon ? colon + 1 : i->id;
+		const char *id = *i->digest ? i->digest : i->id;
+		colon = strchr(id, ':');
+		name = colon ? colon + 1 : id;
 		return vl_printable(name, i->kind == IMG_STORE_OTHER ? strlen(name) : VL_MIN(strlen(name), 12u));
 	}
 	if ((rest = vl_prefix(name, "docker.io/library/")) || (rest = vl_prefix(name, "docker.io/")))
@@ -317,8 +318,6 @@ int cmd_cache_prune_run(struct cmd_ctx *c, const struct cmd *self, void *opts, i
 	(void)self, (void)argc, (void)argv;
 	if (o->limit && (vl_parse_size(o->limit, UINT64_MAX, &how.limit) < 0 || how.limit == 0))
 		return cmd_usage(c, "--limit takes a size such as 50G, not '%s'", o->limit);
-	if (!o->limit && cmd_store_limit(&how.limit, &err) < 0)
-		return cmd_fail(c, &err);
 	if (!how.limit && !o->days)
 		return cmd_usage(c, "no limit is configured; use --limit SIZE or --days N, or set VIAL_CACHE_LIMIT");
 	if (cmd_store_open(c, &s, &err) < 0)

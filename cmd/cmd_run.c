@@ -24,7 +24,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	struct vl_err err = { 0 };
 	int status = 0;
 
-	int r = cmd_action_image(argv[0], action == PLAN_RUN, &image, &err);
+	int r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 1, argv + 1, &say, &plan, &err);
 	if (r == 0)
@@ -34,7 +34,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		vl_logf(&c->log, VL_INFO, "%s", err.text);
 		return 0;
 	}
-	vl_logf(&c->log, VL_FATAL, "%s", err.text);
+	if (r != -ECHILD)
+		vl_logf(&c->log, VL_FATAL, "%s", err.text);
 	return status ? status : c->profile == PROFILE_APPTAINER ? EXIT_OWN_COMPAT : EXIT_OWN;
 }
 

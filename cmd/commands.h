@@ -66,21 +66,165 @@ struct cmd_verify_opts {
 extern const struct opt cmd_verify_opts[];
 cmd_fn cmd_verify_run;
 
-/* cmd_build.c */
-struct build_opts {
-	bool force, reproducible, json, ignored;
-	const char *arch, *compress, *block_size, *max_size, *owner;
+/* clang-format off: tables are read as tables */
+/* opts_convert.c: how an image is made */
+struct img_build_opts;
+struct convert_opts {
+	const char *arch, *platform, *compress, *block_size, *max_size, *owner;
 	uint64_t threads;
 	struct vl_strv mksquashfs;
+	bool ignored;
+	char platform_arch[32]; /* behind arch when --platform was given */
+};
+#define CMD_CONVERT_OPTS(type, m)                                                                                      \
+	{ 0,                                                                                                           \
+	  "arch",                                                                                                      \
+	  OPT_STR,                                                                                                     \
+	  offsetof(type, m.arch),                                                                                      \
+	  "ARCH",                                                                                                      \
+	  "take the image for this architecture (amd64, arm64, ...)",                                                  \
+	  "ARCH PULL_ARCH",                                                                                            \
+	  0 },                                                                                                         \
+		{ 0,          "platform", OPT_STR, offsetof(type, m.platform), "OS/ARCH", "the same, as linux/ARCH",   \
+		  "PLATFORM", 0 },                                                                                     \
+		{ 0,                                                                                                   \
+		  "compress",                                                                                          \
+		  OPT_STR,                                                                                             \
+		  offsetof(type, m.compress),                                                                          \
+		  "CODEC[:LEVEL]",                                                                                     \
+		  "zstd (default, level 3), gzip, xz, lz4, lzo or none",                                               \
+		  "COMPRESS",                                                                                          \
+		  0 },                                                                                                 \
+		{ 0,                                                                                                   \
+		  "block-size",                                                                                        \
+		  OPT_STR,                                                                                             \
+		  offsetof(type, m.block_size),                                                                        \
+		  "SIZE",                                                                                              \
+		  "squashfs block, 4K to 1M (default 128K)",                                                           \
+		  "BLOCK_SIZE",                                                                                        \
+		  0 },                                                                                                 \
+		{ 0,         "threads",                                                                                \
+		  OPT_U64,   offsetof(type, m.threads),                                                                \
+		  "N",       "compressing threads (default: the CPUs this process may use)",                           \
+		  "THREADS", 0 },                                                                                      \
+		{ 0,          "max-size",                                                                              \
+		  OPT_STR,    offsetof(type, m.max_size),                                                              \
+		  "SIZE",     "what one layer may unpack to (default 256G)",                                           \
+		  "MAX_SIZE", 0 },                                                                                     \
+		{ 0,                                                                                                   \
+		  "owner",                                                                                             \
+		  OPT_STR,                                                                                             \
+		  offsetof(type, m.owner),                                                                             \
+		  "keep|root",                                                                                         \
+		  "owners as in the source, or all root (default: keep; root for a directory read without "            \
+		  "privileges)",                                                                                       \
+		  "OWNER",                                                                                             \
+		  0 },                                                                                                 \
+		{ 0,                                                                                                   \
+		  "mksquashfs-args",                                                                                   \
+		  OPT_LINES,                                                                                           \
+		  offsetof(type, m.mksquashfs),                                                                        \
+		  "ARGS",                                                                                              \
+		  "words of mksquashfs: -comp, -Xcompression-level, -b, -processors, -all-root",                       \
+		  "MKSQUASHFS_ARGS",                                                                                   \
+		  0 },                                                                                                 \
+	{                                                                                                              \
+		0, "reproducible", OPT_FLAG, offsetof(type, m.ignored), NULL,                                          \
+			"accepted: the same source always gives the same bytes", "REPRODUCIBLE", 0                     \
+	}
+
+/* net_opts.c: how registries are reached */
+struct net_opts {
+	const char *authfile, *username, *password;
+	bool no_https, docker_login, disable_cache;
+};
+#define CMD_NET_OPTS(type, m)                                                                                             \
+	{ 0,           "authfile",                                                                                        \
+	  OPT_STR,     offsetof(type, m.authfile),                                                                        \
+	  "FILE",      "credentials of registries (default: the files of podman and docker)",                             \
+	  "AUTH_FILE", 0 },                                                                                               \
+		{ 0,                                                                                                      \
+		  "docker-login",                                                                                         \
+		  OPT_FLAG,                                                                                               \
+		  offsetof(type, m.docker_login),                                                                         \
+		  NULL,                                                                                                   \
+		  "ask for user name and password",                                                                       \
+		  "DOCKER_LOGIN",                                                                                         \
+		  0 },                                                                                                    \
+		{ 0,                                                                                                      \
+		  "no-https",                                                                                             \
+		  OPT_FLAG,                                                                                               \
+		  offsetof(type, m.no_https),                                                                             \
+		  NULL,                                                                                                   \
+		  "plain HTTP to the registry",                                                                           \
+		  "NO_HTTPS NOHTTPS",                                                                                     \
+		  0 },                                                                                                    \
+		{ 0, "nohttps", OPT_FLAG, offsetof(type, m.no_https), NULL, "", NULL, OPT_HIDDEN },                       \
+		{ 0,                                                                                                      \
+		  "disable-cache",                                                                                        \
+		  OPT_FLAG,                                                                                               \
+		  offsetof(type, m.disable_cache),                                                                        \
+		  NULL,                                                                                                   \
+		  "neither look into the image cache nor keep anything there",                                            \
+		  "DISABLE_CACHE",                                                                                        \
+		  0 },                                                                                                    \
+		{ 0, "docker-username", OPT_STR, offsetof(type, m.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN }, \
+	{                                                                                                                 \
+		0, "docker-password", OPT_STR, offsetof(type, m.password), "WORD", "", "DOCKER_PASSWORD",                 \
+			OPT_HIDDEN | OPT_SECRET                                                                           \
+	}
+/* clang-format on */
+
+/* Checks and translates; b->source is `source`. codec must live as long as *b. Errors are wrong usage. */
+int cmd_convert_opts_read(struct convert_opts *o, const char *source, struct img_build_opts *b, struct vl_buf *codec,
+			  struct vl_err *err);
+
+struct oci_net;
+struct cmd_net; /* settings of the network, and the strings behind them */
+/* Options, settings, and with --docker-login the user's answers. Returns new. */
+int cmd_net_new(struct cmd_ctx *c, const struct net_opts *o, struct cmd_net **ret, struct vl_err *err);
+const struct oci_net *cmd_net_get(const struct cmd_net *n);
+void cmd_net_free(struct cmd_net *n); /* NULL is fine */
+
+/* store_opts.c: settings that no command line has */
+struct store_settings {
+	const char *given_dir, *limit;
+	struct vl_strv site;
+	bool layers;
+	uint64_t downloads, retries;
+	char *dir; /* owned: what is used */
+	uint64_t limit_bytes;
+};
+extern const struct opt cmd_store_settings[];
+int cmd_store_settings_get(struct cmd_ctx *c, struct store_settings *ret, struct vl_err *err);
+void cmd_store_settings_free(struct store_settings *s);
+struct img_store;
+int cmd_store_open(struct cmd_ctx *c, struct img_store **ret, struct vl_err *err);
+
+/* make_image.c */
+struct img_fetched;
+struct cmd_making {
+	struct img_build_opts *opts; /* source included */
+	const struct net_opts *net;
+	const char *out;  /* a new file */
+	bool force;       /* replace it */
+	bool remote_only; /* only images from the network go through the store */
+};
+/* To a file; prints the result. Returns the exit status. */
+int cmd_make_image(struct cmd_ctx *c, const struct cmd_making *m, bool json);
+/* To an open image, through the store. */
+int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err);
+/* Says what went wrong; the exit status for it. */
+int cmd_make_failed(struct cmd_ctx *c, int r, const struct img_fetched *f, const struct vl_err *err);
+
+/* cmd_build.c */
+struct build_opts {
+	bool force, json, ignored;
+	struct convert_opts convert;
+	struct net_opts net;
 };
 extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
-
-/* store_opts.c */
-struct img_store;
-/* The user's store with the site's tiers, as the settings say. */
-int cmd_store_open(struct cmd_ctx *c, struct img_store **ret, struct vl_err *err);
-int cmd_store_limit(uint64_t *ret, struct vl_err *err); /* configured bytes; 0 = none */
 
 /* cmd_cache.c */
 struct cmd_cache_opts {
@@ -91,6 +235,28 @@ struct cmd_cache_opts {
 };
 extern const struct opt cmd_cache_list_opts[], cmd_cache_clean_opts[], cmd_cache_prune_opts[];
 cmd_fn cmd_cache_list_run, cmd_cache_clean_run, cmd_cache_prune_run;
+
+/* cmd_pull.c */
+struct pull_opts {
+	bool force, json, ignored;
+	const char *dir, *name;
+	struct convert_opts convert;
+	struct net_opts net;
+};
+struct fetch_opts {
+	const char *fd;
+	struct convert_opts convert;
+	struct net_opts net;
+};
+extern const struct opt cmd_pull_opts[], cmd_fetch_opts[];
+cmd_fn cmd_pull_run, cmd_fetch_run;
+
+/* cmd_config.c */
+struct cmd_config_opts {
+	bool show, keys, json;
+};
+extern const struct opt cmd_config_opts[];
+cmd_fn cmd_config_run;
 
 extern const struct opt cmd_action_opts[];                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */

@@ -70,21 +70,35 @@ static int use_file(bool with_config, struct action_image *i, struct vl_err *err
 	return r < 0 ? vl_wrap(err, "%s", i->path) : use_sif(&sif, with_config, i, err);
 }
 
-int cmd_action_image(const char *word, bool with_config, struct action_image *ret, struct vl_err *err)
+/* A file of that name beats the URI: people do have folders named oci: */
+static int open_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *i,
+		      struct vl_err *err)
+{
+	i->fd = open(word, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (i->fd < 0 && errno == ENOENT && is_uri(word)) {
+		int r = cmd_fetch_by_child(c, word, net, &i->fd, &i->path, err);
+		if (r < 0)
+			return r;
+	}
+	if (i->fd < 0)
+		return vl_fail_sys(err, errno, "cannot open image %s", word);
+	i->fd = vl_move_fd_above_stdio(i->fd);
+	if (!i->path)
+		i->path = vl_path_absolute(word);
+	return i->fd < 0 ? vl_fail_sys(err, errno, "cannot open image %s", word) : 0;
+}
+
+int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
+		     struct action_image *ret, struct vl_err *err)
 {
 	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
 	struct stat st;
+	int r = open_image(c, word, net, &i, err);
 
-	i.fd = open(word, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (i.fd < 0 && errno == ENOENT && is_uri(word))
-		return vl_fail(err, ENOTSUP, "%s: fetch it first: vial pull %s", word, word);
-	if (i.fd < 0)
-		return vl_fail_sys(err, errno, "cannot open image %s", word);
-	i.fd = vl_move_fd_above_stdio(i.fd);
-	i.path = vl_path_absolute(word);
-	if (i.fd < 0 || fstat(i.fd, &st) < 0)
-		return vl_fail_sys(err, errno, "cannot open image %s", word);
-	int r = 0;
+	if (r < 0)
+		return r;
+	if (fstat(i.fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot stat image %s", word);
 	if (S_ISDIR(st.st_mode))
 		i.kind = PLAN_DIRECTORY;
 	else if (S_ISREG(st.st_mode))

@@ -19,10 +19,17 @@ struct action_image {
 	{                                                                                                              \
 		.fd = -1                                                                                               \
 	}
-/* A path to a SIF, a squashfs file or a directory. with_config: read the OCI configuration too. */
-int cmd_action_image(const char *word, bool with_config, struct action_image *ret, struct vl_err *err);
+/* A path to a SIF, a squashfs file or a directory; or a URI, which is fetched. with_config: read the OCI configuration
+ * too. -ECHILD: another process has told the user what went wrong. */
+int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
+		     struct action_image *ret, struct vl_err *err);
 void cmd_action_image_free(struct action_image *i);
 #define ACTION_IMAGE __attribute__((cleanup(cmd_action_image_free)))
+
+/* ---- fetch_child.c ---- */
+
+int cmd_fetch_by_child(struct cmd_ctx *c, const char *uri, const struct net_opts *o, int *ret_fd, char **ret_path,
+		       struct vl_err *err);
 
 /* ---- opts_action.c ---- */
 
@@ -31,6 +38,7 @@ struct action_opts {
 	const char *home, *cwd, *shell;
 	bool no_home, contain, cleanenv, writable, writable_tmpfs, no_eval, no_umask;
 	bool ignored;
+	struct net_opts net; /* for IMAGE being a URI */
 };
 
 /* ---- plan_args.c: values to a plan ---- */

@@ -1,73 +1,78 @@
-/* Which image store the settings mean. */
+/* Where the image store is and how registries are reached: settings that several commands share. */
 #include "commands.h"
 
 #include <stdio.h>
 #include <vial/image.h>
 
-/* Other programs' variable names the parent of several caches; ours is the store itself. NULL: no home. */
-static char *store_dir(void)
-{
-	const char *own = getenv("VIAL_CACHEDIR"), *theirs = opt_getenv("CACHEDIR"), *xdg = getenv("XDG_CACHE_HOME"),
-		   *home = getenv("HOME");
+#define O(f) offsetof(struct store_settings, f)
+/* never on a command line: environment and configuration only */
+const struct opt cmd_store_settings[] = {
+	{ 0, "cachedir", OPT_STR, O(given_dir), "DIR", "where images are kept (default $XDG_CACHE_HOME/vial)",
+	  "CACHEDIR", 0 },
+	{ 0, "site-cache", OPT_LIST, O(site), "DIR", "read-only stores that are searched too", "SITE_CACHE", 0 },
+	{ 0, "cache-limit", OPT_STR, O(limit), "SIZE", "what the store may take; the longest unused goes first",
+	  "CACHE_LIMIT", 0 },
+	{ 0, "cache-layers", OPT_FLAG, O(layers), NULL, "keep downloaded layers (default yes)", "CACHE_LAYERS", 0 },
+	{ 0, "download-concurrency", OPT_U64, O(downloads), "N", "layers at a time (default 4)", "DOWNLOAD_CONCURRENCY",
+	  0 },
+	{ 0, "retries", OPT_U64, O(retries), "N", "after a broken connection or a busy server (default 5)", "RETRIES",
+	  0 },
+	OPT_END,
+};
+#undef O
 
-	if (own && *own)
-		return vl_strdup(own);
-	if (own) /* set to nothing: as if it was not there, but it hides the others from opt_getenv */
-		theirs = getenv("APPTAINER_CACHEDIR") ? getenv("APPTAINER_CACHEDIR") : getenv("SINGULARITY_CACHEDIR");
-	if (theirs && *theirs)
-		return vl_asprintf("%s/vial", theirs);
-	if (xdg && *xdg == '/') /* a relative one is to be ignored, says the XDG specification */
-		return vl_asprintf("%s/vial", xdg);
+/* APPTAINER_CACHEDIR may hold Apptainer's own cache: ours is a folder of it. */
+static char *store_dir(const struct store_settings *s)
+{
+	const char *own = getenv("VIAL_CACHEDIR"), *theirs = getenv("APPTAINER_CACHEDIR");
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+
+	if (!theirs || !*theirs)
+		theirs = getenv("SINGULARITY_CACHEDIR");
+	if (s->given_dir && *s->given_dir)
+		return (!own || !*own) && theirs && s->given_dir == theirs ? vl_asprintf("%s/vial", theirs)
+									   : vl_strdup(s->given_dir);
+	if (cache && *cache == '/')
+		return vl_asprintf("%s/vial", cache);
 	return home && *home == '/' ? vl_asprintf("%s/.cache/vial", home) : NULL;
 }
 
-int cmd_store_limit(uint64_t *ret, struct vl_err *err)
+int cmd_store_settings_get(struct cmd_ctx *c, struct store_settings *ret, struct vl_err *err)
 {
-	const char *limit = opt_getenv("CACHE_LIMIT");
+	struct store_settings s = { .layers = true };
+	char *argv[] = { (char *)"", NULL };
+	int first, r = opt_parse(cmd_store_settings, &s, 1, argv, false, c->config, &first, err);
 
-	*ret = 0;
-	if (limit && *limit && vl_parse_size(limit, UINT64_MAX, ret) < 0)
-		return vl_fail(err, EINVAL, "VIAL_CACHE_LIMIT takes a size such as 50G, not '%s'", limit);
+	if (r == 0 && s.limit && vl_parse_size(s.limit, UINT64_MAX, &s.limit_bytes) < 0)
+		r = vl_fail(err, EINVAL, "the cache limit takes a size such as 50G, not '%s'", s.limit);
+	if (r == 0 && !(s.dir = store_dir(&s)))
+		r = vl_fail(err, ENOENT, "there is no home directory to keep images in; set VIAL_CACHEDIR");
+	if (r < 0) {
+		cmd_store_settings_free(&s);
+		return r;
+	}
+	*ret = s;
 	return 0;
 }
 
-static int keep_layers(bool *ret, struct vl_err *err)
+void cmd_store_settings_free(struct store_settings *s)
 {
-	static const char *const no[] = { "no", "0", "false", "off" }, *const yes[] = { "yes", "1", "true", "on" };
-	const char *v = opt_getenv("CACHE_LAYERS");
-
-	*ret = true;
-	if (!v || !*v)
-		return 0;
-	for (size_t i = 0; i < VL_COUNT(no); i++) {
-		if (!strcasecmp(v, yes[i]))
-			return 0;
-		if (!strcasecmp(v, no[i]))
-			return *ret = false, 0;
-	}
-	return vl_fail(err, EINVAL, "VIAL_CACHE_LAYERS takes yes or no, not '%s'", v);
+	opt_free(cmd_store_settings, s);
+	vl_freep(&s->dir);
 }
 
 int cmd_store_open(struct cmd_ctx *c, struct img_store **ret, struct vl_err *err)
 {
-	VL_FREE char *dir = store_dir(), *sites = NULL;
-	VL_STRV struct vl_strv site_dirs = { 0 };
-	struct img_store_opts o = { 0 };
-	const char *tiers = opt_getenv("SITE_CACHE");
-	char *save = NULL;
-	int r;
+	struct store_settings s;
+	int r = cmd_store_settings_get(c, &s, err);
 
-	(void)c;
-	if (!dir)
-		return vl_fail(err, ENOENT,
-			       "HOME is not set, so there is no place for the image store; set VIAL_CACHEDIR, or use "
-			       "--disable-cache");
-	sites = vl_strdup(tiers ? tiers : "");
-	for (char *w = strtok_r(sites, ":", &save); w; w = strtok_r(NULL, ":", &save))
-		vl_strv_add(&site_dirs, w);
-	o.dir = dir;
-	o.site_dirs = (const char *const *)site_dirs.v;
-	if ((r = cmd_store_limit(&o.limit, err)) < 0 || (r = keep_layers(&o.keep_layers, err)) < 0)
+	if (r < 0)
 		return r;
-	return img_store_open(&o, ret, err);
+	struct img_store_opts o = { .dir = s.dir,
+				    .site_dirs = (const char *const *)s.site.v,
+				    .limit = s.limit_bytes,
+				    .keep_layers = s.layers };
+	r = img_store_open(&o, ret, err);
+	cmd_store_settings_free(&s);
+	return r;
 }

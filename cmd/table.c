@@ -17,7 +17,8 @@
 /* clang-format off */
 const struct cmd commands[] = {
 	{ "build", "OUT.sif SOURCE", "Make a SIF image from an OCI image or a directory",
-	  "SOURCE is oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG] or a directory.\n"
+	  "SOURCE is docker://NAME[:TAG|@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., oci:DIR[:TAG|@DIGEST],\n"
+	  "oci-archive:FILE[:TAG], docker-archive:FILE[:TAG] or a directory.\n"
 	  "Layers are streamed: nothing is unpacked on the way, and every digest is checked.",
 	  "  vial build app.sif oci:./layout:latest\n"
 	  "  vial build --compress gzip app.sif docker-archive:app.tar\n",
@@ -38,11 +39,23 @@ const struct cmd commands[] = {
 	{ "completion", "bash|zsh|fish", "Print a completion script for a shell", NULL,
 	  "  source <(vial completion bash)\n",
 	  .min_args = 1, .max_args = 1, RUN(NULL, 0, cmd_completion_run) },
+	{ "config", "", "Show the settings and where each comes from",
+	  "Settings are lines of `key = value` in the site's vial.conf, its drop-ins and the user's file;\n"
+	  "environment and command line beat them. What is printed is such a file again.",
+	  "  vial config --show\n  vial config --json\n",
+	  .max_args = 0, .interspersed = true,
+	  IMAGE(cmd_config_opts, sizeof(struct cmd_config_opts), cmd_config_run) },
 	{ "exec", "IMAGE PROGRAM [ARG...]", "Run a program in a container",
-	  "IMAGE is a SIF, a squashfs file or a directory. The container is read-only; the home\n"
+	  "IMAGE is a SIF, a squashfs file, a directory, or a URI (docker://NAME:TAG and what pull takes), which\n"
+	  "is fetched once and kept in the image cache. The container is read-only; the home\n"
 	  "directory, the current one and /tmp are the host's. Options come before IMAGE.",
-	  "  vial exec app.sif python3 job.py\n  vial exec --bind /data:/mnt:ro app.sif ls /mnt\n",
+	  "  vial exec app.sif python3 job.py\n  vial exec docker://python:3.12 python3 --version\n  vial exec --bind /data:/mnt:ro app.sif ls /mnt\n",
 	  .min_args = 2, .max_args = -1, ACTION(cmd_exec_run) },
+	{ "fetch", "URI", "Put an image into the cache, ready to run",
+	  "Prints where it is. A later `vial exec URI` starts at once; with a digest it needs no network.",
+	  "  vial fetch docker://python:3.12\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_fetch_opts, sizeof(struct fetch_opts), cmd_fetch_run) },
 	{ "inspect", "IMAGE", "Show what an image says about itself",
 	  "Prints labels as `key: value` lines unless told otherwise. Nothing of the image is run.",
 	  "  vial inspect app.sif\n  vial inspect --json --all app.sif\n  vial inspect --digests app.sif\n",
@@ -55,6 +68,13 @@ const struct cmd commands[] = {
 	  .interspersed = true, IMAGE(cmd_newpair_opts, sizeof(struct cmd_newpair_opts), cmd_key_newpair_run) },
 	{ "key show", "KEY.pem", "Print the type and the id of a key", NULL, NULL, .min_args = 1, .max_args = 1,
 	  .interspersed = true, IMAGE(NULL, 0, cmd_key_show_run) },
+	{ "pull", "[OUT.sif] URI", "Fetch an image and make a SIF of it",
+	  "URI is docker://NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., or a local oci:DIR:TAG,\n"
+	  "oci-archive:FILE, docker-archive:FILE. OUT is NAME_TAG.sif unless given.\n"
+	  "An image is converted once and kept in the cache; every digest is checked.",
+	  "  vial pull docker://python:3.12\n  vial pull tool.sif oras://registry.example.org/lab/tool:1.0\n",
+	  .min_args = 1, .max_args = 2, .interspersed = true,
+	  IMAGE(cmd_pull_opts, sizeof(struct pull_opts), cmd_pull_run) },
 	{ "run", "IMAGE [ARG...]", "Run what an image is made for",
 	  "Starts the image's runscript with the arguments, or /bin/sh when there is none.",
 	  "  vial run app.sif --help\n  ./app.sif --help\n",

@@ -16,7 +16,7 @@ struct work {
 	const struct img_build_opts *o;
 	struct img_source *src;
 	const struct vl_progress *progress;
-	struct oci_image image; /* empty for a directory */
+	struct oci_image image; /* a copy: the source owns it; empty for a directory */
 	struct img_codec codec;
 	uint32_t block_size;
 	int64_t time;
@@ -41,7 +41,6 @@ static void work_free(struct work *w)
 	free(w->logs);
 	img_meta_free(&w->meta);
 	img_codec_free(&w->codec);
-	oci_image_free(&w->image);
 }
 
 /* "2024-05-01T12:00:00.123Z" of an image config, as seconds; -1 when it is not that. */
@@ -157,6 +156,7 @@ static int read_layers(struct work *w, struct vl_err *err)
 	uint64_t total = 0, done = 0;
 	int r = 0;
 
+	img_source_will_read(w->src);
 	for (size_t i = 0; i < w->image.n_layers; i++)
 		total += w->image.layers[i].size == UINT64_MAX ? 0 : w->image.layers[i].size;
 	for (size_t i = w->image.n_layers; r == 0 && i-- > 0;) {
@@ -232,8 +232,7 @@ static int prepare(struct work *w, int fd, struct vl_err *err)
 	uint64_t base, first;
 	int r;
 
-	if (w->src->oci && (r = oci_image_resolve(w->src->oci, &w->src->ref, w->o->arch, &w->image, err)) < 0)
-		return r;
+	w->image = w->src->image;
 	w->time = source_time(w);
 	w->n_logs = (w->src->oci ? w->image.n_layers : 1) + 1;
 	w->logs = vl_alloc(w->n_logs * sizeof *w->logs);
@@ -273,47 +272,5 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 					 .entries = w.tree->n_nodes,
 					 .layers = w.image.n_layers,
 					 .dup_files = s->dup_tails + s->dup_runs };
-	if (*w.image.manifest.algo)
-		snprintf(ret->digest, sizeof ret->digest, "%s:%s", w.image.manifest.algo, w.image.manifest.hex);
 	return 0;
-}
-
-/* ---- source ---- */
-
-int img_source_open(const char *text, struct img_source *ret, struct vl_err *err)
-{
-	static const char *const words[] = {
-		[OCI_LAYOUT] = "oci", [OCI_ARCHIVE] = "oci-archive", [OCI_DOCKER_ARCHIVE] = "docker-archive"
-	};
-	VL_CLEANUP(img_source_free) struct img_source s = { .dirfd = -1 };
-	int r = oci_ref_parse(text, &s.ref, err);
-
-	if (r == 0) {
-		s.bootstrap = words[s.ref.kind];
-		s.from = vl_strdup(strchr(text, ':') + 1);
-		r = oci_source_open(&s.ref, NULL, NULL, &s.oci, err);
-	} else if (r == -ENOTSUP) {
-		s.bootstrap = "localimage";
-		s.from = vl_strdup(text);
-		s.dirfd = open(text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (s.dirfd < 0 && errno == ENOENT && strstr(text, ":"))
-			return vl_fail(err, ENOTSUP,
-				       "%s: this kind of source is not known; there are oci:DIR:TAG, oci-archive:FILE, "
-				       "docker-archive:FILE and a directory",
-				       text);
-		r = s.dirfd < 0 ? vl_fail_sys(err, errno, "cannot open the directory %s", text) : 0;
-	}
-	if (r < 0)
-		return r;
-	*ret = vl_move(&s);
-	s.dirfd = -1;
-	return 0;
-}
-
-void img_source_free(struct img_source *s)
-{
-	free(s->from);
-	oci_ref_free(&s->ref);
-	oci_source_free(s->oci);
-	vl_closep(&s->dirfd);
 }

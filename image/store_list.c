@@ -188,6 +188,8 @@ void img_store_join_names(struct img_store_scan *c, struct img_store_entry *it)
 			it->digest = vl_strdup(n->digest);
 		if (i && vl_streq(c->records[i - 1].n.key, it->id) && vl_streq(c->records[i - 1].n.name, n->name))
 			continue; /* the same name for another architecture */
+		if (vl_prefix(n->name, "sha256:") || vl_prefix(n->name, "sha512:"))
+			continue; /* what was asked for by digest: it is shown as such */
 		vl_buf_addf(&names, "%s%s", names.len ? "," : "", n->name);
 	}
 	it->names = vl_steal(&names.data);

@@ -82,10 +82,13 @@ int img_store_name_find(struct img_store *s, const char *name, const char *arch,
 {
 	struct img_store_name n = { 0 };
 	char file[70];
-	int r;
 
 	file_name(name, arch, file);
-	if (img_store_name_read(s->names, file, &n) < 0)
+	int r = img_store_name_read(s->names, file, &n);
+	VL_FREE char *in_site = vl_asprintf("names/%s", file);
+	for (size_t i = 0; i < s->n_sites && r < 0; i++)
+		r = img_store_name_read(s->sites[i].fd, in_site, &n);
+	if (r < 0)
 		return -ENOENT;
 	r = *n.digest ? 0 : -ENOENT;
 	if (r == 0)

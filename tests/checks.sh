@@ -126,7 +126,7 @@ check_man() {
 	"$O/vial" help --words | cut -f1 | tr ' ' - | while read -r page; do
 		[ -s "$O/man/vial-$page.1" ] || echo "no manual page for $page"
 	done
-	for page in "$O"/man/*.1; do
+	for page in "$O"/man/*.[15]; do
 		MANWIDTH=100 man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null | sed "s|^|${page##*/}: |"
 	done
 }

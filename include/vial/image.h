@@ -9,6 +9,8 @@
 /* Inflated bytes one layer may have. Real layers stay below; 1 MiB of gzip can hold 1 GiB. */
 #define IMG_DEFAULT_MAX_SIZE (256ull << 30)
 
+#define IMG_DIGEST_SIZE 160 /* "sha512:" and its digits, or a word and those of a SHA-256 */
+
 enum img_owner { IMG_OWNER_KEEP, IMG_OWNER_ROOT };
 
 struct img_build_opts {
@@ -31,6 +33,14 @@ struct img_build_stats {
 	char digest[160];     /* manifest digest of the source, "" = none */
 	uint64_t downloaded;  /* bytes over the network */
 	uint64_t peak_memory; /* resident bytes of the converting process at its largest */
+};
+
+/* What a source turned out to be. */
+struct img_found {
+	char id[IMG_DIGEST_SIZE];     /* the same id and options mean the same image; "" = nothing can tell */
+	char digest[IMG_DIGEST_SIZE]; /* of the image manifest; "" = it has none */
+	char named[IMG_DIGEST_SIZE];  /* of what the reference named: the same, or an index's; "" = nothing */
+	bool as_it_is;                /* a SIF already: options of the conversion do not matter */
 };
 
 /* Writes the whole SIF into fd (empty, read-write, seekable). The work is done by a child process
@@ -105,8 +115,8 @@ struct img_push_opts {
 	unsigned threads;
 };
 struct img_push_stats {
-	char digest[160]; /* of the manifest that was pushed */
-	uint64_t bytes;   /* of the layer */
+	char digest[IMG_DIGEST_SIZE]; /* of the manifest that was pushed */
+	uint64_t bytes;               /* of the layer */
 	unsigned referrers;
 	int signal; /* with -EINTR */
 };

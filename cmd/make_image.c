@@ -1,0 +1,161 @@
+/* From a source to an image file, or to an open image: what build, pull, fetch and exec of a URI do. */
+#include "commands.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <vial/image.h>
+
+int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
+{
+	struct cmd_net *net = NULL;
+	struct img_store *store = NULL;
+	struct vl_progress progress;
+	struct cmd_progress bar;
+	int r = cmd_net_new(c, m->net, &net, err);
+
+	if (r == 0 && (m->net->disable_cache || (r = cmd_store_open(c, &store, err)) == 0)) {
+		m->opts->net = cmd_net_get(net);
+		cmd_progress_start(&bar, c, &progress);
+		r = img_fetch(m->opts, store, &progress, ret, err);
+		cmd_progress_end(&bar);
+		m->opts->net = NULL;
+	}
+	img_store_free(store);
+	cmd_net_free(net);
+	return r;
+}
+
+/* The image under its own name: a copy, since whoever has it may sign or change it. */
+static int put_copy(const struct img_fetched *f, const struct cmd_making *m, struct vl_err *err)
+{
+	VL_NEWFILE struct vl_newfile file = VL_NEWFILE_INIT;
+	int r = vl_newfile_open(&file, m->out, 0755, m->force, err);
+
+	if (r < 0 || (r = vl_copy_file(f->fd, file.fd, m->out, err)) < 0)
+		return r;
+	return vl_newfile_commit(&file, m->force, err);
+}
+
+/* Straight into the file. */
+static int build(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
+{
+	VL_NEWFILE struct vl_newfile file = VL_NEWFILE_INIT;
+	struct cmd_net *net = NULL;
+	struct vl_progress progress;
+	struct cmd_progress bar;
+	int r = vl_newfile_open(&file, m->out, 0755, m->force, err);
+
+	if (r < 0 || (r = cmd_net_new(c, m->net, &net, err)) < 0)
+		return r;
+	m->opts->net = cmd_net_get(net);
+	cmd_progress_start(&bar, c, &progress);
+	r = img_build(m->opts, file.fd, &progress, &ret->stats, err);
+	cmd_progress_end(&bar);
+	cmd_net_free(net);
+	if (r < 0)
+		return r;
+	ret->fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
+	memcpy(ret->digest, ret->stats.digest, sizeof ret->digest);
+	return vl_newfile_commit(&file, m->force, err);
+}
+
+/* A first word before the network may keep us waiting. */
+static bool announce(struct cmd_ctx *c, const char *source)
+{
+	VL_CLEANUP(oci_ref_free) struct oci_ref ref = { 0 };
+	struct vl_err ignored;
+
+	if (oci_ref_parse(source, &ref, &ignored) < 0 || !oci_ref_is_remote(&ref))
+		return false;
+	VL_FREE char *name = oci_ref_name(&ref);
+	vl_logf(&c->log, VL_INFO, "Fetching %s", name);
+	return true;
+}
+
+static void report_json(const char *out, uint64_t size, const struct img_fetched *f)
+{
+	VL_JSON vl_json *j = vl_json_new_obj();
+
+	vl_json_set(j, "image", vl_json_new_str(out));
+	vl_json_set(j, "size", vl_json_new_int((int64_t)size));
+	if (*f->digest)
+		vl_json_set(j, "sourceDigest", vl_json_new_str(f->digest));
+	if (!f->found) { /* an image that was there already has nothing to tell about its making */
+		vl_json_set(j, "layers", vl_json_new_int((int64_t)f->stats.layers));
+		vl_json_set(j, "entries", vl_json_new_int((int64_t)f->stats.entries));
+		vl_json_set(j, "contentBytes", vl_json_new_int((int64_t)f->stats.bytes_in));
+		vl_json_set(j, "storedBytes", vl_json_new_int((int64_t)f->stats.bytes_out));
+		vl_json_set(j, "downloadedBytes", vl_json_new_int((int64_t)f->stats.downloaded));
+	}
+	vl_json_set(j, "cached", vl_json_new_bool(f->found));
+	VL_FREE char *text = vl_json_text(j, false);
+	puts(text);
+}
+
+static void report(struct cmd_ctx *c, const char *out, const struct img_fetched *f, bool json)
+{
+	const struct img_build_stats *s = &f->stats;
+	struct stat st = { 0 };
+	char made[16], in[16], net[16], memory[16], disk[16];
+
+	if (fstat(f->fd, &st) < 0)
+		st.st_size = 0;
+	if (json) {
+		report_json(out, (uint64_t)st.st_size, f);
+		return;
+	}
+	vl_human_size((uint64_t)st.st_size, made);
+	vl_human_size(s->bytes_in, in);
+	vl_human_size(s->downloaded, net);
+	vl_human_size(s->peak_memory, memory);
+	vl_human_size(s->downloaded + (uint64_t)st.st_size, disk); /* layers wait on disk until they are converted */
+	if (f->found)
+		vl_logf(&c->log, VL_INFO, "%s: %s, from the cache", out, made);
+	else if (s->entries)
+		vl_logf(&c->log, VL_INFO, "%s: %s from %s in %llu files and folders", out, made, in,
+			(unsigned long long)s->entries);
+	else
+		vl_logf(&c->log, VL_INFO, "%s: %s", out, made);
+	vl_logf(&c->log, VL_VERBOSE, "source %s", *f->digest ? f->digest : "without a digest");
+	if (!f->found)
+		vl_logf(&c->log, VL_VERBOSE,
+			"layers: %llu, files stored once for others: %llu, downloaded: %s; at most %s of memory and %s "
+			"of "
+			"disk",
+			(unsigned long long)s->layers, (unsigned long long)s->dup_files, net, memory, disk);
+}
+
+int cmd_make_failed(struct cmd_ctx *c, int r, const struct img_fetched *f, const struct vl_err *err)
+{
+	if (r != -EINTR)
+		return cmd_fail(c, err);
+	vl_logf(&c->log, VL_ERROR, "%s", err->text);
+	return 128 + f->stats.signal;
+}
+
+static int make(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
+{
+	int r;
+
+	/* said before the work, not after it */
+	if (!m->force && access(m->out, F_OK) == 0)
+		return vl_fail(err, EEXIST, "%s exists already; use --force to replace it", m->out);
+	bool remote = announce(c, m->opts->source);
+	if (m->net->disable_cache || (m->remote_only && !remote))
+		return build(c, m, ret, err);
+	r = cmd_fetch_image(c, m, ret, err);
+	return r < 0 ? r : put_copy(ret, m, err);
+}
+
+int cmd_make_image(struct cmd_ctx *c, const struct cmd_making *m, bool json)
+{
+	VL_CLEANUP(img_fetched_free) struct img_fetched f = { .fd = -1 };
+	struct vl_err err = { 0 };
+	int r = make(c, m, &f, &err);
+
+	if (r < 0)
+		return cmd_make_failed(c, r, &f, &err);
+	report(c, m->out, &f, json);
+	return 0;
+}
