@@ -258,6 +258,15 @@ struct cmd_config_opts {
 extern const struct opt cmd_config_opts[];
 cmd_fn cmd_config_run;
 
+/* cmd_push.c */
+struct cmd_push_opts {
+	bool no_https, allow_unsigned, no_referrers, json;
+	const char *authfile;
+	uint64_t threads;
+};
+extern const struct opt cmd_push_options[];
+cmd_fn cmd_push_run;
+
 extern const struct opt cmd_action_opts[];                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 

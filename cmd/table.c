@@ -75,6 +75,15 @@ const struct cmd commands[] = {
 	  "  vial pull docker://python:3.12\n  vial pull tool.sif oras://registry.example.org/lab/tool:1.0\n",
 	  .min_args = 1, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_pull_opts, sizeof(struct pull_opts), cmd_pull_run) },
+	{ "push", "IMAGE URI", "Send an image to a registry",
+	  "To oras://HOST/REPO:TAG the SIF goes as it is, which vial and Apptainer pull again. To\n"
+	  "docker://HOST/REPO:TAG goes an OCI image for every other runtime: the SIF's root file system as\n"
+	  "one layer, or the layers of oci:DIR:TAG or oci-archive:FILE unchanged. Signatures follow as\n"
+	  "referrers; they sign the SIF, also where an OCI image is made of it.",
+	  "  vial push app.sif oras://registry.example.org/me/app:1.0\n"
+	  "  vial push app.sif docker://registry.example.org/me/app:1.0\n",
+	  .min_args = 2, .max_args = 2, .interspersed = true,
+	  IMAGE(cmd_push_options, sizeof(struct cmd_push_opts), cmd_push_run) },
 	{ "run", "IMAGE [ARG...]", "Run what an image is made for",
 	  "Starts the image's runscript with the arguments, or /bin/sh when there is none.",
 	  "  vial run app.sif --help\n  ./app.sif --help\n",
