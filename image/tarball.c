@@ -13,12 +13,15 @@ struct img_tarball {
 	img_tarball_sink *sink;
 	void *arg;
 	struct vl_err err; /* of the sink */
+	bool dead;         /* given up: nothing more goes out */
 };
 
 static la_ssize_t write_out(struct archive *a, void *arg, const void *p, size_t n)
 {
 	struct img_tarball *t = arg;
 
+	if (t->dead)
+		return -1;
 	if (t->sink(t->arg, p, n, &t->err) < 0) {
 		archive_set_error(a, t->err.code, "%s", t->err.text);
 		return -1;
@@ -115,7 +118,8 @@ void img_tarball_free(struct img_tarball *t)
 {
 	if (!t)
 		return;
-	archive_write_fail(t->a); /* or it would write the end of a whole one */
+	/* Freeing closes, and would fill up an unfinished file; archive_write_fail instead would lose its buffers. */
+	t->dead = true;
 	archive_write_free(t->a);
 	archive_entry_free(t->entry);
 	free(t);

@@ -18,7 +18,8 @@ struct upload {
 	char *what;     /* "blob sha256:0123" for messages */
 	char *location; /* of the session; NULL = none open */
 	uint64_t chunk;
-	uint64_t sent; /* of the blob, before the current request */
+	uint64_t sent;     /* of the blob, before the current request */
+	struct vl_err why; /* of the last chunk that failed */
 };
 
 static void upload_free(struct upload *p)
@@ -241,10 +242,13 @@ static int send_chunk(struct upload *p, struct vl_err *err)
 	set_body(p, &call, p->sent, n);
 	call.req.heads = heads;
 	int r = oci_client_call(p->c, &call, &resp, err);
-	if (r == -EACCES || r == -EKEYREJECTED || r == -EINVAL)
+	bool broken = r == -EIO || r == -ECONNRESET || r == -ETIMEDOUT || r == -EBUSY || r == -ENOENT;
+	if (r < 0 && !broken)
 		return r;
-	if (r < 0 || resp.status == 416)
+	if (r < 0 || resp.status == 416) {
+		p->why = r < 0 ? *err : (struct vl_err){ 0 };
 		return ask_offset(p, err);
+	}
 	if (resp.status != 202 && resp.status != 204 && resp.status != 201)
 		return unexpected(p->ref, p->what, "a chunk", resp.status, err);
 	if (!parse_range(oci_http_head(&resp, "Range", 0), &have) || have > p->sent + n)
@@ -264,8 +268,11 @@ static int send_chunks(struct upload *p, struct vl_err *err)
 		if (p->sent > furthest)
 			still = 0;
 		else if (++still == MAX_STANDSTILL)
-			return vl_fail(err, EIO, "%s: the registry does not take byte %llu of the %s; try again later",
-				       p->ref->host, (unsigned long long)p->sent, p->what);
+			return p->why.code
+				       ? (*err = p->why, -err->code)
+				       : vl_fail(err, EIO,
+						 "%s: the registry does not take byte %llu of the %s; try again later",
+						 p->ref->host, (unsigned long long)p->sent, p->what);
 		furthest = VL_MAX(furthest, p->sent);
 	}
 	return finish(p, p->sent, err);
