@@ -207,6 +207,7 @@ static int finish(struct upload *p, uint64_t off, struct vl_err *err)
 		return vl_fail(err, EAGAIN, "%s: the registry lost a part of the %s", p->ref->host, p->what);
 	if (resp.status != 201 && resp.status != 200 && resp.status != 204)
 		return unexpected(p->ref, p->what, "the end", resp.status, err);
+	vl_freep(&p->location); /* closed: nothing is left to cancel */
 	return check_answer(p->ref, &resp, &p->u->digest, p->what, err);
 }
 
