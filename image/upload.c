@@ -271,6 +271,20 @@ static int send_config(struct send *s, const struct oci_image *i, const vl_json 
 	return oci_push_blob(s->j->client, &s->j->target, &u, NULL, err);
 }
 
+static int send_layers(struct send *s, const struct oci_image *i, struct vl_err *err)
+{
+	VL_FREE const struct oci_layer **order = vl_alloc((i->n_layers + 1) * sizeof *order);
+	int r = 0;
+
+	for (size_t k = 0; k < i->n_layers; k++)
+		order[k] = &i->layers[k];
+	oci_source_will_read(s->j->source, order, i->n_layers);
+	for (size_t k = 0; r == 0 && k < i->n_layers; k++)
+		if ((r = send_layer(s, order[k], err)) < 0)
+			r = vl_wrap(err, "layer %zu of %zu", k + 1, i->n_layers);
+	return r;
+}
+
 static int send_image(struct send *s, struct vl_err *err)
 {
 	VL_CLEANUP(oci_image_free) struct oci_image i = { 0 };
@@ -288,10 +302,7 @@ static int send_image(struct send *s, struct vl_err *err)
 	    (r = oci_digest_check(&i.manifest, text, len, "the manifest", err)) < 0 ||
 	    (r = vl_json_parse(text, len, "the manifest", &j, err)) < 0)
 		return r;
-	for (size_t k = 0; k < i.n_layers; k++)
-		if ((r = send_layer(s, &i.layers[k], err)) < 0)
-			return vl_wrap(err, "layer %zu of %zu", k + 1, i.n_layers);
-	if ((r = send_config(s, &i, j, err)) < 0)
+	if ((r = send_layers(s, &i, err)) < 0 || (r = send_config(s, &i, j, err)) < 0)
 		return r;
 	const char *type = vl_json_str(j, "mediaType");
 	return send_manifest(s, type && vl_streq(type, MT_DOCKER_MANIFEST) ? MT_DOCKER_MANIFEST : IMG_MT_MANIFEST, text,
