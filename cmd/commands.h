@@ -266,6 +266,13 @@ struct cmd_push_opts {
 };
 extern const struct opt cmd_push_options[];
 cmd_fn cmd_push_run;
+/* cmd_registry.c */
+struct cmd_registry_opts {
+	const char *username, *password, *authfile;
+	bool password_stdin, no_https, json;
+};
+extern const struct opt cmd_login_opts[], cmd_logout_opts[], cmd_registry_list_opts[];
+cmd_fn cmd_login_run, cmd_logout_run, cmd_registry_list_run;
 
 extern const struct opt cmd_action_opts[];                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
