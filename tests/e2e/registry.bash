@@ -6,7 +6,9 @@ SERVE=$HERE/../registry/serve
 SERVER_PIDS=()
 
 # The one user of every server: tests/registry/common.py.
+# shellcheck disable=SC2034 # for the tests
 REG_USER=user
+# shellcheck disable=SC2034
 REG_PASSWORD='Zq7:never-in_any.output'
 
 # For setup and setup_file: no credentials, no configuration and no runtime directory of the caller's.
@@ -69,7 +71,10 @@ stop_servers() {
 	SERVER_PIDS=()
 }
 
-# ---- faults and what was asked: of the proxy named PROXY, by default PROXY itself -------------
+# ---- faults, and what was asked ----------------------------------------------------------------
+
+# watch NAME: the server these functions are about; by default the one named PROXY.
+watch() { CONTROLLED=$1; }
 
 control() { # METHOD PATH [TEXT]
 	local url=${CONTROLLED:-PROXY}_CONTROL
@@ -84,6 +89,13 @@ requests() { control GET /log; }
 # count_requests REGEX: lines of the log that fit, e.g. '^GET .*/blobs/.* range=bytes'.
 count_requests() { requests | grep -cE -- "$1" || true; }
 held() { [ "$(control GET /held)" -ge "${1:-1}" ]; }
+
+# try CMD...: as expect, when more than one end will do.
+try() {
+	# shellcheck disable=SC2034 # complain prints it
+	COMMAND=$(printf ' %q' "$@")
+	run --separate-stderr "$@"
+}
 
 # wait_for CMD...: until it succeeds, for at most a minute; an event, however slow the machine.
 wait_for() {
@@ -124,6 +136,39 @@ push_image() {
 
 # manifest_digest HOST/REPO:TAG
 manifest_digest() { sko inspect --tls-verify=false --format '{{.Digest}}' "docker://$1"; }
+
+# raw_manifest HOST/REPO:TAG: its very bytes.
+raw_manifest() { sko inspect --raw --tls-verify=false "docker://$1"; }
+
+# put_manifest HOST REPO REF FILE TYPE
+put_manifest() {
+	curl -sS --fail-with-body --noproxy '*' -X PUT -H "Content-Type: $5" --data-binary "@$4" "http://$1/v2/$2/manifests/$3"
+}
+
+# put_index HOST REPO TAG ARCH=REF...: an index over manifests of the repository; REF may be an index too
+# and ARCH is then empty.
+put_index() {
+	local host=$1 repo=$2 tag=$3 pair file entries="" type
+	shift 3
+	file=$(mktemp "${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR}/index.XXXXXX")
+	for pair; do
+		raw_manifest "$host/$repo:${pair#*=}" >"$file"
+		type=application/vnd.oci.image.manifest.v1+json
+		! grep -q '"manifests"' "$file" || type=application/vnd.oci.image.index.v1+json
+		entries="$entries,{\"mediaType\":\"$type\",\"digest\":\"sha256:$(sha256sum <"$file" | cut -d' ' -f1)\",\"size\":$(stat -c %s "$file")"
+		[ -z "${pair%%=*}" ] || entries="$entries,\"platform\":{\"os\":\"linux\",\"architecture\":\"${pair%%=*}\"}"
+		entries="$entries}"
+	done
+	printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}' "${entries#,}" >"$file"
+	put_manifest "$host" "$repo" "$tag" "$file" application/vnd.oci.image.index.v1+json
+	rm -f "$file"
+}
+
+# native_arch: as OCI calls it.
+native_arch() { uname -m | sed 's/x86_64/amd64/;s/aarch64/arm64/'; }
+
+# layers_of HOST/REPO:TAG: digests of the layers, one a line.
+layers_of() { raw_manifest "$1" | python3 -c 'import json, sys; [print(x["digest"]) for x in json.load(sys.stdin)["layers"]]'; }
 
 # registries_conf HOST MIRROR...: text of a registries.conf; everything is plain HTTP.
 registries_conf() {
