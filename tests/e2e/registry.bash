@@ -140,6 +140,16 @@ manifest_digest() { sko inspect --tls-verify=false --format '{{.Digest}}' "docke
 # raw_manifest HOST/REPO:TAG: its very bytes.
 raw_manifest() { sko inspect --raw --tls-verify=false "docker://$1"; }
 
+# put_blob HOST REPO FILE: prints its digest.
+put_blob() {
+	local url digest
+	digest=sha256:$(sha256sum <"$3" | cut -d' ' -f1)
+	url=$(curl -sS --noproxy '*' -o /dev/null -X POST -w '%header{location}' "http://$1/v2/$2/blobs/uploads/")
+	curl -sS --fail-with-body --noproxy '*' -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$3" \
+		"$url&digest=$digest"
+	echo "$digest"
+}
+
 # put_manifest HOST REPO REF FILE TYPE
 put_manifest() {
 	curl -sS --fail-with-body --noproxy '*' -X PUT -H "Content-Type: $5" --data-binary "@$4" "http://$1/v2/$2/manifests/$3"

@@ -15,6 +15,7 @@ Its control address, plain HTTP on a port of its own:
 WHAT                     the client sees
   status code=N          that status, with an error body; retry_after=S adds the header
   unauthorized           upstream's own 401, as if the request carried no Authorization
+  stall                  nothing at all until /release, other faults, or its own end
   hangup                 the connection ends before any answer
   garbage                bytes that are not HTTP
   cut bytes=N            the right Content-Length, N bytes of it, and the end of the connection (reset=1: RST)
@@ -59,7 +60,7 @@ def options(parser, kind):
 
 
 class Fault:
-    WHAT = ("status unauthorized hangup garbage cut short long corrupt hold drip norange badrange redirect loop big "
+    WHAT = ("status unauthorized stall hangup garbage cut short long corrupt hold drip norange badrange redirect loop big "
             "replace type digest").split()
 
     def __init__(self, line):
@@ -118,7 +119,7 @@ def path_class(path):
     return "probe" if path.rstrip("/") == "/v2" else "other"
 
 
-# ---- where answers come from: a function (handler, path, heads) -> (status, [(name, value)], stream, size) -------
+# ---- where answers come from: a function (handler, path, heads, body) -> (status, heads, stream, size)
 
 
 class Upstream:
@@ -126,7 +127,7 @@ class Upstream:
         self.url = urllib.parse.urlsplit(url)
         self.context = ssl.create_default_context(cafile=ca) if self.url.scheme == "https" else None
 
-    def ask(self, handler, path, heads):
+    def ask(self, handler, path, heads, body):
         if self.context:
             c = http.client.HTTPSConnection(self.url.netloc, context=self.context, timeout=60)
         else:
@@ -134,7 +135,6 @@ class Upstream:
         # Host stays the client's, so that upload locations come back to us
         heads = {k: v for k, v in heads.items() if k.lower() not in HOP_BY_HOP | {"expect", "content-length"}}
         heads["X-Forwarded-Proto"] = handler.server.scheme
-        body = handler.body()
         if body or handler.command in ("POST", "PUT", "PATCH"):
             heads["Content-Length"] = str(len(body))
         c.request(handler.command, path, body=body or None, headers=heads)
@@ -147,7 +147,7 @@ class Folder:
     def __init__(self, root):
         self.root = os.path.abspath(root)
 
-    def ask(self, handler, path, heads):
+    def ask(self, handler, path, heads, _body):
         name = os.path.normpath(self.root + "/" + urllib.parse.unquote(urllib.parse.urlsplit(path).path))
         if not name.startswith(self.root + "/") or not os.path.isfile(name):
             return 404, [("Content-Type", "text/plain")], None, "0"
@@ -193,7 +193,10 @@ class ProxyHandler(common.Handler):
         if what == "norange":
             heads = {k: v for k, v in heads.items() if k.lower() != "range"}
         try:
-            status, out, stream, size = self.server.backend.ask(self, self.path, heads)
+            body = self.body()
+            if what == "stall" and not self.wait_for_release():
+                return
+            status, out, stream, size = self.server.backend.ask(self, self.path, heads, body)
         except OSError as e:
             self.answer(502, f"upstream: {e}\n")
             return
@@ -305,20 +308,22 @@ class ProxyHandler(common.Handler):
             time.sleep(fault.number("ms", 10) / 1000)
 
     def body_hold(self, stream, fault):
-        state = self.server.state
         self.send(stream, fault.number("bytes", 1000))
+        if self.wait_for_release():
+            self.send(stream)
+
+    def wait_for_release(self):
+        """False: the client has gone; that reads as an end or an error, and clients ask for nothing more meanwhile."""
+        state, gone = self.server.state, False
         with state.lock:
             go = state.go
             state.held += 1
-        # a client that has gone reads as an end, or an error, and asks for nothing more
-        gone = False
         while not gone and not go.wait(0.02):
             gone = bool(select.select([self.connection], [], [], 0)[0])
         with state.lock:
             state.held -= 1
-        if not gone:
-            self.send(stream)
         self.close_connection = self.close_connection or gone
+        return not gone
 
 
 class ControlHandler(common.Handler):
