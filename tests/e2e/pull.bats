@@ -30,7 +30,8 @@ teardown() {
 # nothing_but NAME...: what the directory holds, hidden or not, beside what this file puts there.
 nothing_but() {
 	local found
-	found=$(find . -mindepth 1 -maxdepth 1 ! -name home ! -name cache ! -name 'server-*' -printf '%f\n' | sort)
+	found=$(find . -mindepth 1 -maxdepth 1 ! -name home ! -name cache ! -name 'server-*' ! -name 'separate-stderr-*' \
+		-printf '%f\n' | sort)
 	[ "$found" = "$(printf '%s\n' "$@")" ] || complain "the directory holds: $found"
 }
 
@@ -52,12 +53,12 @@ nothing_but() {
 	expect 0 vial -q pull --dir out "docker://$REG_HOST/apps/tool:1.0"
 	cmp mine.sif out/tool_1.0.sif
 	echo precious >mine.sif
-	expect 255 vial pull mine.sif "docker://$REG_HOST/apps/tool:1.0"
+	expect 255 vial -q pull mine.sif "docker://$REG_HOST/apps/tool:1.0"
 	one_fatal_line "--force"
 	[ "$(cat mine.sif)" = precious ]
 	expect 0 vial -q pull --force mine.sif "docker://$REG_HOST/apps/tool:1.0"
 	cmp mine.sif out/tool_1.0.sif
-	expect 255 vial pull no/such/dir.sif "docker://$REG_HOST/apps/tool:1.0"
+	expect 255 vial -q pull no/such/dir.sif "docker://$REG_HOST/apps/tool:1.0"
 	one_fatal_line "no/such"
 	rm -r out
 	nothing_but mine.sif
@@ -80,7 +81,7 @@ nothing_but() {
 	expect 0 vial -q pull b.sif "docker://$REG_HOST/apps/tool:no-such-tag@$digest"
 	cmp a.sif b.sif
 	none=sha256:$(printf '%064d' 0)
-	expect 255 vial pull c.sif "docker://$REG_HOST/apps/tool:1.0@$none"
+	expect 255 vial -q pull c.sif "docker://$REG_HOST/apps/tool:1.0@$none"
 	one_fatal_line "$none"
 	[ ! -e c.sif ]
 }
@@ -102,7 +103,7 @@ nothing_but() {
 		expect 0 vial -q pull --arch "$other" "$tag-$other.sif" "docker://$REG_HOST/multi/one:$tag"
 		vial sif list "$tag-$other.sif" | grep -q "/$other"
 		vial sif list "$tag.sif" | grep -q "/$(native_arch)"
-		expect 255 vial pull --arch s390x s390x.sif "docker://$REG_HOST/multi/one:$tag"
+		expect 255 vial -q pull --arch s390x s390x.sif "docker://$REG_HOST/multi/one:$tag"
 		one_fatal_line "s390x"
 	done
 	store_is_clean
@@ -119,7 +120,7 @@ nothing_but() {
 		import sys
 		from ocigen import *
 		l = Layout()
-		l.image([l.layer(tar([H("f", "packed\n")]), comp="zstd")], arch=sys.argv[1])
+		l.image([l.layer(tar([F("f", "packed\n")]), comp="zstd")], arch=sys.argv[1])
 		l.write("zstd")
 	PY
 	copy_image oci:zstd:latest "docker://$REG_HOST/kinds/zstd:1"
@@ -130,16 +131,17 @@ nothing_but() {
 }
 
 @test "pull: what is not there is told in one line" {
-	expect 255 vial pull x.sif "docker://$REG_HOST/apps/tool:none"
+	expect 255 vial -q pull x.sif "docker://$REG_HOST/apps/tool:none"
 	one_fatal_line "$REG_HOST"
 	stderr_has "none"
-	expect 255 vial pull x.sif "docker://$REG_HOST/no/such/repo:1"
+	stderr_lacks "mirror" # there is none: that https was tried first is no news
+	expect 255 vial -q pull x.sif "docker://$REG_HOST/no/such/repo:1"
 	one_fatal_line "no/such/repo"
-	expect 255 vial exec "docker://$REG_HOST/apps/tool:none" true
+	expect 125 vial exec "docker://$REG_HOST/apps/tool:none" true
 	one_fatal_line "apps/tool:none"
-	expect 255 vial pull x.sif "docker://127.0.0.1:1/apps/tool:1.0"
+	expect 255 vial -q pull x.sif "docker://127.0.0.1:1/apps/tool:1.0"
 	one_fatal_line "127.0.0.1:1"
-	expect 255 vial pull x.sif "docker://$REG_HOST/Bad/UPPER:1"
+	expect 255 vial -q pull x.sif "docker://$REG_HOST/Bad/UPPER:1"
 	one_fatal_line
 	nothing_but
 	[ "$(store_images)" -eq 0 ]
@@ -181,6 +183,7 @@ nothing_but() {
 	expect 0 vial exec "docker://$PROXY_HOST/apps/tool:1.0" true
 	forget_requests
 	expect 0 vial exec "docker://$PROXY_HOST/apps/tool:1.0" true
+	requests
 	[ "$(count_requests '/blobs/')" -eq 0 ]
 	[ "$(count_requests '/manifests/1.0 ')" -ge 1 ]
 	[ "$(store_images)" -eq 1 ]
@@ -296,11 +299,11 @@ interrupted_pull() {
 	: >www/empty.sif
 	start_files FILES "$PWD/www"
 	for name in text noise cut empty; do
-		expect 255 vial pull "$FILES_URL/$name.sif"
-		one_fatal_line "$name.sif"
+		expect 255 vial -q pull "$FILES_URL/$name.sif"
+		one_fatal_line "$FILES_URL/$name.sif"
 		[ ! -e "$name.sif" ]
 	done
-	expect 255 vial pull "$FILES_URL/none.sif"
+	expect 255 vial -q pull "$FILES_URL/none.sif"
 	one_fatal_line "404"
 	[ "$(store_images)" -eq 0 ]
 	store_is_clean
@@ -370,7 +373,7 @@ interrupted_pull() {
 	mkdir locked
 	chmod 555 locked
 	export VIAL_CACHEDIR=$PWD/locked/cache
-	expect 255 vial pull a.sif "docker://$REG_HOST/apps/tool:1.0"
+	expect 255 vial -q pull a.sif "docker://$REG_HOST/apps/tool:1.0"
 	one_fatal_line "VIAL_CACHEDIR"
 	expect 0 vial -q pull --disable-cache a.sif "docker://$REG_HOST/apps/tool:1.0"
 }

@@ -85,16 +85,16 @@ artifact() {
 	expect 0 vial -q pull old.sif "oras://$REG_HOST/$REPO:old"
 	cmp old.sif "$SIF"
 	artifact text text/plain
-	expect 255 vial pull x.sif "oras://$REG_HOST/$REPO:text"
+	expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO:text"
 	one_fatal_line "text/plain"
 	artifact two application/vnd.sylabs.sif.layer.v1.sif ',{"mediaType":"application/vnd.sylabs.sif.layer.v1.sif","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}'
-	expect 255 vial pull x.sif "oras://$REG_HOST/$REPO:two"
+	expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO:two"
 	one_fatal_line "$REPO"
 	# the wrong scheme, both ways
 	copy_image "oci:$LAYOUT:app" "docker://$REG_HOST/$REPO:image"
-	expect 255 vial pull x.sif "oras://$REG_HOST/$REPO:image"
+	expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO:image"
 	one_fatal_line "docker://"
-	expect 255 vial pull x.sif "docker://$REG_HOST/$REPO:new"
+	expect 255 vial -q pull x.sif "docker://$REG_HOST/$REPO:new"
 	one_fatal_line "oras://"
 	# a layer that is no SIF
 	cp "$SIF" app.sif
@@ -102,7 +102,7 @@ artifact() {
 	digest=$(put_blob "$REG_HOST" "$REPO" text)
 	sed "s/sha256:$(sha256sum <"$SIF" | cut -d' ' -f1)/$digest/; s/\"size\":$(stat -c %s "$SIF")/\"size\":7/" artifact.json >bad.json
 	put_manifest "$REG_HOST" "$REPO" bad bad.json application/vnd.oci.image.manifest.v1+json
-	expect 255 vial pull x.sif "oras://$REG_HOST/$REPO:bad"
+	expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO:bad"
 	one_fatal_line "$REPO"
 	[ ! -e x.sif ]
 	store_is_clean
@@ -177,7 +177,7 @@ artifact() {
 	expect 0 vial -q push "$SIF" "oras://$REG_HOST/$REPO@$digest"
 	expect 0 vial -q pull a.sif "oras://$REG_HOST/$REPO@$digest"
 	cmp a.sif "$SIF"
-	expect 255 vial push "$SIF" "oras://$REG_HOST/$REPO@sha256:$(printf '%064d' 0)"
+	expect 255 vial -q push "$SIF" "oras://$REG_HOST/$REPO@sha256:$(printf '%064d' 0)"
 	one_fatal_line "digest"
 }
 
@@ -214,10 +214,10 @@ artifact() {
 }
 
 @test "push: credentials and tokens" {
-	expect 255 vial push "$SIF" "oras://$TOK_HOST/private/app:1"
+	expect 255 vial -q push "$SIF" "oras://$TOK_HOST/private/app:1"
 	one_fatal_line "$TOK_HOST"
 	stderr_has "registry login"
-	expect 255 vial push "$SIF" "docker://$TOK_HOST/public/app:1"
+	expect 255 vial -q push "$SIF" "docker://$TOK_HOST/public/app:1"
 	one_fatal_line "$TOK_HOST"
 	vial -q registry login -u "$REG_USER" --password-stdin --authfile auth.json "$TOK_HOST" <<<"$REG_PASSWORD"
 	expect 0 vial -q push --authfile auth.json "$SIF" "oras://$TOK_HOST/private/app:1"
@@ -254,11 +254,11 @@ artifact() {
 		n=$((n + 1))
 		echo "# fault: $fault"
 		faults "$fault"
-		VIAL_RETRIES=1 expect 255 vial push "$SIF" "oras://$PROXY_HOST/$REPO/n$n:1"
+		VIAL_RETRIES=1 expect 255 vial -q push "$SIF" "oras://$PROXY_HOST/$REPO/n$n:1"
 		[ "$(grep -c FATAL <<<"$stderr")" -eq 1 ]
 		stderr_has "$PROXY_HOST"
 		faults
-		expect 255 vial pull x.sif "oras://$REG_HOST/$REPO/n$n:1"
+		expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO/n$n:1"
 	done
 }
 
@@ -289,21 +289,21 @@ not_held() { ! held; }
 		status=0
 		wait "$pid" || status=$?
 		[ "$status" -eq $((128 + $(kill -l "$signal"))) ]
-		expect 255 vial pull x.sif "oras://$REG_HOST/$REPO/$signal:1"
+		expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO/$signal:1"
 	done
 }
 
 @test "push: what cannot be pushed is refused" {
 	echo text >text.sif
-	expect 255 vial push text.sif "oras://$REG_HOST/$REPO:1"
+	expect 255 vial -q push text.sif "oras://$REG_HOST/$REPO:1"
 	one_fatal_line "text.sif"
-	expect 255 vial push missing.sif "oras://$REG_HOST/$REPO:1"
+	expect 255 vial -q push missing.sif "oras://$REG_HOST/$REPO:1"
 	one_fatal_line "missing.sif"
 	expect 1 vial push "$SIF" "http://$REG_HOST/$REPO"
 	stderr_has "http://"
-	expect 255 vial push "$SIF" "oras://127.0.0.1:1/$REPO:1"
+	expect 255 vial -q push "$SIF" "oras://127.0.0.1:1/$REPO:1"
 	one_fatal_line "127.0.0.1:1"
-	expect 255 vial push "oci:$LAYOUT:none" "docker://$REG_HOST/$REPO:1"
+	expect 255 vial -q push "oci:$LAYOUT:none" "docker://$REG_HOST/$REPO:1"
 	one_fatal_line "none"
 	[ -z "$(find . -maxdepth 1 -name '.*vial*')" ]
 }

@@ -191,6 +191,14 @@ registries_conf() {
 # json TEXT EXPRESSION: an assertion in Python about d.
 json() { python3 -c 'import json, sys; d = json.loads(sys.argv[1]); assert eval(sys.argv[2]), d' "$1" "$2"; }
 
+# same_content SIF SIF: the same root file system; the name an image came by is told elsewhere in a SIF.
+same_content() {
+	local sif
+	for sif; do
+		"$VIAL" sif dump "$("$VIAL" sif list "$sif" | awk -F'|' '/FS \(Squashfs/ { print $1 + 0 }')" "$sif" | sha256sum
+	done | uniq | wc -l | grep -qx 1
+}
+
 # ---- the store ---------------------------------------------------------------------------------
 
 # Nothing half done, nothing held, and every blob is what its name says.
