@@ -282,14 +282,14 @@ not_held() { ! held; }
 	for signal in INT TERM; do
 		wait_for not_held
 		faults 'PUT /manifests/ stall'
-		env --default-signal "$VIAL" push "$SIF" "oras://$PROXY_HOST/$REPO/$signal:1" 2>err 3>&- &
+		env --default-signal "$VIAL" push "$SIF" "oras://$PROXY_HOST/$REPO/end-${signal,,}:1" 2>err 3>&- &
 		pid=$!
 		wait_for held
 		kill "-$signal" "$pid"
 		status=0
 		wait "$pid" || status=$?
 		[ "$status" -eq $((128 + $(kill -l "$signal"))) ]
-		expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO/$signal:1"
+		expect 255 vial -q pull x.sif "oras://$REG_HOST/$REPO/end-${signal,,}:1"
 	done
 }
 

@@ -134,11 +134,11 @@ push_image() {
 	rm -rf "$tmp"
 }
 
-# manifest_digest HOST/REPO:TAG
-manifest_digest() { sko inspect --tls-verify=false --format '{{.Digest}}' "docker://$1"; }
-
 # raw_manifest HOST/REPO:TAG: its very bytes.
 raw_manifest() { sko inspect --raw --tls-verify=false "docker://$1"; }
+
+# manifest_digest HOST/REPO:TAG, of images and artifacts.
+manifest_digest() { raw_manifest "$1" | sha256sum | sed 's/^\([0-9a-f]*\).*/sha256:\1/'; }
 
 # put_blob HOST REPO FILE: prints its digest.
 put_blob() {
@@ -191,12 +191,11 @@ registries_conf() {
 # json TEXT EXPRESSION: an assertion in Python about d.
 json() { python3 -c 'import json, sys; d = json.loads(sys.argv[1]); assert eval(sys.argv[2]), d' "$1" "$2"; }
 
-# same_content SIF SIF: the same root file system; the name an image came by is told elsewhere in a SIF.
-same_content() {
-	local sif
-	for sif; do
-		"$VIAL" sif dump "$("$VIAL" sif list "$sif" | awk -F'|' '/FS \(Squashfs/ { print $1 + 0 }')" "$sif" | sha256sum
-	done | uniq | wc -l | grep -qx 1
+# has_file SIF PATH FILE: the image's file is that one. (The name an image came by is told inside a SIF, so
+# images from two registries are not equal.)
+has_file() {
+	"$VIAL" sif dump "$("$VIAL" sif list "$1" | awk -F'|' '/FS \(Squashfs/ { print $1 + 0 }')" "$1" >"$BATS_TEST_TMPDIR/has_file"
+	unsquashfs -cat "$BATS_TEST_TMPDIR/has_file" "$2" | cmp - "$3"
 }
 
 # ---- the store ---------------------------------------------------------------------------------
