@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 static void add_option(struct vl_strv *l, const char *word, const char *value)
 {
@@ -63,13 +64,14 @@ int cmd_fetch_by_child(struct cmd_ctx *c, const char *uri, const struct net_opts
 	close(pair[0]);
 	if (pid < 0)
 		return r;
-	int status = vl_wait(pid);
+	int status = 0;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
 	if (r < 0 || fd < 0 || status != 0) {
 		vl_closep(&fd);
-		/* it has said why; only a signal leaves it speechless */
-		*err = (struct vl_err){ .code = status > 128 ? EINTR : ECHILD };
-		if (status > 128)
-			return vl_fail(err, EINTR, "%s: fetching it was ended by signal %d", uri, status - 128);
+		if (WIFSIGNALED(status))
+			return vl_fail(err, EINTR, "%s: fetching it was ended by signal %d", uri, WTERMSIG(status));
+		*err = (struct vl_err){ .code = ECHILD }; /* it has said why */
 		return -ECHILD;
 	}
 	path[n] = 0;

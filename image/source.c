@@ -54,7 +54,7 @@ int img_source_open(const struct img_build_opts *o, const struct oci_blob_store 
 		return r;
 	ret->kind = kinds[ret->ref.kind].kind;
 	ret->bootstrap = kinds[ret->ref.kind].word;
-	ret->from = vl_strdup(strchr(o->source, ':') + 1);
+	ret->from = vl_strdup(ret->kind == IMG_SOURCE_URL ? ret->ref.path : strchr(o->source, ':') + 1);
 	if (oci_ref_is_remote(&ret->ref) &&
 	    (r = oci_client_new(o->net ? o->net : &defaults, NULL, &ret->client, err)) < 0)
 		return r;
@@ -144,9 +144,13 @@ int img_source_resolve(struct img_source *s, const char *arch, struct img_found 
 		: s->kind == IMG_SOURCE_ARTIFACT ? resolve_artifact(s, arch, &f, err)
 		: s->kind == IMG_SOURCE_URL      ? resolve_url(s, &f, err)
 						 : 0;
-	if (r == 0)
+	if (r == 0) {
 		*ret = f;
-	return r;
+		return 0;
+	}
+	/* what is wrong inside a document is told without where the document came from */
+	VL_FREE char *name = s->oci && oci_ref_is_remote(&s->ref) ? oci_ref_name(&s->ref) : NULL;
+	return name && !strstr(err->text, s->ref.repo) ? vl_wrap(err, "%s", name) : r;
 }
 
 void img_source_will_read(struct img_source *s)

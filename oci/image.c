@@ -66,6 +66,12 @@ static int load_blob(struct oci_source *s, const struct descriptor *d, const cha
 		     struct vl_err *err)
 {
 	VL_FREE char *name = blob_name(&d->digest);
+	struct oci_layer known = { .digest = d->digest, .size = d->size };
+	const struct oci_layer *one = &known;
+
+	/* with its size known, a kept one is found without asking, and a new one is kept */
+	if (d->size <= VL_JSON_MAX)
+		oci_source_will_read(s, &one, 1);
 	return load_file(s, name, d, what, ret, ret_len, err);
 }
 

@@ -182,7 +182,7 @@ json() { python3 -c "import json, sys; j = json.load(sys.stdin); print($1)" <<<"
 	fill_store
 	VIAL_CACHEDIR=$PWD/site vial cache list >/dev/null
 	store_image site "${C}" site/tools:1 100
-	export VIAL_SITE_CACHE=/nowhere:$PWD/site
+	export VIAL_SITE_CACHE=/nowhere,$PWD/site
 	expect 0 vial cache list
 	stdout_has "site/tools:1"
 	stdout_has "(site)"

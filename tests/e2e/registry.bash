@@ -114,7 +114,7 @@ wait_for() {
 sko() {
 	local word=$1
 	shift
-	HOME=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR} skopeo --insecure-policy "$word" "$@"
+	HOME=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR} XDG_RUNTIME_DIR=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR} skopeo --insecure-policy "$word" "$@"
 }
 
 # copy_image SRC DEST [OPTION]...: skopeo copy over plain HTTP.
