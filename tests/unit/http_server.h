@@ -16,7 +16,10 @@ typedef void srv_handler(struct srv *s, int fd, const char *request, unsigned n)
 struct srv {
 	srv_handler *handle;
 	int fd, port;
+	pthread_t thread;
 	pthread_mutex_t lock;
+	pthread_cond_t quiet;
+	unsigned active;   /* connections being served */
 	unsigned n;        /* requests so far */
 	char log[64][400]; /* their heads, cut */
 	void *arg;
@@ -86,6 +89,10 @@ static void *srv_serve(void *arg)
 	}
 	shutdown(c.fd, SHUT_RDWR);
 	close(c.fd);
+	pthread_mutex_lock(&c.s->lock);
+	c.s->active--;
+	pthread_cond_broadcast(&c.s->quiet);
+	pthread_mutex_unlock(&c.s->lock);
 	return NULL;
 }
 
@@ -101,32 +108,45 @@ static void *srv_accept(void *arg)
 		struct srv_conn *c = malloc(sizeof *c);
 		CHECK(c);
 		*c = (struct srv_conn){ s, fd };
+		pthread_mutex_lock(&s->lock);
+		s->active++;
+		pthread_mutex_unlock(&s->lock);
 		CHECK_EQ(pthread_create(&t, NULL, srv_serve, c), 0);
 		pthread_detach(t);
 	}
 }
 
-/* Lives until the test ends. */
 static inline void srv_start(struct srv *s, srv_handler *handle, void *arg)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof a;
-	pthread_t t;
 
 	memset(s, 0, sizeof *s);
 	s->handle = handle;
 	s->arg = arg;
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->quiet, NULL);
 	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	CHECK(s->fd >= 0);
 	CHECK_EQ(bind(s->fd, (struct sockaddr *)&a, sizeof a), 0);
 	CHECK_EQ(listen(s->fd, 64), 0);
 	CHECK_EQ(getsockname(s->fd, (struct sockaddr *)&a, &len), 0);
 	s->port = ntohs(a.sin_port);
-	CHECK_EQ(pthread_create(&t, NULL, srv_accept, s), 0);
-	pthread_detach(t);
+	CHECK_EQ(pthread_create(&s->thread, NULL, srv_accept, s), 0);
 	/* no proxy of the machine between the two */
 	setenv("no_proxy", "*", 1);
+}
+
+/* Nothing of it runs any more afterwards. */
+static inline void srv_stop(struct srv *s)
+{
+	shutdown(s->fd, SHUT_RDWR);
+	pthread_join(s->thread, NULL);
+	pthread_mutex_lock(&s->lock);
+	while (s->active)
+		pthread_cond_wait(&s->quiet, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	close(s->fd);
 }
 
 static inline unsigned srv_count(struct srv *s)

@@ -91,6 +91,7 @@ TEST(get)
 	CHECK_EQ(get(&s, "/x", true, true, &k), -EDOM);
 	CHECK_EQ(k.len, 0);
 	oci_http_resp_free(&k.resp);
+	srv_stop(&s);
 }
 
 TEST(plain_http_only_where_allowed)
@@ -102,6 +103,7 @@ TEST(plain_http_only_where_allowed)
 	CHECK_EQ(get(&s, "/x", false, false, &g), -EPROTO);
 	CHECK_EQ(srv_count(&s), 0);
 	oci_http_resp_free(&g.resp);
+	srv_stop(&s);
 }
 
 TEST(urls)
@@ -153,6 +155,7 @@ TEST(headers_cannot_be_injected)
 	CHECK_EQ(oci_http_do(h, &q, &b, &err), -EINVAL);
 	CHECK_EQ(srv_count(&s), 0);
 	oci_http_free(h);
+	srv_stop(&s);
 }
 
 /* ---- redirects ---- */
@@ -189,6 +192,7 @@ TEST(redirect_inside_keeps_authorization)
 	CHECK_HAS(g.resp.url, "/end");
 	CHECK_HAS(s.log[1], "Authorization:");
 	oci_http_resp_free(&g.resp);
+	srv_stop(&s);
 }
 
 TEST(redirect_away_drops_authorization)
@@ -208,6 +212,8 @@ TEST(redirect_away_drops_authorization)
 	CHECK_EQ(srv_count(&s), 3);
 	CHECK(!strstr(s.log[2], "Authorization"));
 	oci_http_resp_free(&k.resp);
+	srv_stop(&s);
+	srv_stop(&other);
 }
 
 TEST(redirects_end)
@@ -222,6 +228,7 @@ TEST(redirects_end)
 	CHECK_EQ(get(&s, "/file", true, true, &k), -EINVAL);
 	CHECK_EQ(k.len, 0);
 	oci_http_resp_free(&k.resp);
+	srv_stop(&s);
 }
 
 TEST(no_redirect_when_not_wanted)
@@ -237,6 +244,7 @@ TEST(no_redirect_when_not_wanted)
 	CHECK_EQ(oci_http_do(h, &q, &resp, &err), 0);
 	CHECK_EQ(resp.status, 307);
 	oci_http_free(h);
+	srv_stop(&s);
 }
 
 /* ---- broken answers ---- */
@@ -292,6 +300,7 @@ TEST(broken_answers)
 		CHECK(g.resp.body.len <= VL_JSON_MAX);
 		oci_http_resp_free(&g.resp);
 	}
+	srv_stop(&s);
 }
 
 TEST(nobody_there)
@@ -301,7 +310,7 @@ TEST(nobody_there)
 	struct oci_http *h = http();
 
 	srv_start(&s, hello, NULL);
-	shutdown(s.fd, SHUT_RDWR);
+	srv_stop(&s);
 	CHECK_EQ(get(&s, "/", true, false, &g), -ECONNREFUSED);
 	CHECK_HAS(g.err.text, "127.0.0.1");
 	oci_http_resp_free(&g.resp);
@@ -325,6 +334,7 @@ TEST(tls_to_a_plain_server)
 	CHECK_EQ(oci_http_do(h, &q, &resp, &err), -EKEYREJECTED);
 	CHECK_HAS(err.text, "does not speak TLS");
 	oci_http_free(h);
+	srv_stop(&s);
 }
 
 /* ---- uploads ---- */
@@ -372,6 +382,7 @@ TEST(uploads)
 	CHECK_HAS(s.log[2], "POST /up ");
 	CHECK_HAS(s.log[2], "Content-Length: 0\r\n");
 	oci_http_free(h);
+	srv_stop(&s);
 }
 
 static bool yes(void *arg)
@@ -392,6 +403,7 @@ TEST(cancel)
 	struct oci_http_req q = { .method = "GET", .url = u, .plain_http = true, .cancelled = yes };
 	CHECK_EQ(oci_http_do(h, &q, &resp, &err), -ECANCELED);
 	oci_http_free(h);
+	srv_stop(&s);
 }
 
 /* ---- files of URLs ---- */
@@ -446,6 +458,7 @@ static void fetch(const char *how, const char *want, unsigned requests)
 	CHECK_STR(text, want);
 	CHECK_EQ(srv_count(&s), requests);
 	oci_client_free(c);
+	srv_stop(&s);
 }
 
 TEST(file_resumed)
@@ -478,6 +491,7 @@ TEST(file_stat)
 		CHECK_STR(info.validator, "\"v1\"");
 		free(info.validator);
 		oci_client_free(c);
+		srv_stop(&s);
 	}
 }
 
@@ -502,4 +516,5 @@ TEST(file_absent)
 	CHECK_EQ(oci_http_fetch(c, u, -1, NULL, &size, &err), -ENOENT);
 	CHECK(!strstr(err.text, "secret"));
 	oci_client_free(c);
+	srv_stop(&s);
 }
