@@ -116,6 +116,7 @@ struct ask {
 	char *cred_from; /* whose credentials were refused; NULL = none were known */
 	bool asked;      /* not the first attempt any more */
 	bool local;      /* the receiver of the content failed, not the network */
+	bool twin;       /* the same host without TLS comes next */
 };
 
 static char *scope_of(const struct oci_call *call, const struct oci_endpoint *ep)
@@ -155,30 +156,30 @@ static struct oci_known_auth *find_known(struct oci_client *c, const char *key)
 	return k;
 }
 
-static char *known_auth(struct ask *a)
+static char *known(struct oci_client *c, const char *key)
 {
-	pthread_mutex_lock(a->c->lock);
-	struct oci_known_auth *k = find_known(a->c, a->key);
+	pthread_mutex_lock(c->lock);
+	struct oci_known_auth *k = find_known(c, key);
 	char *value = k ? vl_strdup(k->value) : NULL;
-	pthread_mutex_unlock(a->c->lock);
+	pthread_mutex_unlock(c->lock);
 	return value;
 }
 
-static void remember_auth(struct ask *a)
+static void remember(struct oci_client *c, const char *key, const char *value)
 {
-	pthread_mutex_lock(a->c->lock);
-	struct oci_known_auth *k = find_known(a->c, a->key);
+	pthread_mutex_lock(c->lock);
+	struct oci_known_auth *k = find_known(c, key);
 	if (!k) {
 		k = vl_alloc(sizeof *k);
-		k->key = vl_strdup(a->key);
-		k->next = a->c->known;
-		a->c->known = k;
+		k->key = vl_strdup(key);
+		k->next = c->known;
+		c->known = k;
 	}
-	if (!k->value || !vl_streq(k->value, a->auth)) {
+	if (!k->value || !vl_streq(k->value, value)) {
 		free_secret(k->value);
-		k->value = vl_strdup(a->auth);
+		k->value = vl_strdup(value);
 	}
-	pthread_mutex_unlock(a->c->lock);
+	pthread_mutex_unlock(c->lock);
 }
 
 /* ---- authentication ---- */
@@ -305,7 +306,7 @@ static int attempt(struct ask *a, struct oci_http_resp *ret, struct vl_err *err)
 		r = request(a, ret, err);
 	}
 	if (r == 0 && ret->status < 400 && a->auth)
-		remember_auth(a);
+		remember(a->c, a->key, a->auth);
 	return r;
 }
 
@@ -446,7 +447,7 @@ static int ask_endpoint(struct ask *a, struct oci_http_resp *ret, struct vl_err 
 
 	for (;;) {
 		int r = attempt(a, ret, err);
-		if (a->local || (a->ep->mirror && r == -ETIMEDOUT))
+		if (a->local || (r == -ETIMEDOUT && a->ep->mirror) || (r < 0 && a->twin && !ret->received))
 			return r;
 		int w = oci_client_again(a->c, &q, a->ep->host, r, ret, retries, &n, err);
 		if (w <= 0) {
@@ -466,30 +467,46 @@ static bool is_answer(const struct oci_http_resp *r, bool judge)
 	return judge && r->status < 500 && r->status != 401 && r->status != 429;
 }
 
-static int ask_one(struct oci_client *c, struct oci_call *call, const struct oci_endpoint *ep, bool judge, bool *asked,
-		   bool *ret_stop, struct oci_http_resp *ret, struct vl_err *err)
+/* What goes on from one endpoint to the next. */
+struct round {
+	struct oci_client *c;
+	struct oci_call *call;
+	bool judge, asked, stop;
+	bool answered; /* by the last endpoint, whatever it said */
+};
+
+static int ask_one(struct round *o, const struct oci_endpoint *ep, bool twin, struct oci_http_resp *ret,
+		   struct vl_err *err)
 {
-	VL_CLEANUP(ask_free) struct ask a = { .c = c, .call = call, .ep = ep, .asked = *asked };
-	int r = oci_client_http(c, &a.http, err);
+	VL_CLEANUP(ask_free) struct ask a = { .c = o->c, .call = o->call, .ep = ep, .asked = o->asked, .twin = twin };
+	int r = oci_client_http(o->c, &a.http, err);
 
 	if (r < 0)
 		return r;
 	a.tls = (struct oci_tls){ ep->ca_file, ep->cert, ep->key, ep->skip_verify };
-	a.url = url_of(call, ep);
-	a.scope = scope_of(call, ep);
+	a.url = url_of(o->call, ep);
+	a.scope = scope_of(o->call, ep);
 	a.key = vl_asprintf("%s %s", ep->url, a.scope ? a.scope : "");
-	a.auth = known_auth(&a);
+	a.auth = known(o->c, a.key);
 	r = ask_endpoint(&a, ret, err);
+	o->answered = ret->status != 0;
 	if (r < 0)
 		add_hint(&a, r, err);
-	else if (!is_answer(ret, judge))
+	else if (!is_answer(ret, o->judge))
 		r = status_error(&a, ret, err);
 	else if (ep->mirror && ret->status >= 400 && ret->status != 416)
 		r = status_error(&a, ret, err); /* the registry itself decides what is not there */
-	*asked = a.asked;
+	o->asked = a.asked;
 	/* a mirror's content may be wrong; a full disk or a signal is nobody's fault there */
-	*ret_stop = a.local && r != -EBADMSG;
+	o->stop = a.local && r != -EBADMSG;
 	return r;
+}
+
+/* Insecure hosts are tried with TLS first, and then, as the next endpoint, without. */
+static bool has_twin(const struct oci_endpoint *e, const struct oci_endpoint *end)
+{
+	return e + 1 < end && !e->plain_http && e[1].plain_http && e->mirror == e[1].mirror &&
+	       vl_streq(e->host, e[1].host) && vl_streq(e->repo, e[1].repo);
 }
 
 static int explain_all(struct oci_call *call, const struct oci_endpoint *ep, const char *mirrors, struct vl_err *err)
@@ -508,34 +525,51 @@ static int explain_all(struct oci_call *call, const struct oci_endpoint *ep, con
 	return -err->code;
 }
 
+static int ask_all(struct round *o, const struct oci_endpoint *eps, size_t n, struct oci_http_resp *ret,
+		   struct vl_err *err)
+{
+	VL_BUF struct vl_buf mirrors = { 0 };
+	const struct oci_endpoint *last = NULL;
+	int r = -EIO;
+
+	vl_buf_adds(&mirrors, "");
+	for (const struct oci_endpoint *e = eps; e < eps + n && !o->stop; e++) {
+		bool twin = has_twin(e, eps + n);
+		VL_FREE char *no_tls = vl_asprintf("no TLS: %s", e->host);
+		VL_FREE char *is_plain = twin ? known(o->c, no_tls) : NULL;
+		if (is_plain || (e->digest_only && !o->call->digest_content))
+			continue;
+		if (last && last->mirror && mirrors.len < 600)
+			vl_buf_addf(&mirrors, "%smirror %s: %.250s", mirrors.len ? "; " : "", last->url, err->text);
+		last = e;
+		*err = (struct vl_err){ 0 };
+		oci_http_resp_free(ret);
+		r = ask_one(o, e, twin, ret, err);
+		if (twin && !o->answered && r < 0 && !o->stop) {
+			last = NULL; /* its twin is who counts */
+			continue;
+		}
+		if (r == 0 && e > eps && has_twin(e - 1, eps + n))
+			remember(o->c, no_tls, "");
+		if (r == 0)
+			return 0;
+		e += twin; /* who has TLS is not asked without */
+	}
+	return r == -ECANCELED ? r : explain_all(o->call, last, mirrors.data, err);
+}
+
 static int call_any(struct oci_client *c, struct oci_call *call, bool judge, struct oci_http_resp *ret,
 		    struct vl_err *err)
 {
-	VL_BUF struct vl_buf mirrors = { 0 };
+	struct round o = { .c = c, .call = call, .judge = judge };
 	struct oci_endpoint *eps = NULL;
-	const struct oci_endpoint *last = NULL;
 	size_t n = 0;
-	bool asked = false, stop = false;
 	int r = oci_hosts_find(c->hosts, call->ref, call->push, &eps, &n, err);
 
 	*ret = (struct oci_http_resp){ 0 };
 	if (r < 0)
 		return r;
-	vl_buf_adds(&mirrors, "");
-	r = -EIO;
-	for (size_t i = 0; i < n && !stop; i++) {
-		if (eps[i].digest_only && !call->digest_content)
-			continue;
-		if (last && mirrors.len < 600)
-			vl_buf_addf(&mirrors, "%smirror %s: %.250s", mirrors.len ? "; " : "", last->url, err->text);
-		last = &eps[i];
-		*err = (struct vl_err){ 0 };
-		oci_http_resp_free(ret);
-		if ((r = ask_one(c, call, last, judge, &asked, &stop, ret, err)) == 0)
-			break;
-	}
-	if (r < 0 && r != -ECANCELED)
-		r = explain_all(call, last, mirrors.data, err);
+	r = ask_all(&o, eps, n, ret, err);
 	oci_endpoints_free(eps, n);
 	return r;
 }

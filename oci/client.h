@@ -159,7 +159,7 @@ int oci_client_call(struct oci_client *c, struct oci_call *call, struct oci_http
 /* Statuses that are the caller's to judge too: as above, but any status below 500 except 401 and 429 comes back as 0. */
 int oci_client_try(struct oci_client *c, struct oci_call *call, struct oci_http_resp *ret, struct vl_err *err);
 
-struct oci_known_auth; /* what a server accepted: an Authorization value per endpoint and scope */
+struct oci_known_auth; /* of servers: the Authorization value accepted for a scope, and who has no TLS */
 struct oci_client {
 	struct oci_net net; /* strings are copies */
 	struct vl_progress say;

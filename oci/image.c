@@ -384,6 +384,16 @@ static int find_manifest(struct search *f, const struct oci_ref *ref, struct oci
 	return f->manifest ? 0 : not_found(f, ref, err);
 }
 
+/* Of many images that a job asks for, which one. */
+static int with_name(const struct oci_ref *ref, int r, struct vl_err *err)
+{
+	VL_FREE char *name = oci_ref_name(ref);
+
+	if (!is_registry(ref->kind) || r == -ECANCELED || strstr(err->text, name))
+		return r;
+	return vl_wrap(err, "%s", name);
+}
+
 static int load_image(struct oci_source *s, const vl_json *manifest, struct oci_image *img, struct vl_err *err)
 {
 	struct descriptor cd;
@@ -411,7 +421,7 @@ int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const cha
 	}
 	vl_json_freep(&f.manifest);
 	if (r < 0)
-		return r;
+		return with_name(ref, r, err);
 	if (*img.arch && !vl_streq(img.arch, arch))
 		return vl_fail(err, ENOENT, "the image is for linux/%s, not linux/%s; --arch %s takes it as it is",
 			       img.arch, arch, img.arch);
@@ -488,10 +498,8 @@ int oci_artifact_resolve(struct oci_source *s, const struct oci_ref *ref, const 
 		r = read_artifact(f.manifest, &a, err);
 	}
 	vl_json_freep(&f.manifest);
-	if (r < 0) {
-		VL_FREE char *name = oci_ref_name(ref);
-		return strstr(err->text, name) ? r : vl_wrap(err, "%s", name);
-	}
+	if (r < 0)
+		return with_name(ref, r, err);
 	*ret = vl_move(&a);
 	return 0;
 }
