@@ -257,7 +257,8 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 	uint64_t size;
 	int r;
 
-	if ((r = prepare(&w, fd, err)) < 0)
+	if ((src->oci && (r = oci_image_load(src->oci, &src->ref, o->arch, &src->image, err)) < 0) ||
+	    (r = prepare(&w, fd, err)) < 0)
 		return r;
 	if (src->oci)
 		r = read_layers(&w, err);

@@ -86,7 +86,7 @@ static void name_registry_source(struct img_source *s)
 static int resolve_image(struct img_source *s, const char *arch, struct img_found *ret, struct vl_err *err)
 {
 	uint8_t sha[32];
-	int r = oci_image_resolve(s->oci, &s->ref, arch, &s->image, err);
+	int r = oci_image_find(s->oci, &s->ref, arch, &s->image, err);
 
 	if (r < 0)
 		return r;

@@ -394,39 +394,65 @@ static int with_name(const struct oci_ref *ref, int r, struct vl_err *err)
 	return vl_wrap(err, "%s", name);
 }
 
-static int load_image(struct oci_source *s, const vl_json *manifest, struct oci_image *img, struct vl_err *err)
-{
-	struct descriptor cd;
-	int r;
-
-	if ((r = read_descriptor(vl_json_obj(manifest, "config"), "manifest: config", &cd, err)) < 0 ||
-	    (r = check_config_type(cd.media_type, err)) < 0 || (r = read_layers(img, manifest, err)) < 0 ||
-	    (r = load_blob(s, &cd, "image config", &img->config_text, &img->config_len, err)) < 0)
-		return r;
-	return oci_config_load(img, err);
-}
-
-int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
-		      struct vl_err *err)
+int oci_image_find(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
+		   struct vl_err *err)
 {
 	VL_CLEANUP(oci_image_free) struct oci_image img = { 0 };
 	struct search f = { .s = s, .arch = arch };
+	struct descriptor cd;
 	int r;
 
 	if (ref->kind == OCI_DOCKER_ARCHIVE) {
 		r = oci_docker_resolve(s, ref, &img, err);
 	} else if ((r = find_manifest(&f, ref, &img.named, err)) == 0) {
 		img.manifest = f.found.digest;
-		r = load_image(s, f.manifest, &img, err);
+		img.document = vl_steal(&f.manifest);
+		if ((r = read_descriptor(vl_json_obj(img.document, "config"), "manifest: config", &cd, err)) == 0 &&
+		    (r = check_config_type(cd.media_type, err)) == 0)
+			r = read_layers(&img, img.document, err);
 	}
-	vl_json_freep(&f.manifest);
 	if (r < 0)
 		return with_name(ref, r, err);
-	if (*img.arch && !vl_streq(img.arch, arch))
-		return vl_fail(err, ENOENT, "the image is for linux/%s, not linux/%s; --arch %s takes it as it is",
-			       img.arch, arch, img.arch);
-	if (!*img.arch)
-		snprintf(img.arch, sizeof img.arch, "%s", arch);
+	*ret = vl_move(&img);
+	return 0;
+}
+
+static int load_config(struct oci_source *s, struct oci_image *img, struct vl_err *err)
+{
+	struct descriptor cd;
+	int r;
+
+	if ((r = read_descriptor(vl_json_obj(img->document, "config"), "manifest: config", &cd, err)) < 0 ||
+	    (r = load_blob(s, &cd, "image config", &img->config_text, &img->config_len, err)) < 0)
+		return r;
+	return oci_config_load(img, err);
+}
+
+int oci_image_load(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *img,
+		   struct vl_err *err)
+{
+	int r = img->config ? 0 : load_config(s, img, err);
+
+	if (r < 0)
+		return with_name(ref, r, err);
+	if (*img->arch && !vl_streq(img->arch, arch)) {
+		r = vl_fail(err, ENOENT, "the image is for linux/%s, not linux/%s; --arch %s takes it as it is",
+			    img->arch, arch, img->arch);
+		return with_name(ref, r, err);
+	}
+	if (!*img->arch)
+		snprintf(img->arch, sizeof img->arch, "%s", arch);
+	return 0;
+}
+
+int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
+		      struct vl_err *err)
+{
+	VL_CLEANUP(oci_image_free) struct oci_image img = { 0 };
+	int r;
+
+	if ((r = oci_image_find(s, ref, arch, &img, err)) < 0 || (r = oci_image_load(s, ref, arch, &img, err)) < 0)
+		return r;
 	*ret = vl_move(&img);
 	return 0;
 }
@@ -440,6 +466,7 @@ void oci_image_free(struct oci_image *img)
 	free(img->layers);
 	free(img->config_text);
 	vl_json_freep(&img->config);
+	vl_json_freep(&img->document);
 	*img = (struct oci_image){ 0 };
 }
 

@@ -119,11 +119,18 @@ struct oci_image {
 	char arch[32];            /* OCI name */
 	struct oci_layer *layers; /* lowest first */
 	size_t n_layers;
+	vl_json *document; /* the manifest; NULL = there is none */
 };
 /* arch: OCI name wanted ("amd64"). Manifest, index and config are checked against their
  * descriptors; the number of layers must equal the number of diff ids. */
 int oci_image_resolve(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
 		      struct vl_err *err);
+/* The same in two steps, for who may have the image of that digest already: find gives digests and layers, load adds
+ * the config, and so finds an image that is for another architecture and does not say so before. */
+int oci_image_find(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *ret,
+		   struct vl_err *err);
+int oci_image_load(struct oci_source *s, const struct oci_ref *ref, const char *arch, struct oci_image *img,
+		   struct vl_err *err);
 void oci_image_free(struct oci_image *img);
 
 /* oras://: the manifest of a SIF artifact -> its one layer (name, digest, size) and title. */
