@@ -510,7 +510,7 @@ static vl_json *child(struct toml *t, vl_json *table, const char *key, enum mark
 static int read_pair(struct toml *t, vl_json *table, unsigned depth, struct vl_err *err)
 {
 	VL_STRV struct vl_strv key = { 0 };
-	vl_json *v;
+	vl_json *v = NULL;
 	int r = read_key(t, &key, err);
 
 	if (r < 0)

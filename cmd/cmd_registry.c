@@ -92,6 +92,7 @@ static int ask(const char *question, bool secret, char *buf, size_t size, struct
 {
 	VL_CLOSE int tty = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 
+	*buf = 0;
 	if (tty < 0)
 		return vl_fail(err, ENOTTY,
 			       "there is no terminal to ask for the %s: give --username, and the password with "
@@ -148,7 +149,7 @@ static int find_password(struct cmd_ctx *c, struct cmd_registry_opts *o, const c
 	}
 	if (strlen(o->password) >= size)
 		return vl_fail(err, E2BIG, "the password is over %zu bytes long", size);
-	strcpy(buf, o->password);
+	memcpy(buf, o->password, strlen(o->password) + 1);
 	if (o->password != twin) {
 		vl_logf(&c->log, VL_WARNING,
 			"a password on the command line can be seen by others: use --password-stdin");
@@ -215,7 +216,7 @@ static int login(struct cmd_ctx *c, struct cmd_registry_opts *o, const char *hos
 	if (o->username && strlen(o->username) >= sizeof user)
 		return vl_fail(err, E2BIG, "the user name is over %zu bytes long", sizeof user);
 	if (o->username)
-		strcpy(user, o->username);
+		memcpy(user, o->username, strlen(o->username) + 1);
 	else if ((r = ask("User name: ", false, user, sizeof user, err)) < 0)
 		return r;
 	if ((r = find_password(c, o, user, password, MAX_PASSWORD, err)) < 0)

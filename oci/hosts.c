@@ -38,6 +38,15 @@ bool oci_host_is_good(const char *host)
 	       n == strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:[]");
 }
 
+bool oci_place_is_good(const char *place)
+{
+	size_t n = strcspn(place, "/");
+	VL_FREE char *host = vl_strndup(place, n);
+
+	return oci_host_is_good(host) && !strstr(place + n, "//") &&
+	       !place[n + strspn(place + n, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_~%/")];
+}
+
 struct oci_endpoint *oci_endpoints_add(struct oci_endpoints *l)
 {
 	l->v = vl_realloc(l->v, l->n + 1, sizeof *l->v);
@@ -116,9 +125,7 @@ static int read_location(const vl_json *table, const char *file, char **ret, str
 
 	if (!v || (s && !*s))
 		return 0;
-	VL_FREE char *host = s ? vl_strndup(s, strcspn(s, "/")) : vl_strdup("");
-	size_t n = s ? strlen(s) : 0;
-	if (!oci_host_is_good(host) || s[n - 1] == '/' || strpbrk(s, " \t\n?#@\"\\") || strstr(s, "//")) {
+	if (!s || !oci_place_is_good(s) || s[strlen(s) - 1] == '/') {
 		VL_FREE char *shown = vl_printable(s ? s : "", s ? strnlen(s, 100) : 0);
 		return vl_fail(err, EINVAL, "%s: location '%s' is not HOST[:PORT][/PATH] without a scheme", file,
 			       shown);

@@ -17,6 +17,8 @@ void oci_endpoints_clear(struct oci_endpoints *l);
 
 /* host[:port] that may become a part of a path or of a URL. */
 bool oci_host_is_good(const char *host);
+/* host[:port][/path] of the same kind. */
+bool oci_place_is_good(const char *place);
 /* A whole TOML file; -ENOENT when it is not there. */
 int oci_hosts_read(const char *path, vl_json **ret, struct vl_err *err);
 

@@ -140,7 +140,7 @@ static int set_url(const struct toml_file *f, const char *url, bool as_given, st
 	rest = rest ? rest + 3 : url;
 	size_t n = strcspn(rest, "/"), end = strlen(rest);
 	e->host = vl_strndup(rest, n);
-	if (!oci_host_is_good(e->host) || strpbrk(rest, "?#@ \\\""))
+	if (!oci_place_is_good(rest))
 		return vl_fail(err, EINVAL, "%s: a server has the form https://HOST[:PORT][/PATH]", f->path);
 	while (end > n && rest[end - 1] == '/')
 		end--;

@@ -322,9 +322,9 @@ int oci_login_save(const char *authfile, const char *host, const char *user, con
 	VL_FREE char *key = oci_auth_key(host);
 	int r = check_words(host, user, password, err);
 
-	if (r == 0)
-		r = default_file(authfile, &file, err);
 	if (r < 0)
+		return r;
+	if ((r = default_file(authfile, &file, err)) < 0)
 		return r;
 	if (!user && access(file, F_OK) < 0)
 		return vl_fail(err, ENOENT, "there are no credentials for %s: %s does not exist", host, file);

@@ -34,13 +34,13 @@ static size_t path_length(const char *s)
 
 static int parse_local(const char *uri, const char *name, struct oci_ref *ref, struct vl_err *err)
 {
-	VL_FREE char *rest = vl_strdup(name);
+	VL_FREE char *rest = vl_strdup(name), *shown = vl_printable(uri, strnlen(uri, MAX_SHOWN));
 
 	char *at = strrchr(rest, '@');
 	if (at && (vl_prefix(at, "@sha256:") || vl_prefix(at, "@sha512:")) && access(rest, F_OK) != 0) {
 		int r = oci_digest_parse(at + 1, &ref->digest, err);
 		if (r < 0)
-			return vl_wrap(err, "%s", uri);
+			return vl_wrap(err, "%s", shown);
 		*at = 0;
 	}
 	size_t n = path_length(rest);
@@ -48,7 +48,7 @@ static int parse_local(const char *uri, const char *name, struct oci_ref *ref, s
 	if (rest[n] == ':' && rest[n + 1])
 		ref->tag = vl_strdup(rest + n + 1);
 	if (!*ref->path)
-		return vl_fail(err, EINVAL, "%s names no file", uri);
+		return vl_fail(err, EINVAL, "%s names no file", shown);
 	return 0;
 }
 
@@ -89,12 +89,13 @@ static size_t separator(const char *s)
 /* One part between slashes: [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)* */
 static int check_part(const char *part, struct vl_err *err)
 {
+	VL_FREE char *shown = vl_printable(part, strnlen(part, MAX_NAME));
+
 	if (!*part)
 		return vl_fail(err, EINVAL, "the repository name has an empty part");
 	for (const char *s = part; *s;) {
 		if (is_upper(*s))
-			return vl_fail(err, EINVAL, "repository names are lower case: '%c' in '%.*s'", *s,
-				       (int)MAX_NAME, part);
+			return vl_fail(err, EINVAL, "repository names are lower case: '%c' in '%s'", *s, shown);
 		if (is_lower(*s) || is_digit(*s)) {
 			s++;
 			continue;
@@ -103,9 +104,8 @@ static int check_part(const char *part, struct vl_err *err)
 		if (!n)
 			return bad_character("repository name", *s, "it has a-z, 0-9, '.', '_', '-' and '/'", err);
 		if (s == part || !(is_lower(s[n]) || is_digit(s[n]) || is_upper(s[n])))
-			return vl_fail(err, EINVAL,
-				       "in a repository name '%c' stands between letters or digits: '%.*s'", *s,
-				       (int)MAX_NAME, part);
+			return vl_fail(err, EINVAL, "in a repository name '%c' stands between letters or digits: '%s'",
+				       *s, shown);
 		s += n;
 	}
 	return 0;
@@ -153,8 +153,10 @@ static int check_ipv6(const char *host, struct vl_err *err)
 {
 	size_t n = strspn(host + 1, "0123456789abcdefABCDEF:.");
 
-	if (host[1 + n] != ']' || n < 2 || n > 45)
-		return vl_fail(err, EINVAL, "'%.*s' is no IPv6 address in brackets", (int)MAX_NAME, host);
+	if (host[1 + n] != ']' || n < 2 || n > 45) {
+		VL_FREE char *shown = vl_printable(host, strnlen(host, MAX_NAME));
+		return vl_fail(err, EINVAL, "'%s' is no IPv6 address in brackets", shown);
+	}
 	if (!host[n + 2])
 		return 0;
 	if (host[n + 2] != ':')
@@ -285,7 +287,8 @@ static int parse_url(const char *uri, const char *rest, struct oci_ref *ref, str
 		if ((unsigned char)*s <= ' ' || *s == 0x7f)
 			return bad_character("URL", *s, "write it as %XX", err);
 	if (!n || rest[0] == ':')
-		return vl_fail(err, EINVAL, "%.*s: there is no host in the URL", (int)MAX_SHOWN, uri);
+		return vl_fail(err, EINVAL, "%.*s: there is no host in the URL", (int)MAX_SHOWN,
+			       uri); /* checked above */
 	ref->path = vl_strdup(uri);
 	return 0;
 }
@@ -345,7 +348,11 @@ char *oci_ref_short(const struct oci_ref *r)
 	if (r->kind != OCI_REGISTRY || !vl_streq(r->host, "docker.io"))
 		return oci_ref_name(r);
 	const char *repo = vl_prefix(r->repo, "library/");
-	return name_from(r, "", repo && !strchr(repo, '/') ? repo : r->repo);
+	if (!repo || strchr(repo, '/'))
+		repo = r->repo;
+	/* docker.io/a.b/c: without its host the first part would be taken for one */
+	size_t first = strcspn(repo, "/");
+	return name_from(r, repo[first] && is_host(repo, first, r->kind) ? r->host : "", repo);
 }
 
 void oci_ref_free(struct oci_ref *r)
