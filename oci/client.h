@@ -132,7 +132,8 @@ void oci_tokens_free(struct oci_tokens *t);
 /* The value of an Authorization header that answers the challenge. scopes: space separated, more than one for
  * a mount; NULL = the challenge's own. fresh: not from the cache (the last one was refused). cred NULL = anonymous.
  * An identity token that the server renews is kept in *cred. OCI_AUTH_BASIC over plain HTTP is refused unless
- * plain_ok; a realm must be https, or the registry itself be plain. */
+ * plain_ok; a realm must be https, or the registry itself be plain. -ETIMEDOUT also for a token server that answers
+ * 408, 429 or 5xx: worth another try. -EACCES: it wants a login, or another one. */
 int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, const struct oci_challenge *ch, const char *scopes,
 		   struct oci_cred *cred, bool plain_ok, bool fresh, const struct oci_tls *tls, char **ret,
 		   struct vl_err *err);

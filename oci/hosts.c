@@ -384,12 +384,11 @@ static int add_place(const struct oci_hosts *h, const char *name, const struct p
 		return certs;
 	if (h->no_https)
 		return 0;
-	/* Insecure hosts, and those of this machine that no file speaks of, as Docker has it: TLS of whatever
-	 * kind, else none. */
-	if (p->insecure || (!known && !certs && is_loopback(e->host))) {
-		e->skip_verify = true;
+	/* Insecure hosts, and those of this machine that no file speaks of, may go without TLS, as Docker has it.
+	 * Where there is TLS, only the word of a file lets a wrong certificate pass. */
+	e->skip_verify = p->insecure;
+	if (p->insecure || (!known && !certs && is_loopback(e->host)))
 		add_plain_twin(l);
-	}
 	return 0;
 }
 

@@ -227,8 +227,13 @@ static int refused(const char *realm, int status, const struct oci_cred *cred, s
 {
 	VL_FREE char *server = vl_printable(realm, strcspn(realm, "?#"));
 
+	/* ETIMEDOUT is what the client tries again after */
 	if (status == 429)
-		return vl_fail(err, EBUSY, "the token server %s has too many requests (429): try again later", server);
+		return vl_fail(err, ETIMEDOUT, "the token server %s has too many requests (429): try again later",
+			       server);
+	if (status == 408 || (status >= 500 && status != 501))
+		return vl_fail(err, ETIMEDOUT, "the token server %s is out of order (%d): try again later", server,
+			       status);
 	if (status != 401 && status != 403 && !(status == 400 && cred && cred->identity_token))
 		return vl_fail(err, EIO, "the token server %s gives no token: HTTP status %d", server, status);
 	if (!cred)

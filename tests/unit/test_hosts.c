@@ -68,10 +68,10 @@ TEST(without_configuration)
 {
 	FOUND("docker://alpine", "https://registry-1.docker.io/v2 docker.io library/alpine\n");
 	FOUND("docker://quay.io/a/b", "https://quay.io/v2 quay.io a/b\n");
-	FOUND("docker://localhost:5000/a", "https://localhost:5000/v2 localhost:5000 a skip\n"
+	FOUND("docker://localhost:5000/a", "https://localhost:5000/v2 localhost:5000 a\n"
 					   "http://localhost:5000/v2 localhost:5000 a\n");
-	FOUND("docker://127.1.2.3/a", "https://127.1.2.3/v2 127.1.2.3 a skip\nhttp://127.1.2.3/v2 127.1.2.3 a\n");
-	FOUND("docker://[::1]:80/a", "https://[::1]:80/v2 [::1]:80 a skip\nhttp://[::1]:80/v2 [::1]:80 a\n");
+	FOUND("docker://127.1.2.3/a", "https://127.1.2.3/v2 127.1.2.3 a\nhttp://127.1.2.3/v2 127.1.2.3 a\n");
+	FOUND("docker://[::1]:80/a", "https://[::1]:80/v2 [::1]:80 a\nhttp://[::1]:80/v2 [::1]:80 a\n");
 	FOUND("docker://127.0.0.1.example.com/a", "https://127.0.0.1.example.com/v2 127.0.0.1.example.com a\n");
 	FOUND("docker://localhost.example.com/a", "https://localhost.example.com/v2 localhost.example.com a\n");
 }

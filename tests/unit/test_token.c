@@ -287,11 +287,11 @@ TEST(answers_that_are_refused)
 	server.status = 403;
 	REFUSED(&me, EACCES, "registry login");
 	server.status = 429;
-	REFUSED(&me, EBUSY, "later");
+	REFUSED(&me, ETIMEDOUT, "later");
 	server.status = 302;
 	REFUSED(&me, EIO, "302");
 	server.status = 503;
-	REFUSED(&me, EIO, "503");
+	REFUSED(&me, ETIMEDOUT, "503");
 	server.fails = ECONNREFUSED;
 	REFUSED(&me, ECONNREFUSED, "cannot get a token: no way there");
 	oci_tokens_free(t);
