@@ -5,10 +5,13 @@
 
 #define O(f) offsetof(struct cmd_push_opts, f)
 const struct opt cmd_push_options[] = {
-	{ 0, "authfile", OPT_STR, O(authfile), "FILE", "credentials, as `docker login` writes them", "AUTH_FILE", 0 },
-	{ 0, "no-https", OPT_FLAG, O(no_https), NULL, "plain HTTP: passwords and images can be read on the way",
-	  "NO_HTTPS NOHTTPS", 0 },
-	{ 0, "nohttps", OPT_FLAG, O(no_https), NULL, "", NULL, OPT_HIDDEN },
+	{ 0, "authfile", OPT_STR, O(net.authfile), "FILE",
+	  "credentials of registries (default: the files of podman and docker)", "AUTH_FILE", 0 },
+	{ 0, "docker-login", OPT_FLAG, O(net.docker_login), NULL, "ask for user name and password", "DOCKER_LOGIN", 0 },
+	{ 0, "no-https", OPT_FLAG, O(net.no_https), NULL, "plain HTTP to the registry", "NO_HTTPS NOHTTPS", 0 },
+	{ 0, "nohttps", OPT_FLAG, O(net.no_https), NULL, "", NULL, OPT_HIDDEN },
+	{ 0, "docker-username", OPT_STR, O(net.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN },
+	{ 0, "docker-password", OPT_STR, O(net.password), "WORD", "", "DOCKER_PASSWORD", OPT_HIDDEN | OPT_SECRET },
 	{ 0, "no-referrers", OPT_FLAG, O(no_referrers), NULL, "leave out the signatures as referrers", NULL, 0 },
 	{ 0, "threads", OPT_U64, O(threads), "N", "compressing threads (default: the CPUs this process may use)", NULL,
 	  0 },
@@ -52,15 +55,17 @@ static void report(struct cmd_ctx *c, const char *target, const struct img_push_
 		name);
 }
 
+static void free_net(struct cmd_net **n)
+{
+	cmd_net_free(*n);
+}
+
 int cmd_push_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	const struct cmd_push_opts *o = opts;
-	VL_FREE char *agent = vl_asprintf("vial/%s", cmd_version());
-	struct oci_net net = { .authfile = o->authfile, .agent = agent, .no_https = o->no_https };
+	VL_CLEANUP(free_net) struct cmd_net *net = NULL;
 	struct img_push_opts p = { .image = argv[0],
 				   .target = argv[1],
-				   .net = &net,
-				   .source_net = &net,
 				   .no_referrers = o->no_referrers,
 				   .threads = (unsigned)VL_MIN(o->threads, 4096u) };
 	struct img_push_stats stats = { 0 };
@@ -74,6 +79,9 @@ int cmd_push_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 				 "push goes to docker://HOST/REPO:TAG or oras://HOST/REPO:TAG, not to '%s'; the image "
 				 "comes first",
 				 p.target);
+	if (cmd_net_new(c, &o->net, &net, &err) < 0)
+		return cmd_fail(c, &err);
+	p.net = p.source_net = cmd_net_get(net);
 	cmd_progress_start(&bar, c, &progress);
 	int r = img_push(&p, &progress, &stats, &err);
 	cmd_progress_end(&bar);

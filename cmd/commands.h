@@ -260,9 +260,9 @@ cmd_fn cmd_config_run;
 
 /* cmd_push.c */
 struct cmd_push_opts {
-	bool no_https, allow_unsigned, no_referrers, json;
-	const char *authfile;
+	bool allow_unsigned, no_referrers, json;
 	uint64_t threads;
+	struct net_opts net;
 };
 extern const struct opt cmd_push_options[];
 cmd_fn cmd_push_run;

@@ -1,7 +1,6 @@
 /* A SIF as an artifact, a SIF as an OCI image, an OCI image as it is; and the signatures of a SIF beside it. */
 #include "push.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 
 #define MT_SIF_CONFIG "application/vnd.sylabs.sif.config.v1+json"
@@ -17,20 +16,6 @@ struct send {
 	const struct vl_progress *progress;
 	struct img_push_stats *stats;
 };
-
-/* Gone with this process, however it ends. */
-static int spool_fd(struct vl_err *err)
-{
-	const char *dir = getenv("TMPDIR");
-	const char *const dirs[] = { dir && *dir == '/' ? dir : "/var/tmp", "/var/tmp", "/tmp" };
-
-	for (size_t i = 0; i < VL_COUNT(dirs); i++) {
-		int fd = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-		if (fd >= 0)
-			return fd;
-	}
-	return vl_fail_sys(err, errno, "cannot make a file without a name in %s, for what is to be sent", dirs[0]);
-}
 
 static int send_text(struct send *s, const char *text, size_t n, struct vl_err *err)
 {
@@ -192,7 +177,7 @@ static int send_artifact(struct send *s, struct vl_err *err)
 static int send_exported(struct send *s, struct vl_err *err)
 {
 	VL_CLEANUP(img_exported_free) struct img_exported e = { 0 };
-	VL_CLOSE int fd = spool_fd(err);
+	VL_CLOSE int fd = vl_tmpfile("what is to be sent", err);
 	struct oci_digest manifest;
 	int r = fd < 0 ? fd : img_export(&s->j->sif, s->j->o->threads, 0, fd, s->progress, &e, err);
 
@@ -250,7 +235,7 @@ static int send_layer(struct send *s, const struct oci_layer *l, struct vl_err *
 {
 	const struct img_push_job *j = s->j;
 	bool same = j->from_client && vl_streq(j->from.host, j->target.host) && !vl_streq(j->from.repo, j->target.repo);
-	VL_CLOSE int fd = spool_fd(err);
+	VL_CLOSE int fd = vl_tmpfile("what is to be sent", err);
 	uint64_t size = 0;
 	int r = fd < 0 ? fd : spool_layer(s, l, fd, &size, err);
 
