@@ -483,7 +483,7 @@ static int enter(struct unsquash *u, const struct inode *i, struct vl_err *err)
 	uint64_t hash = img_mix(i->ref + 1);
 
 	/* ref + 1 is the whole key: the pointer only says that the place is taken */
-	for (const uintptr_t *p; (p = img_table_next(&u->seen, hash, &pos));)
+	if (img_table_next(&u->seen, hash, &pos))
 		return damaged(u, DAMAGED, "folder, which is in two places,", err);
 	img_table_add(&u->seen, hash, u);
 	if (u->depth == u->cap) {
@@ -538,7 +538,7 @@ static int next_name(struct unsquash *u, struct frame *f, char name[IMG_MAX_NAME
 	if (strlen(name) != len || strchr(name, '/') || vl_streq(name, ".") || vl_streq(name, "..") ||
 	    strcmp(name, f->last) <= 0)
 		return DAMAGED;
-	strcpy(f->last, name);
+	memcpy(f->last, name, len + 1);
 	return 0;
 }
 

@@ -217,7 +217,7 @@ static int ask_offset(struct upload *p, struct vl_err *err)
 	struct oci_call call = new_call(p->ref, "GET", p->location, p->what);
 	OCI_RESP struct oci_http_resp resp = { 0 };
 	struct vl_err why;
-	uint64_t have;
+	uint64_t have = 0;
 	int r = oci_client_call(p->c, &call, &resp, &why);
 
 	if (r == -ENOENT || (r == 0 && (resp.status == 416 || !parse_range(oci_http_head(&resp, "Range", 0), &have))))
