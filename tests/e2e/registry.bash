@@ -110,11 +110,11 @@ wait_for() {
 
 # ---- images ----------------------------------------------------------------------------------
 
-# skopeo, without a policy, a cache or credentials of the caller's.
+# skopeo, without a policy, a cache or credentials of the caller's (/run/containers may be closed to us).
 sko() {
-	local word=$1
+	local word=$1 dir=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR}
 	shift
-	HOME=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR} XDG_RUNTIME_DIR=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR} skopeo --insecure-policy "$word" "$@"
+	HOME=$dir XDG_RUNTIME_DIR=$dir skopeo --insecure-policy "$word" "$@"
 }
 
 # copy_image SRC DEST [OPTION]...: skopeo copy over plain HTTP.
