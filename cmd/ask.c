@@ -50,6 +50,7 @@ int cmd_ask(const char *question, bool secret, char **ret, struct vl_err *err)
 	sigaddset(&ends, SIGINT);
 	sigaddset(&ends, SIGTERM);
 	sigaddset(&ends, SIGHUP);
+	sigaddset(&ends, SIGQUIT);
 	sigaddset(&ends, SIGTSTP); /* a stopped program would leave the terminal without echo */
 	pthread_sigmask(SIG_BLOCK, &ends, &mask);
 	VL_CLOSE int sigfd = signalfd(-1, &ends, SFD_CLOEXEC);

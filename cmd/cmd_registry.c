@@ -1,10 +1,7 @@
 /* registry login, logout and list: who the user is at registries. */
 #include "commands.h"
 
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <termios.h>
 #include <vial/oci.h>
 
 #define MAX_PASSWORD (32u << 10) /* tokens of clouds have some KiB */
@@ -32,16 +29,7 @@ const struct opt cmd_registry_list_opts[] = {
 #undef AUTHFILE
 #undef O
 
-/* ---- questions on the terminal --------------------------------------------------------------- */
-
-static volatile sig_atomic_t caught;
-
-static void on_signal(int sig)
-{
-	caught = sig;
-}
-
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
+/* ---- questions ----------------------------------------------------------------------------------- */
 
 /* One line of fd without its end. Interrupted: -EINTR. A byte at a time: what follows is not ours. */
 static int read_line(int fd, char *buf, size_t size)
@@ -63,48 +51,23 @@ static int read_line(int fd, char *buf, size_t size)
 	return 0;
 }
 
-/* The terminal gets its echo back on every way out, also when a signal ends the program. */
-static int ask_quietly(int tty, char *buf, size_t size)
-{
-	struct sigaction act = { .sa_handler = on_signal }, old[VL_COUNT(signals)];
-	struct termios shown, hidden;
-
-	if (tcgetattr(tty, &shown) < 0)
-		return -errno;
-	caught = 0;
-	for (size_t i = 0; i < VL_COUNT(signals); i++)
-		sigaction(signals[i], &act, &old[i]);
-	hidden = shown;
-	hidden.c_lflag &= ~(tcflag_t)ECHO;
-	hidden.c_lflag |= ECHONL;
-	int r = tcsetattr(tty, TCSAFLUSH, &hidden) < 0 ? -errno : read_line(tty, buf, size);
-	tcsetattr(tty, TCSAFLUSH, &shown);
-	for (size_t i = 0; i < VL_COUNT(signals); i++)
-		sigaction(signals[i], &old[i], NULL);
-	if (caught) {
-		(void)!write(tty, "\n", 1);
-		raise(caught);
-	}
-	return r;
-}
-
 static int ask(const char *question, bool secret, char *buf, size_t size, struct vl_err *err)
 {
-	VL_CLOSE int tty = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	VL_FREE char *answer = NULL;
+	int r = cmd_ask(question, secret, &answer, err);
 
-	*buf = 0;
-	if (tty < 0)
+	if (r == -ENOTTY)
 		return vl_fail(err, ENOTTY,
 			       "there is no terminal to ask for the %s: give --username, and the password with "
 			       "--password-stdin",
 			       secret ? "password" : "user name");
-	(void)!write(tty, question, strlen(question));
-	int r = secret ? ask_quietly(tty, buf, size) : read_line(tty, buf, size);
-	if (r < 0)
-		return vl_fail_sys(err, -r, "cannot read from the terminal");
-	if (!*buf)
-		return vl_fail(err, EINVAL, "no %s was given", secret ? "password" : "user name");
-	return 0;
+	if (r == 0 && (!*answer || strlen(answer) >= size))
+		r = vl_fail(err, EINVAL, "no %s was given", secret ? "password" : "user name");
+	if (r == 0)
+		strcpy(buf, answer);
+	if (answer)
+		explicit_bzero(answer, strlen(answer));
+	return r;
 }
 
 /* ---- login -------------------------------------------------------------------------------------- */

@@ -76,7 +76,7 @@ static void step(void *arg, const char *what, uint64_t done, uint64_t total)
 	vl_progress_step(f->progress, what, done, total);
 }
 
-static void warn(void *arg, const char *text)
+static void pass_warning(void *arg, const char *text)
 {
 	struct fetch *f = arg;
 	vl_progress_warn(f->progress, "%s", text);
@@ -135,7 +135,7 @@ static int reopen(struct fetch *f, struct vl_err *err)
 
 static int fetch(struct fetch *f, const struct oci_ref *ref, struct vl_err *err)
 {
-	struct vl_progress p = { f->progress && f->progress->step ? step : NULL, warn, f };
+	struct vl_progress p = { f->progress && f->progress->step ? step : NULL, pass_warning, f };
 	struct img_job job = {
 		.o = f->o, .blobs = f->store ? img_store_blobs(f->store) : NULL, .found = found, .arg = f
 	};

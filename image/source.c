@@ -144,13 +144,9 @@ int img_source_resolve(struct img_source *s, const char *arch, struct img_found 
 		: s->kind == IMG_SOURCE_ARTIFACT ? resolve_artifact(s, arch, &f, err)
 		: s->kind == IMG_SOURCE_URL      ? resolve_url(s, &f, err)
 						 : 0;
-	if (r == 0) {
+	if (r == 0)
 		*ret = f;
-		return 0;
-	}
-	/* what is wrong inside a document is told without where the document came from */
-	VL_FREE char *name = s->oci && oci_ref_is_remote(&s->ref) ? oci_ref_name(&s->ref) : NULL;
-	return name && !strstr(err->text, s->ref.repo) ? vl_wrap(err, "%s", name) : r;
+	return r;
 }
 
 void img_source_will_read(struct img_source *s)

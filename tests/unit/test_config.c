@@ -58,8 +58,9 @@ TEST(an_empty_value_takes_back)
 TEST(what_cannot_be_read_is_named_with_its_line)
 {
 	static const char *const bad[][2] = {
-		{ "compress gzip\n", "site:1: " }, { "\n\n = x\n", "site:3: " },	  { "Compress = x\n", "site:1: " },
-		{ "a b = x\n", "site:1: " },	   { "\x01\x02 = \xff\n", "site:1: " }, { "[section]\n", "site:1: " },
+		{ "compress gzip\n", "site:1: " },   { "\n\n = x\n", "site:3: " },
+		{ "Compress = x\n", "site:1: " },    { "a b = x\n", "site:1: " },
+		{ "\x01\x02 = \xff\n", "site:1: " }, { "[section]\n", "site:1: " },
 	};
 
 	for (size_t i = 0; i < VL_COUNT(bad); i++) {
