@@ -570,7 +570,7 @@ static int follow(struct oci_http *h, CURL *c, const struct oci_http_req *q, str
 		if (n == OCI_HTTP_MAX_REDIRECTS)
 			return vl_fail(err, EPROTO, "the server leads from one address to another more than %d times",
 				       OCI_HTTP_MAX_REDIRECTS);
-		if ((r = oci_http_join(ret->url, to, &next, err)) < 0)
+		if (oci_http_join(ret->url, to, &next, err) < 0)
 			return vl_wrap(err, "redirect");
 		/* once away, nothing of ours comes back: a foreign server may lead anywhere */
 		same = same && oci_http_same_origin(ret->url, next);

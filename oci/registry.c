@@ -148,7 +148,7 @@ static int get_manifest(struct oci_registry *g, const char *id, struct oci_blob 
 		return r;
 	if (resp.status != 200)
 		return vl_fail(err, EPROTO, "%s: the registry answers with status %d", what, resp.status);
-	if ((r = check_type(&resp, what, err)) < 0 || (r = check_digest(&resp, by_digest ? &d : NULL, what, err)) < 0) {
+	if (check_type(&resp, what, err) < 0 || check_digest(&resp, by_digest ? &d : NULL, what, err) < 0) {
 		VL_FREE char *name = oci_ref_name(&g->ref);
 		return vl_wrap(err, "%s", name);
 	}
