@@ -5,7 +5,6 @@
  * whoever read the first part need not know. */
 #include "download.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -81,28 +80,11 @@ int oci_content_range(const char *text, uint64_t *ret_first, uint64_t *ret_last,
 	return 0;
 }
 
-int oci_nameless_file(struct vl_err *err)
-{
-	const char *dir = getenv("TMPDIR");
-
-	if (!dir || *dir != '/')
-		dir = "/var/tmp";
-	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		return fd;
-	VL_FREE char *name = vl_asprintf("%s/vial-XXXXXX", dir);
-	fd = mkostemp(name, O_CLOEXEC);
-	if (fd < 0)
-		return vl_fail_sys(err, errno, "cannot make a temporary file in %s; TMPDIR names another place", dir);
-	unlink(name);
-	return fd;
-}
-
 static int new_file(struct oci_downloads *l, struct vl_err *err)
 {
 	if (l->blobs && l->blobs->create)
 		return l->blobs->create(l->blobs->arg, err);
-	return oci_nameless_file(err);
+	return vl_tmpfile("a downloaded blob", err);
 }
 
 /* ---- receiving ---- */

@@ -18,7 +18,4 @@ uint64_t oci_downloads_bytes(struct oci_downloads *l);
 /* "bytes FIRST-LAST/TOTAL" or with a star for TOTAL; ret_total UINT64_MAX when it is a star. -EINVAL. */
 int oci_content_range(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_total);
 
-/* An empty file without a name, in $TMPDIR or /var/tmp. */
-int oci_nameless_file(struct vl_err *err);
-
 #endif

@@ -541,7 +541,7 @@ static int store_create(void *arg, struct vl_err *err)
 {
 	struct kept *k = arg;
 	k->creates++;
-	return oci_nameless_file(err);
+	return vl_tmpfile("a blob", err);
 }
 
 static void store_keep(void *arg, const struct oci_digest *d, int fd)
