@@ -220,7 +220,10 @@ static int authenticate(struct ask *a, const struct oci_http_resp *resp, bool fr
 
 	if (r < 0)
 		return r;
-	r = oci_credentials_find(a->c->credentials, a->ep->host, a->ep->repo, &cred, err);
+	/* a password from the command line is for the registry that was named, not for its mirrors */
+	r = a->ep->mirror && a->c->net.username
+		    ? -ENOENT
+		    : oci_credentials_find(a->c->credentials, a->ep->host, a->ep->repo, &cred, err);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	bool have = r == 0;

@@ -379,6 +379,16 @@ registry_of() { printf '[[registry]]\nlocation = "%s"\n' "$1"; }
 	[ "$(count_requests '/v2/cache/apps/tool/manifests/')" -ge 1 ]
 }
 
+@test "registry: a password of the command line is not for mirrors" {
+	start_proxy MIRROR PW
+	watch MIRROR
+	registries_conf "$REG_HOST" "$MIRROR_HOST" | conf
+	export DOCKER_USERNAME=$REG_USER DOCKER_PASSWORD=$REG_PASSWORD
+	can_pull "$REG_HOST/apps/tool:1"
+	[ "$(count_requests '.')" -ge 1 ]
+	[ "$(count_requests 'auth=none')" -eq "$(count_requests '.')" ]
+}
+
 @test "registry: a mirror that fails, lacks the image or lies costs nothing" {
 	start_proxy MIRROR REG
 	watch MIRROR
