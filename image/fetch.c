@@ -49,8 +49,6 @@ static int found(void *arg, const struct img_found *found, int *ret_fd, struct v
 	struct fetch *f = arg;
 
 	f->found = *found;
-	f->found.id[sizeof found->id - 1] = f->found.digest[sizeof found->digest - 1] = 0;
-	f->found.named[sizeof found->named - 1] = 0;
 	if (!f->store || !*found->id)
 		return open_nameless(f, ret_fd, err);
 	make_key(f->o, f->found.id, found->as_it_is, f->key);
