@@ -64,7 +64,7 @@ static int ask(const char *question, bool secret, char *buf, size_t size, struct
 	if (r == 0 && (!*answer || strlen(answer) >= size))
 		r = vl_fail(err, EINVAL, "no %s was given", secret ? "password" : "user name");
 	if (r == 0)
-		strcpy(buf, answer);
+		memcpy(buf, answer, strlen(answer) + 1);
 	if (answer)
 		explicit_bzero(answer, strlen(answer));
 	return r;

@@ -86,17 +86,18 @@ static void name_registry_source(struct img_source *s)
 static int resolve_image(struct img_source *s, const char *arch, struct img_found *ret, struct vl_err *err)
 {
 	uint8_t sha[32];
+	char hex[65];
 	int r = oci_image_find(s->oci, &s->ref, arch, &s->image, err);
 
 	if (r < 0)
 		return r;
 	if (*s->image.manifest.algo) {
 		digest_text(&s->image.manifest, ret->digest);
-		strcpy(ret->id, ret->digest);
+		snprintf(ret->id, sizeof ret->id, "%s", ret->digest);
 	} else { /* docker-archive: Docker's own image id, the digest of the config, names all layers */
 		vl_sha256(s->image.config_text, s->image.config_len, sha);
-		strcpy(ret->id, "config:");
-		vl_hex(sha, sizeof sha, ret->id + strlen(ret->id));
+		vl_hex(sha, sizeof sha, hex);
+		snprintf(ret->id, sizeof ret->id, "config:%s", hex);
 	}
 	if (*s->image.named.algo)
 		digest_text(&s->image.named, ret->named);
@@ -112,7 +113,7 @@ static int resolve_artifact(struct img_source *s, const char *arch, struct img_f
 	if (r < 0)
 		return r;
 	digest_text(&s->artifact.manifest, ret->digest);
-	strcpy(ret->named, ret->digest);
+	snprintf(ret->named, sizeof ret->named, "%s", ret->digest);
 	/* the file decides, whatever manifest led to it */
 	digest_text(&s->artifact.layer.digest, ret->id);
 	ret->as_it_is = true;
@@ -122,6 +123,7 @@ static int resolve_artifact(struct img_source *s, const char *arch, struct img_f
 static int resolve_url(struct img_source *s, struct img_found *ret, struct vl_err *err)
 {
 	uint8_t sha[32];
+	char hex[65];
 	int r = oci_http_stat(s->client, s->ref.path, &s->url, err);
 
 	if (r < 0)
@@ -132,8 +134,8 @@ static int resolve_url(struct img_source *s, struct img_found *ret, struct vl_er
 	VL_FREE char *text =
 		vl_asprintf("%s\n%s\n%llu", s->ref.path, s->url.validator, (unsigned long long)s->url.size);
 	vl_sha256(text, strlen(text), sha);
-	strcpy(ret->id, "url:");
-	vl_hex(sha, sizeof sha, ret->id + strlen(ret->id));
+	vl_hex(sha, sizeof sha, hex);
+	snprintf(ret->id, sizeof ret->id, "url:%s", hex);
 	return 0;
 }
 
