@@ -1,5 +1,6 @@
 #include "commands.h"
 
+#include <sys/stat.h>
 #include <vial/image.h>
 
 #define O(f) offsetof(struct build_opts, f)
@@ -8,8 +9,7 @@ const struct opt cmd_build_options[] = {
 	CMD_CONVERT_OPTS(struct build_opts, convert),
 	CMD_NET_OPTS(struct build_opts, net),
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
-	{ 0, "no-cleanup", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
-	{ 0, "fix-perms", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
+	{ 'f', "fakeroot", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
 	{ 'T', "notest", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
 	OPT_END,
 };
@@ -20,9 +20,17 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	struct build_opts *o = opts;
 	VL_BUF struct vl_buf codec = { 0 };
 	struct img_build_opts b;
+	struct stat st;
 	struct vl_err err = { 0 };
 
 	(void)self, (void)argc;
+	if (stat(argv[1], &st) == 0 && S_ISREG(st.st_mode)) {
+		vl_fail(&err, ENOTSUP,
+			"%s is a file: build takes a directory or an image by its kind (docker://, oci:, oci-archive:, "
+			"docker-archive:, ...); definition files are not supported",
+			argv[1]);
+		return cmd_fail(c, &err);
+	}
 	if (cmd_convert_opts_read(&o->convert, argv[1], &b, &codec, &err) < 0)
 		return cmd_usage(c, "%s", err.text);
 	const struct cmd_making m = {

@@ -23,7 +23,7 @@ struct listing {
 static void put(struct listing *l, const char *key, const char *value, const char *origin)
 {
 	if (!l->json) {
-		printf("%s = %-*s # %s\n", key, VL_MAX(30 - (int)strlen(key), 0), value, origin);
+		printf("# %s\n%s = %s\n", origin, key, value);
 		return;
 	}
 	VL_JSON vl_json *j = vl_json_new_obj();
@@ -36,6 +36,18 @@ static void put(struct listing *l, const char *key, const char *value, const cha
 static bool is_list(const struct opt *o)
 {
 	return o->type == OPT_LIST || o->type == OPT_LINES || o->type == OPT_ENV;
+}
+
+/* One line each, where a variable holds several. */
+static void put_lines(struct listing *l, const struct opt *o, const char *key, const char *value, const char *origin)
+{
+	while (*value) {
+		size_t n = o->type == OPT_LINES ? strcspn(value, "\n") : strlen(value);
+		VL_FREE char *one = vl_strndup(value, n);
+		if (n)
+			put(l, key, one, origin);
+		value += n + (value[n] == '\n');
+	}
 }
 
 /* The twins of an option that are set; of other things than lists only the first counts. */
@@ -51,10 +63,8 @@ static bool put_environment(struct listing *l, const struct opt *o, const char *
 			const char *v = getenv(name);
 			if (!v)
 				continue;
-			if (*v) {
-				put(l, key, v, name);
-				any = true;
-			}
+			put_lines(l, o, key, v, name);
+			any |= *v != 0;
 			break; /* a later prefix is not looked at */
 		}
 	return any;

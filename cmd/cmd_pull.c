@@ -12,6 +12,8 @@ const struct opt cmd_pull_opts[] = {
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
 	CMD_CONVERT_OPTS(struct pull_opts, convert),
 	CMD_NET_OPTS(struct pull_opts, net),
+	{ 0, "library", OPT_STR, O(library), "URL", "", NULL, OPT_HIDDEN },
+	{ 0, "arch-variant", OPT_STR, O(library), "VARIANT", "", NULL, OPT_HIDDEN },
 	{ 'U', "allow-unauthenticated", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
 	{ 0, "allow-unsigned", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
 	OPT_END,
@@ -54,17 +56,18 @@ static char *default_name(const struct oci_ref *ref)
 static int output_path(const struct pull_opts *o, int argc, char **argv, char **ret, struct vl_err *err)
 {
 	VL_CLEANUP(oci_ref_free) struct oci_ref ref = { 0 };
-	const char *out = argc > 1 ? argv[0] : o->name;
+	const char *out = argc > 1 ? argv[0] : o->name && *o->name ? o->name : NULL;
 	int r = oci_ref_parse(argv[argc - 1], &ref, err);
 
 	if (r == -ENOTSUP)
 		return vl_fail(err, ENOTSUP,
-			       "%s: pull takes docker://, oras://, http(s)://, oci:, oci-archive: or docker-archive:",
-			       argv[argc - 1]);
+			       "%s: pull takes docker://, oras://, http(s)://, oci:, oci-archive: or docker-archive:; "
+			       "perhaps docker://%s?",
+			       argv[argc - 1], argv[argc - 1]);
 	if (r < 0)
 		return r;
 	VL_FREE char *name = out ? vl_strdup(out) : default_name(&ref);
-	*ret = o->dir && *name != '/' ? vl_asprintf("%s/%s", o->dir, name) : vl_steal(&name);
+	*ret = o->dir && *o->dir && *name != '/' ? vl_asprintf("%s/%s", o->dir, name) : vl_steal(&name);
 	return 0;
 }
 

@@ -14,7 +14,7 @@
 const struct opt cmd_login_opts[] = {
 	{ 'u', "username", OPT_STR, O(username), "USER", "asked for when missing", "LOGIN_USERNAME", 0 },
 	{ 'p', "password", OPT_STR, O(password), "TEXT",
-	  "asked for when missing; others can see it in the process list", "LOGIN_PASSWORD", 0 },
+	  "asked for when missing; others can see it in the process list", "LOGIN_PASSWORD", OPT_SECRET },
 	{ 0, "password-stdin", OPT_FLAG, O(password_stdin), NULL, "read the password from standard input", NULL, 0 },
 	AUTHFILE,
 	{ 0, "no-https", OPT_FLAG, O(no_https), NULL, "use plain HTTP", "NO_HTTPS NOHTTPS", 0 },

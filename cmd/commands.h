@@ -66,113 +66,63 @@ struct cmd_verify_opts {
 extern const struct opt cmd_verify_opts[];
 cmd_fn cmd_verify_run;
 
-/* clang-format off: tables are read as tables */
+/* tables are read as tables: */
+/* clang-format off */
 /* opts_convert.c: how an image is made */
 struct img_build_opts;
 struct convert_opts {
-	const char *arch, *platform, *compress, *block_size, *max_size, *owner;
+	const char *arch, *compress, *block_size, *max_size, *owner;
 	uint64_t threads;
 	struct vl_strv mksquashfs;
 	bool ignored;
-	char platform_arch[32]; /* behind arch when --platform was given */
+	char of_platform[32]; /* behind arch when it was given as linux/ARCH */
 };
-#define CMD_CONVERT_OPTS(type, m)                                                                                      \
-	{ 0,                                                                                                           \
-	  "arch",                                                                                                      \
-	  OPT_STR,                                                                                                     \
-	  offsetof(type, m.arch),                                                                                      \
-	  "ARCH",                                                                                                      \
-	  "take the image for this architecture (amd64, arm64, ...)",                                                  \
-	  "ARCH PULL_ARCH",                                                                                            \
-	  0 },                                                                                                         \
-		{ 0,          "platform", OPT_STR, offsetof(type, m.platform), "OS/ARCH", "the same, as linux/ARCH",   \
-		  "PLATFORM", 0 },                                                                                     \
-		{ 0,                                                                                                   \
-		  "compress",                                                                                          \
-		  OPT_STR,                                                                                             \
-		  offsetof(type, m.compress),                                                                          \
-		  "CODEC[:LEVEL]",                                                                                     \
-		  "zstd (default, level 3), gzip, xz, lz4, lzo or none",                                               \
-		  "COMPRESS",                                                                                          \
-		  0 },                                                                                                 \
-		{ 0,                                                                                                   \
-		  "block-size",                                                                                        \
-		  OPT_STR,                                                                                             \
-		  offsetof(type, m.block_size),                                                                        \
-		  "SIZE",                                                                                              \
-		  "squashfs block, 4K to 1M (default 128K)",                                                           \
-		  "BLOCK_SIZE",                                                                                        \
-		  0 },                                                                                                 \
-		{ 0,         "threads",                                                                                \
-		  OPT_U64,   offsetof(type, m.threads),                                                                \
-		  "N",       "compressing threads (default: the CPUs this process may use)",                           \
-		  "THREADS", 0 },                                                                                      \
-		{ 0,          "max-size",                                                                              \
-		  OPT_STR,    offsetof(type, m.max_size),                                                              \
-		  "SIZE",     "what one layer may unpack to (default 256G)",                                           \
-		  "MAX_SIZE", 0 },                                                                                     \
-		{ 0,                                                                                                   \
-		  "owner",                                                                                             \
-		  OPT_STR,                                                                                             \
-		  offsetof(type, m.owner),                                                                             \
-		  "keep|root",                                                                                         \
-		  "owners as in the source, or all root (default: keep; root for a directory read without "            \
-		  "privileges)",                                                                                       \
-		  "OWNER",                                                                                             \
-		  0 },                                                                                                 \
-		{ 0,                                                                                                   \
-		  "mksquashfs-args",                                                                                   \
-		  OPT_LINES,                                                                                           \
-		  offsetof(type, m.mksquashfs),                                                                        \
-		  "ARGS",                                                                                              \
-		  "words of mksquashfs: -comp, -Xcompression-level, -b, -processors, -all-root",                       \
-		  "MKSQUASHFS_ARGS",                                                                                   \
-		  0 },                                                                                                 \
-	{                                                                                                              \
-		0, "reproducible", OPT_FLAG, offsetof(type, m.ignored), NULL,                                          \
-			"accepted: the same source always gives the same bytes", "REPRODUCIBLE", 0                     \
-	}
+#define CMD_CONVERT_OPTS(type, m) \
+	{ 0, "arch", OPT_STR, offsetof(type, m.arch), "ARCH", \
+	  "take the image for this architecture (amd64, arm64, ...)", "ARCH PULL_ARCH", 0 }, \
+	{ 0, "platform", OPT_STR, offsetof(type, m.arch), "OS/ARCH", "the same, as linux/ARCH", "PLATFORM", 0 }, \
+	{ 0, "compress", OPT_STR, offsetof(type, m.compress), "CODEC[:LEVEL]", \
+	  "zstd (default, level 3), gzip, xz, lz4, none, and lzo where the library has it", "COMPRESS", 0 }, \
+	{ 0, "block-size", OPT_STR, offsetof(type, m.block_size), "SIZE", "squashfs block, 4K to 1M (default 128K)", \
+	  "BLOCK_SIZE", 0 }, \
+	{ 0, "threads", OPT_U64, offsetof(type, m.threads), "N", \
+	  "compressing threads (default: the CPUs this process may use)", "THREADS", 0 }, \
+	{ 0, "max-size", OPT_STR, offsetof(type, m.max_size), "SIZE", \
+	  "what one layer may unpack to (default 256G)", "MAX_SIZE", 0 }, \
+	{ 0, "owner", OPT_STR, offsetof(type, m.owner), "keep|root", \
+	  "owners as in the source, or all root (default: keep; root for a directory read without privileges)", \
+	  "OWNER", 0 }, \
+	{ 0, "mksquashfs-args", OPT_LINES, offsetof(type, m.mksquashfs), "ARGS", \
+	  "words of mksquashfs: -comp, -Xcompression-level, -b, -processors, -all-root", "MKSQUASHFS_ARGS", \
+	  OPT_ENV_FIRST }, \
+	{ 0, "reproducible", OPT_FLAG, offsetof(type, m.ignored), NULL, \
+	  "accepted: the same source always gives the same bytes", "REPRODUCIBLE", 0 }, \
+	/* words of other runtimes that change nothing here */ \
+	{ 0, "no-cleanup", OPT_FLAG, offsetof(type, m.ignored), NULL, "", NULL, OPT_HIDDEN }, \
+	{ 0, "fix-perms", OPT_FLAG, offsetof(type, m.ignored), NULL, "", NULL, OPT_HIDDEN }, \
+	{ 'u', "userns", OPT_FLAG, offsetof(type, m.ignored), NULL, "", NULL, OPT_HIDDEN }, \
+	{ 0, "ignore-subuid", OPT_FLAG, offsetof(type, m.ignored), NULL, "", NULL, OPT_HIDDEN }
 
 /* net_opts.c: how registries are reached */
 struct net_opts {
-	const char *authfile, *username, *password;
+	const char *authfile, *username, *password, *tmpdir;
 	bool no_https, docker_login, disable_cache;
 };
-#define CMD_NET_OPTS(type, m)                                                                                             \
-	{ 0,           "authfile",                                                                                        \
-	  OPT_STR,     offsetof(type, m.authfile),                                                                        \
-	  "FILE",      "credentials of registries (default: the files of podman and docker)",                             \
-	  "AUTH_FILE", 0 },                                                                                               \
-		{ 0,                                                                                                      \
-		  "docker-login",                                                                                         \
-		  OPT_FLAG,                                                                                               \
-		  offsetof(type, m.docker_login),                                                                         \
-		  NULL,                                                                                                   \
-		  "ask for user name and password",                                                                       \
-		  "DOCKER_LOGIN",                                                                                         \
-		  0 },                                                                                                    \
-		{ 0,                                                                                                      \
-		  "no-https",                                                                                             \
-		  OPT_FLAG,                                                                                               \
-		  offsetof(type, m.no_https),                                                                             \
-		  NULL,                                                                                                   \
-		  "plain HTTP to the registry",                                                                           \
-		  "NO_HTTPS NOHTTPS",                                                                                     \
-		  0 },                                                                                                    \
-		{ 0, "nohttps", OPT_FLAG, offsetof(type, m.no_https), NULL, "", NULL, OPT_HIDDEN },                       \
-		{ 0,                                                                                                      \
-		  "disable-cache",                                                                                        \
-		  OPT_FLAG,                                                                                               \
-		  offsetof(type, m.disable_cache),                                                                        \
-		  NULL,                                                                                                   \
-		  "neither look into the image cache nor keep anything there",                                            \
-		  "DISABLE_CACHE",                                                                                        \
-		  0 },                                                                                                    \
-		{ 0, "docker-username", OPT_STR, offsetof(type, m.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN }, \
-	{                                                                                                                 \
-		0, "docker-password", OPT_STR, offsetof(type, m.password), "WORD", "", "DOCKER_PASSWORD",                 \
-			OPT_HIDDEN | OPT_SECRET                                                                           \
-	}
+#define CMD_NET_OPTS(type, m) \
+	{ 0, "authfile", OPT_STR, offsetof(type, m.authfile), "FILE", \
+	  "credentials of registries (default: the files of podman and docker)", "AUTH_FILE", 0 }, \
+	{ 0, "docker-login", OPT_FLAG, offsetof(type, m.docker_login), NULL, \
+	  "ask for user name and password", "DOCKER_LOGIN", 0 }, \
+	{ 0, "no-https", OPT_FLAG, offsetof(type, m.no_https), NULL, \
+	  "plain HTTP to the registry", "NO_HTTPS NOHTTPS", 0 }, \
+	{ 0, "nohttps", OPT_FLAG, offsetof(type, m.no_https), NULL, "", NULL, OPT_HIDDEN }, \
+	{ 0, "disable-cache", OPT_FLAG, offsetof(type, m.disable_cache), NULL, \
+	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", 0 }, \
+	{ 0, "tmpdir", OPT_STR, offsetof(type, m.tmpdir), "DIR", \
+	  "where files without a name are kept (default $TMPDIR, else /var/tmp)", "TMPDIR", 0 }, \
+	{ 0, "docker-username", OPT_STR, offsetof(type, m.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN }, \
+	{ 0, "docker-password", OPT_STR, offsetof(type, m.password), "WORD", "", "DOCKER_PASSWORD", \
+	  OPT_HIDDEN | OPT_SECRET }
 /* clang-format on */
 
 /* Checks and translates; b->source is `source`. codec must live as long as *b. Errors are wrong usage. */
@@ -239,7 +189,7 @@ cmd_fn cmd_cache_list_run, cmd_cache_clean_run, cmd_cache_prune_run;
 /* cmd_pull.c */
 struct pull_opts {
 	bool force, json, ignored;
-	const char *dir, *name;
+	const char *dir, *name, *library /* ignored */;
 	struct convert_opts convert;
 	struct net_opts net;
 };

@@ -34,6 +34,8 @@ static void child(struct cmd_ctx *c, const char *uri, const struct net_opts *o, 
 		add_option(&words, "--docker-login", NULL);
 	if (o->disable_cache)
 		add_option(&words, "--disable-cache", NULL);
+	if (o->tmpdir)
+		add_option(&words, "--tmpdir", o->tmpdir);
 	if (o->username)
 		setenv("VIAL_DOCKER_USERNAME", o->username, 1);
 	if (o->password) /* other users can read a command line */

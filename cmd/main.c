@@ -56,8 +56,7 @@ const struct opt global_opts[] = {
 	{ 's', "silent", OPT_FLAG, O(silent), NULL, "errors only", "SILENT", 0 },
 	{ 0, "nocolor", OPT_FLAG, O(nocolor), NULL, "no colour, also on a terminal", "NOCOLOR", 0 },
 	{ 0, "log-format", OPT_STR, O(log_format), "FORMAT", "text or json", "LOG_FORMAT", 0 },
-	{ 'c', "config", OPT_STR, O(config), "FILE", "configuration of the site (default " VIAL_CONFIG ")",
-	  "CONFIG_FILE", 0 },
+	{ 'c', "config", OPT_STR, O(config), "FILE", "configuration of the site (default " VIAL_CONFIG ")", NULL, 0 },
 	{ 0, "version", OPT_FLAG, O(version), NULL, "name and version", NULL, 0 },
 	OPT_END,
 };
@@ -97,17 +96,33 @@ static void set_up_log(struct cmd_ctx *c, const struct global_opts *g)
 	c->log.json = g->log_format && vl_streq(g->log_format, "json");
 }
 
-/* The site's file, its drop-ins, the user's file. One that was asked for must be there. */
-static int load_config(struct cmd_ctx *c, struct opt_config *ret, struct vl_err *err)
+/* The user's file, when it can be read: a home that is not ours to look at (sudo that keeps HOME, a stale mount) stops
+ * nobody. Returns new or NULL. */
+static char *user_config(const struct cmd_ctx *c)
 {
-	const char *asked = c->config_file, *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-	VL_FREE char *user = base && *base == '/'   ? vl_asprintf("%s/vial/vial.conf", base)
+	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	VL_FREE char *file = base && *base == '/'   ? vl_asprintf("%s/vial/vial.conf", base)
 			     : home && *home == '/' ? vl_asprintf("%s/.config/vial/vial.conf", home)
 						    : NULL;
 
-	if (asked && access(asked, R_OK) < 0)
-		return vl_fail_sys(err, errno, "cannot read the configuration %s", asked);
-	return opt_config_load(asked ? asked : VIAL_CONFIG, user, ret, err);
+	if (!file || access(file, R_OK) == 0)
+		return vl_steal(&file);
+	if (errno != ENOENT && errno != ENOTDIR)
+		vl_logf(&c->log, VL_VERBOSE, "cannot read %s: %s", file, strerror(errno));
+	return NULL;
+}
+
+/* The site's file, its drop-ins, the user's file. One that was asked for must be there; /dev/null is none at all. */
+static int load_config(struct cmd_ctx *c, struct opt_config *ret, struct vl_err *err)
+{
+	const char *site = c->config_file && *c->config_file ? c->config_file : NULL;
+	VL_FREE char *user = user_config(c);
+
+	if (site && access(site, R_OK) < 0)
+		return vl_fail_sys(err, errno, "cannot read the configuration %s", site);
+	if (site && vl_streq(site, "/dev/null"))
+		return 0;
+	return opt_config_load(site ? site : VIAL_CONFIG, user, ret, err);
 }
 
 static void export_globals(const struct cmd_ctx *c)
@@ -264,12 +279,12 @@ int main(int argc, char **argv)
 		v[0] = (char *)"run";
 		memcpy(v + 1, argv + 1, (size_t)argc * sizeof *v);
 		set_up_log(&c, &g);
-		c.config_file = opt_getenv("CONFIG_FILE");
+		c.config_file = getenv("VIAL_CONFIG_FILE");
 		return dispatch(&c, argc, v, argv);
 	}
 	int r = opt_parse(global_opts, &g, argc, argv, false, NULL, &first, &err);
 	set_up_log(&c, &g);
-	c.config_file = g.config;
+	c.config_file = g.config ? g.config : getenv("VIAL_CONFIG_FILE");
 	if (r == -ECANCELED) {
 		help_all(&c);
 		return 0;

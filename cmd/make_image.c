@@ -26,38 +26,27 @@ int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fe
 	return r;
 }
 
-/* The image under its own name: a copy, since whoever has it may sign or change it. */
-static int put_copy(const struct img_fetched *f, const struct cmd_making *m, struct vl_err *err)
-{
-	VL_NEWFILE struct vl_newfile file = VL_NEWFILE_INIT;
-	int r = vl_newfile_open(&file, m->out, 0755, m->force, err);
-
-	if (r < 0 || (r = vl_copy_file(f->fd, file.fd, m->out, err)) < 0)
-		return r;
-	return vl_newfile_commit(&file, m->force, err);
-}
-
 /* Straight into the file. */
-static int build(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
+static int build(struct cmd_ctx *c, const struct cmd_making *m, struct vl_newfile *file, struct img_fetched *ret,
+		 struct vl_err *err)
 {
-	VL_NEWFILE struct vl_newfile file = VL_NEWFILE_INIT;
 	struct cmd_net *net = NULL;
 	struct vl_progress progress;
 	struct cmd_progress bar;
-	int r = vl_newfile_open(&file, m->out, 0755, m->force, err);
+	int r = cmd_net_new(c, m->net, &net, err);
 
-	if (r < 0 || (r = cmd_net_new(c, m->net, &net, err)) < 0)
+	if (r < 0)
 		return r;
 	m->opts->net = cmd_net_get(net);
 	cmd_progress_start(&bar, c, &progress);
-	r = img_build(m->opts, file.fd, &progress, &ret->stats, err);
+	r = img_build(m->opts, file->fd, &progress, &ret->stats, err);
 	cmd_progress_end(&bar);
 	cmd_net_free(net);
 	if (r < 0)
 		return r;
-	ret->fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
+	ret->fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
 	memcpy(ret->digest, ret->stats.digest, sizeof ret->digest);
-	return vl_newfile_commit(&file, m->force, err);
+	return 0;
 }
 
 /* A first word before the network may keep us waiting. */
@@ -136,16 +125,19 @@ int cmd_make_failed(struct cmd_ctx *c, int r, const struct img_fetched *f, const
 
 static int make(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
 {
-	int r;
+	VL_NEWFILE struct vl_newfile file = VL_NEWFILE_INIT;
+	int r = vl_newfile_open(&file, m->out, 0755, m->force,
+				err); /* what is wrong with OUT is said before the work */
 
-	/* said before the work, not after it */
-	if (!m->force && access(m->out, F_OK) == 0)
-		return vl_fail(err, EEXIST, "%s exists already; use --force to replace it", m->out);
+	if (r < 0)
+		return r;
 	bool remote = announce(c, m->opts->source);
 	if (m->net->disable_cache || (m->remote_only && !remote))
-		return build(c, m, ret, err);
-	r = cmd_fetch_image(c, m, ret, err);
-	return r < 0 ? r : put_copy(ret, m, err);
+		r = build(c, m, &file, ret, err);
+	else if ((r = cmd_fetch_image(c, m, ret, err)) == 0)
+		/* a copy, since whoever has the file may sign or change it */
+		r = vl_copy_file(ret->fd, file.fd, m->out, err);
+	return r < 0 ? r : vl_newfile_commit(&file, m->force, err);
 }
 
 int cmd_make_image(struct cmd_ctx *c, const struct cmd_making *m, bool json)

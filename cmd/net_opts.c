@@ -20,6 +20,9 @@ int cmd_net_new(struct cmd_ctx *c, const struct net_opts *o, struct cmd_net **re
 	struct store_settings s;
 	int r = cmd_store_settings_get(c, &s, err);
 
+	if (o->tmpdir && *o->tmpdir)
+		setenv("TMPDIR", o->tmpdir, 1); /* where all of this process look */
+
 	if (r < 0)
 		return r;
 	struct cmd_net *n = vl_alloc(sizeof *n);

@@ -18,6 +18,18 @@ static bool starts_assignment(const char *s)
 	return *s == '=';
 }
 
+/* Without the blanks around it, which a file may have for its reader's sake. */
+static void add_trimmed(struct vl_strv *l, const char *s)
+{
+	while (isspace((unsigned char)*s))
+		s++;
+	size_t n = strlen(s);
+	while (n && isspace((unsigned char)s[n - 1]))
+		n--;
+	if (n)
+		vl_strv_take(l, vl_strndup(s, n));
+}
+
 static void add_split(struct vl_strv *l, const char *v, bool env)
 {
 	VL_BUF struct vl_buf b = { 0 };
@@ -249,14 +261,23 @@ static int from_config(const struct opt *o, void *values, const struct opt_confi
 
 	for (size_t i = 0; i < config->n && r == 0; i++) {
 		const struct opt_setting *s = &config->v[i];
-		if (opt_config_has(s, o) && (r = set(o, values, s->value, s->key, err)) < 0)
+		if (!opt_config_has(s, o))
+			continue;
+		if (o->type == OPT_LIST) {
+			VL_STRV struct vl_strv words = { 0 };
+			add_split(&words, s->value, false);
+			for (size_t k = 0; k < words.n; k++)
+				add_trimmed(at(o, values), words.v[k]);
+		} else if ((r = set(o, values, s->value, s->key, err)) < 0) {
 			vl_wrap(err, "%s:%u", s->file, s->line);
+		}
 	}
 	return r;
 }
 
-/* What the line did not say. line: it spoke of this option. */
-static int from_elsewhere(const struct opt *o, void *values, bool line, const struct opt_config *config,
+/* What the line did not say. line: it spoke of this option, or the environment did of one with the same place;
+ * *ret_said: the environment spoke of it. */
+static int from_elsewhere(const struct opt *o, void *values, bool line, const struct opt_config *config, bool *ret_said,
 			  struct vl_err *err)
 {
 	static const struct opt_config none;
@@ -278,6 +299,7 @@ static int from_elsewhere(const struct opt *o, void *values, bool line, const st
 	for (size_t i = 0; i < given.n; i++)
 		vl_strv_add(list, given.v[i]);
 	vl_strv_free(&given);
+	*ret_said |= any && !list;
 	return r;
 }
 
@@ -311,7 +333,7 @@ int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool 
 	memcpy(argv + argc - n_rest, rest, (size_t)n_rest * sizeof *rest);
 	*ret_first = argc - n_rest;
 	for (const struct opt *o = opts; o->name && r == 0; o++)
-		r = from_elsewhere(o, values, by_line(opts, o, seen), config, err);
+		r = from_elsewhere(o, values, by_line(opts, o, seen), config, &seen[o - opts], err);
 out:
 	free(rest);
 	return r;

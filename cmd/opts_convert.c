@@ -8,12 +8,12 @@
 /* OS/ARCH[/VARIANT]: the best variant is chosen anyway. */
 static int read_platform(struct convert_opts *o, struct vl_err *err)
 {
-	const char *arch = vl_prefix(o->platform, "linux/");
+	const char *arch = vl_prefix(o->arch, "linux/");
 
 	if (!arch || !*arch || *arch == '/')
-		return vl_fail(err, EINVAL, "--platform is linux/ARCH, for example linux/arm64, not '%s'", o->platform);
-	snprintf(o->platform_arch, sizeof o->platform_arch, "%.*s", (int)strcspn(arch, "/"), arch);
-	o->arch = o->platform_arch;
+		return vl_fail(err, EINVAL, "--platform is linux/ARCH, for example linux/arm64, not '%s'", o->arch);
+	snprintf(o->of_platform, sizeof o->of_platform, "%.*s", (int)strcspn(arch, "/"), arch);
+	o->arch = o->of_platform;
 	return 0;
 }
 
@@ -31,9 +31,11 @@ static int translate(struct convert_opts *o, struct img_build_opts *b, struct vl
 			char *v = known ? strtok_r(NULL, " \t", &save) : NULL;
 			if (known && !v)
 				return vl_fail(err, EINVAL, "--mksquashfs-args: %s needs a value", w);
-			if (vl_streq(w, "-comp"))
+			if (vl_streq(w, "-comp")) {
+				codec->len = 0; /* the last one counts */
 				vl_buf_adds(codec, v);
-			else if (vl_streq(w, "-Xcompression-level"))
+				level = NULL;
+			} else if (vl_streq(w, "-Xcompression-level"))
 				level = v;
 			else if (vl_streq(w, "-b") && vl_parse_size(v, 1 << 20, &n) == 0)
 				b->block_size = (uint32_t)n;
@@ -60,7 +62,7 @@ int cmd_convert_opts_read(struct convert_opts *o, const char *source, struct img
 	uint64_t n;
 	int r;
 
-	if (o->platform && (r = read_platform(o, err)) < 0)
+	if (o->arch && strchr(o->arch, '/') && (r = read_platform(o, err)) < 0)
 		return r;
 	*b = (struct img_build_opts){ .source = source,
 				      .builder = cmd_version(),

@@ -15,11 +15,22 @@ site() { # TEXT: makes the site's configuration
 	echo 'compress = xz' >"$HOME/.config/vial/vial.conf"
 	export VIAL_BIND=/env APPTAINER_CACHEDIR=$PWD/cache
 	expect 0 vial config --show
-	grep -qE "^compress = xz +# $HOME/.config/vial/vial.conf:1$" <<<"$output" || complain "no compress"
-	grep -qE "^block-size = 64K +# $PWD/etc/vial.conf.d/10-blocks.conf:1$" <<<"$output" || complain "no block-size"
-	grep -qE "^bind = /env +# VIAL_BIND$" <<<"$output" || complain "no bind of the environment"
-	grep -qE "^bind = /site +# $PWD/etc/vial.conf:2$" <<<"$output" || complain "no bind of the site"
-	grep -qE "^cachedir = $PWD/cache +# APPTAINER_CACHEDIR$" <<<"$output" || complain "no cachedir"
+	stdout_has "# $HOME/.config/vial/vial.conf:1"$'\n'"compress = xz"
+	stdout_has "# $PWD/etc/vial.conf.d/10-blocks.conf:1"$'\n'"block-size = 64K"
+	stdout_has "# VIAL_BIND"$'\n'"bind = /env"
+	stdout_has "# $PWD/etc/vial.conf:2"$'\n'"bind = /site"
+	stdout_has "# APPTAINER_CACHEDIR"$'\n'"cachedir = $PWD/cache"
+	stdout_lacks "compress = gzip"
+	# what is printed is such a file again
+	echo "$output" >again.conf
+	unset VIAL_BIND APPTAINER_CACHEDIR VIAL_CONFIG_FILE
+	rm -r "$HOME/.config"
+	expect 0 vial -c "$PWD/again.conf" config
+	for line in "compress = xz" "block-size = 64K" "bind = /env" "bind = /site" "cachedir = $PWD/cache"; do
+		grep -qx "$line" <<<"$output" || complain "no $line"
+	done
+	mkdir -p "$HOME/.config/vial"
+	echo 'compress = xz' >"$HOME/.config/vial/vial.conf"
 	expect 0 vial config --json
 	[ "$(python3 -c 'import json,sys; print([x["value"] for x in json.load(sys.stdin) if x["key"] == "compress"])' <<<"$output")" = "['xz']" ]
 }
@@ -68,11 +79,75 @@ site() { # TEXT: makes the site's configuration
 	stdout_is data
 }
 
-@test "every key of --keys can be set" {
+@test "every key of --keys can be set, and shows" {
 	expect 0 vial config --keys
 	local keys
 	keys=$(cut -d' ' -f1 <<<"$output")
 	for k in $keys; do echo "$k = 1"; done >all.conf
 	expect 0 vial -c "$PWD/all.conf" config --show
 	stderr_lacks unknown
+	for k in $keys; do grep -qx "$k = 1" <<<"$output" || complain "$k is not shown"; done
+}
+
+@test "no password can be configured or is shown" {
+	site 'login-password = secret-in-file' 'docker-password = secret-in-file'
+	export VIAL_LOGIN_PASSWORD=secret-in-env VIAL_DOCKER_PASSWORD=secret-in-env
+	expect 0 vial config
+	stdout_lacks secret
+	stderr_has "unknown key 'login-password'"
+	expect 0 vial config --json
+	stdout_lacks secret
+	expect 0 vial config --keys
+	[ "$(grep -c "^[a-z-]*password" <<<"$output")" -eq 0 ]
+}
+
+@test "lists in files may have blanks after their commas" {
+	make_rootfs tree
+	mkdir one two
+	site "bind = $PWD/one:/mnt , $PWD/two:/srv:ro"
+	expect 0 vial exec tree test -d /mnt -a -d /srv
+}
+
+@test "a user's file that cannot be read stops nobody" {
+	need_user
+	make_rootfs tree
+	mkdir -p "$HOME/.config/vial"
+	echo 'compress = xz' >"$HOME/.config/vial/vial.conf"
+	chmod 000 "$HOME/.config"
+	vial exec tree true && vial -v config >out 2>err && ok=yes
+	chmod 700 "$HOME/.config" # or nobody could remove it
+	[ "${ok:-}" = yes ]
+	grep -q "cannot read $HOME/.config/vial/vial.conf" err
+	[ "$(grep -c xz out)" -eq 0 ]
+}
+
+@test "another program's configuration is not taken for ours" {
+	printf '[section]\nallow setuid = yes\n' >apptainer.conf
+	export APPTAINER_CONFIG_FILE=$PWD/apptainer.conf
+	expect 0 vial config
+	expect 0 vial -c /dev/null config
+	expect 255 vial -c "$PWD/apptainer.conf" config
+}
+
+@test "the command line beats the environment, whatever the spelling" {
+	make_rootfs tree
+	make_oci layout latest '{}' tree
+	local arch other=arm64
+	arch=$(uname -m | sed 's/x86_64/amd64/;s/aarch64/arm64/')
+	[ "$arch" != arm64 ] || other=amd64
+	export VIAL_PLATFORM=linux/$other
+	expect 0 vial build --arch "$arch" a.sif oci:layout:latest
+	expect 255 vial build b.sif oci:layout:latest
+	unset VIAL_PLATFORM
+	export VIAL_ARCH=$other
+	expect 0 vial build --platform "linux/$arch" c.sif oci:layout:latest
+	unset VIAL_ARCH
+	export VIAL_PWD=/etc
+	expect 0 vial exec --pwd /tmp tree pwd
+	stdout_is /tmp
+	export VIAL_MKSQUASHFS_ARGS='-comp xz -b 256K'
+	expect 0 vial build --mksquashfs-args '-comp gzip' d.sif oci:layout:latest
+	unset VIAL_MKSQUASHFS_ARGS
+	expect 0 vial build --compress gzip --block-size 256K e.sif oci:layout:latest
+	[ "$(stat -c %s d.sif)" -eq "$(stat -c %s e.sif)" ]
 }

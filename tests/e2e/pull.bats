@@ -376,3 +376,15 @@ interrupted_pull() {
 	one_fatal_line "VIAL_CACHEDIR"
 	expect 0 vial -q pull --disable-cache a.sif "docker://$REG_HOST/apps/tool:1.0"
 }
+
+@test "pull: what is wrong with OUT is said before the download" {
+	forget_requests
+	expect 255 vial -q pull "$PWD/none/x.sif" "docker://$PROXY_HOST/apps/tool:1.0"
+	one_fatal_line "$PWD/none"
+	mkdir dir
+	expect 255 vial -q pull --force dir "docker://$PROXY_HOST/apps/tool:1.0"
+	one_fatal_line "dir is a directory"
+	[ "$(count_requests '.')" -eq 0 ]
+	expect 0 vial -q pull --dir "" "docker://$PROXY_HOST/apps/tool:1.0"
+	[ -s tool_1.0.sif ]
+}
