@@ -210,7 +210,8 @@ static int merge(struct work *w, struct vl_err *err)
 		if (r < 0)
 			return r;
 	}
-	return img_meta_apply(&w->meta, !w->src->oci, w->time, w->tree, w->blocks, &w->logs[n], err);
+	bool keep = !w->src->oci || img_meta_is_own(vl_json_obj(w->image.config, "config"), w->tree);
+	return img_meta_apply(&w->meta, keep, w->time, w->tree, w->blocks, &w->logs[n], err);
 }
 
 static int finish(struct work *w, uint64_t *ret_size, struct vl_err *err)

@@ -1,6 +1,7 @@
 /* squashfs -> tar -> gzip in one pass; and the image config. */
 #include "export.h"
 
+#include "export_meta.h"
 #include "gzip_out.h"
 #include "tarball.h"
 #include "unsquash.h"
@@ -206,9 +207,36 @@ static void set_time(vl_json *obj, const char *key, int64_t seconds)
 		set_default(obj, key, text);
 }
 
-/* stored: the object oci-config.json, which is either a whole image config or, as vial and others write it, only the
- * member "config" of one; NULL = none. */
-static char *make_config(const struct sif_image *sif, const vl_json *stored, const struct oci_digest *diff_id)
+/* The object oci-config.json is either a whole image config or, as vial and others write it, only the member "config"
+ * of one. */
+static bool is_whole(const vl_json *stored)
+{
+	return vl_json_obj(stored, "rootfs") || vl_json_str(stored, "architecture");
+}
+
+static const vl_json *config_of(const vl_json *stored)
+{
+	return is_whole(stored) ? vl_json_obj(stored, "config") : stored;
+}
+
+/* config: NULL = none; entrypoint: takes the place of what config starts; NULL = config is right. Returns new. */
+static vl_json *make_start(const vl_json *config, const char *entrypoint)
+{
+	vl_json *j = vl_json_new_obj();
+
+	vl_json_each(config, copy_member, j);
+	if (entrypoint) {
+		vl_json *words = vl_json_new_arr();
+		vl_json_add(words, vl_json_new_str(entrypoint));
+		vl_json_set(j, "Entrypoint", words);
+		vl_json_remove(j, "Cmd");
+	}
+	return j;
+}
+
+/* stored: NULL = none. */
+static char *make_config(const struct sif_image *sif, const vl_json *stored, const char *entrypoint,
+			 const struct oci_digest *diff_id)
 {
 	VL_JSON vl_json *j = vl_json_new_obj();
 	vl_json *rootfs = vl_json_new_obj(), *ids = vl_json_new_arr(), *history = vl_json_new_arr(),
@@ -218,10 +246,9 @@ static char *make_config(const struct sif_image *sif, const vl_json *stored, con
 	struct vl_err ignored;
 	char arch[4] = "00";
 
-	if (vl_json_obj(stored, "rootfs") || vl_json_str(stored, "architecture"))
+	if (is_whole(stored))
 		vl_json_each(stored, copy_member, j);
-	else
-		vl_json_set(j, "config", stored ? vl_json_ref(stored) : vl_json_new_obj());
+	vl_json_set(j, "config", make_start(config_of(stored), entrypoint));
 	if (sif_primary(sif, &part, &ignored) == 0)
 		sif_part_arch(part, arch);
 	const char *name = vl_streq(arch, "00") ? sif_host_arch() : sif_arch_name(arch);
@@ -300,6 +327,7 @@ int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size,
 	VL_CLEANUP(export_free) struct export x = { .progress = progress };
 	VL_JSON vl_json *stored = NULL;
 	const struct sif_descr *root;
+	struct img_export_meta meta;
 	struct img_gzip_sums sums;
 	struct img_exported e = { .diff_id.algo = "sha256", .layer.algo = "sha256" };
 	int r;
@@ -309,7 +337,16 @@ int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size,
 	x.budget = img_budget_new(max_size);
 	if ((r = find_root(sif, &root, err)) < 0 || (r = read_stored(sif, &stored, err)) < 0)
 		return r;
-	x.strip = stored != NULL;
+	if ((r = img_export_meta_read(sif, root, config_of(stored), max_size, &meta, err)) < 0)
+		return r;
+	x.strip = meta.converted;
+	if (x.strip)
+		meta.entrypoint = NULL;
+	else if (meta.entrypoint)
+		vl_progress_warn(progress,
+				 "the image has scripts of its own in /.singularity.d: it is kept, and %s is what the "
+				 "OCI image starts",
+				 meta.entrypoint);
 	if ((r = img_gzip_new(fd, threads, &x.gzip, err)) < 0 ||
 	    (r = write_layer(&x, sif, root, max_size, &sums, err)) < 0)
 		return r;
@@ -318,7 +355,7 @@ int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size,
 	e.size = sums.packed_size;
 	e.entries = x.entries;
 	e.bytes = x.bytes;
-	e.config = make_config(sif, stored, &e.diff_id);
+	e.config = make_config(sif, stored, meta.entrypoint, &e.diff_id);
 	*ret = e;
 	return 0;
 }

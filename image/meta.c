@@ -22,8 +22,9 @@ static void add_double_quoted(struct vl_buf *b, const char *s)
 
 /* ENV of the image. A name that is no identifier cannot be exported by a shell and is left out,
  * as in every runtime that goes through one; it stays in the stored config. */
-static char *env_script(const vl_json *env)
+char *img_meta_environment(const vl_json *config)
 {
+	const vl_json *env = vl_json_arr(config, "Env");
 	VL_BUF struct vl_buf b = { 0 };
 
 	vl_buf_adds(&b, "#!/bin/sh\n# ENV of the OCI image\n");
@@ -78,7 +79,7 @@ static const char run_args[] = "if [ -z \"${APPTAINER_NO_EVAL:-${SINGULARITY_NO_
 			       "\tdone\n"
 			       "fi\n";
 
-static char *run_script(const vl_json *config)
+char *img_meta_runscript(const vl_json *config)
 {
 	VL_BUF struct vl_buf b = { 0 };
 	const vl_json *entry = vl_json_arr(config, "Entrypoint"), *cmd = vl_json_arr(config, "Cmd");
@@ -109,7 +110,7 @@ static char *run_script(const vl_json *config)
 
 static const char *const fixed[][2] = {
 	{ "env/01-base.sh", "#!/bin/sh\n# nothing is set before the image's own environment\n" },
-	{ "env/90-environment.sh", "#!/bin/sh\n# %environment of a definition file\n" },
+	{ "env/90-environment.sh", IMG_META_NO_ENVIRONMENT },
 	{ "env/95-apps.sh", "#!/bin/sh\n# --app NAME: the folders of a SCIF app\n"
 			    "app=${APPTAINER_APPNAME:-${SINGULARITY_APPNAME:-}}\n"
 			    "if [ -n \"$app\" ] && [ -d \"/scif/apps/$app\" ]; then\n"
@@ -224,7 +225,7 @@ static void add_file(struct img_meta *m, const char *name, const char *text)
 void img_meta_make(const struct img_source_info *src, struct img_meta *ret)
 {
 	const vl_json *config = src->oci ? vl_json_obj(src->oci->config, "config") : NULL;
-	VL_FREE char *run = run_script(config), *env = env_script(vl_json_arr(config, "Env"));
+	VL_FREE char *run = img_meta_runscript(config), *env = img_meta_environment(config);
 	VL_JSON vl_json *labels = make_labels(src), *top = vl_json_new_obj();
 	VL_FREE char *labels_text = vl_json_text(labels, true);
 	vl_json *data = vl_json_new_obj(), *attr = vl_json_new_obj(), *envs = vl_json_new_obj();
@@ -283,6 +284,13 @@ static int new_file(struct img_log *log, struct img_blocks *b, const char *path,
 	img_blocks_begin(b, e->file);
 	int r = img_blocks_write(b, text, strlen(text), err);
 	return r < 0 ? r : img_blocks_end(b, err);
+}
+
+bool img_meta_is_own(const vl_json *config, struct img_tree *t)
+{
+	const char *program = vl_json_string(vl_json_at(vl_json_arr(config, "Entrypoint"), 0));
+
+	return program && vl_prefix(program, "/" D "/") && img_tree_find(t, D "/runscript");
 }
 
 int img_meta_apply(const struct img_meta *m, bool keep, int64_t time, struct img_tree *t, struct img_blocks *b,

@@ -65,3 +65,116 @@ cat_tree() {
 	cat_tree bundle/rootfs >got
 	diff want got
 }
+
+# sif_of TREE OUT DEFINITION CONFIG: a SIF as other builders make it: their .singularity.d is in the tree.
+sif_of() {
+	local n
+	vial -q build root.sif "$1"
+	n=$(vial sif list root.sif | awk -F'|' '/FS \(Squashfs/ { print $1 + 0 }')
+	vial sif dump "$n" root.sif >root.squashfs
+	printf '%s' "$3" >definition
+	printf '%s' "$4" >oci-config.json
+	vial sif new "$2"
+	vial sif add "$2" definition --datatype 1 --groupid 1
+	vial sif add "$2" oci-config.json --datatype 6 --groupid 1
+	vial sif add "$2" root.squashfs --datatype 4 --parttype 2 --partfs 1 --partarch "$(arch_number)" --groupid 1
+	rm root.sif root.squashfs
+}
+arch_number() { case $(uname -m) in x86_64) echo 2 ;; aarch64) echo 4 ;; *) skip "the number of this architecture" ;; esac; }
+
+# scripts TREE RUNSCRIPT ENVIRONMENT: a small .singularity.d.
+scripts() {
+	local d=$1/.singularity.d
+	mkdir -p "$d/env" "$d/actions"
+	printf '#!/bin/sh\n%s\n' "$2" >"$d/runscript"
+	printf '#!/bin/sh\n# from the build\n%s\n' "$3" >"$d/env/90-environment.sh"
+	printf '#!/bin/sh\nexport FROM_CONFIG="${FROM_CONFIG:-yes}"\n' >"$d/env/10-docker2singularity.sh"
+	printf '#!/bin/sh\nfor f in /.singularity.d/env/*.sh; do . "$f"; done\nexec /.singularity.d/runscript "$@"\n' >"$d/actions/run"
+	chmod -R 755 "$d"
+	ln -sf .singularity.d/runscript "$1/singularity"
+}
+
+# config_of HOST/REPO:TAG: text of the image config.
+config_of() { sko inspect --config --tls-verify=false "docker://$1"; }
+
+# what_comes_back: of $REG_HOST/x:1, the names below .singularity.d.
+what_comes_back() {
+	rm -rf copied bundle
+	copy_image "docker://$REG_HOST/x:1" oci:copied:app
+	umoci unpack --rootless --image copied:app bundle >unpacked 2>&1 || { cat unpacked && return 1; }
+	(cd bundle/rootfs && find . -path './.singularity.d/*' | sort)
+}
+
+@test "export: scripts that a build wrote are kept and started" {
+	start_registry REG
+	CONFIG='{"Env":["FROM_CONFIG=yes","PATH=/bin"],"Entrypoint":["/bin/cat"],"Cmd":["/etc/passwd"],"Labels":{"who":"me"}}'
+	definition=$'bootstrap: docker\nfrom: app:1\n\n%environment\n\texport BUILT=1\n%runscript\n\techo hello\n'
+	plain=$'Bootstrap: docker\nFrom: app:1\n'
+	make_rootfs tree
+	# a definition with sections; one without, but an environment; one of another SIF
+	n=0
+	for how in "$definition|export BUILT=1" "$plain|export BUILT=1" $'bootstrap: localimage\nfrom: other.sif\n|export BUILT='; do
+		n=$((n + 1))
+		rm -rf tree/.singularity.d
+		scripts tree 'echo "hello $BUILT $FROM_CONFIG $*"' "${how#*|}"
+		rm -f app.sif
+		sif_of tree app.sif "${how%%|*}" "$CONFIG"
+		expect 0 vial -q push --no-https app.sif "docker://$REG_HOST/x:1"
+		stderr_has ".singularity.d"
+		[ "$(wc -l <<<"$stderr")" -eq 1 ]
+		json "$(config_of "$REG_HOST/x:1")" \
+			"d['config']['Entrypoint'] == ['/.singularity.d/actions/run'] and 'Cmd' not in d['config']"
+		json "$(config_of "$REG_HOST/x:1")" "d['config']['Labels']['who'] == 'me' and 'PATH=/bin' in d['config']['Env']"
+		what_comes_back
+		cmp tree/.singularity.d/runscript bundle/rootfs/.singularity.d/runscript
+		cmp tree/.singularity.d/env/90-environment.sh bundle/rootfs/.singularity.d/env/90-environment.sh
+		[ "$(readlink bundle/rootfs/singularity)" = .singularity.d/runscript ]
+		# as a SIF again it runs as before, and not in a circle; pushed again it is kept again
+		expect 0 vial -q pull -F back.sif "docker://$REG_HOST/x:1"
+		expect 0 vial run app.sif a b
+		before=$output
+		[[ $before == "hello "*" yes a b" ]]
+		expect 0 vial run back.sif a b
+		stdout_is "$before"
+		expect 0 vial -q push --no-https back.sif "docker://$REG_HOST/x:1"
+		stderr_has ".singularity.d"
+		what_comes_back
+		cmp tree/.singularity.d/runscript bundle/rootfs/.singularity.d/runscript
+	done
+}
+
+@test "export: an environment that no config has is kept" {
+	start_registry REG
+	make_rootfs tree
+	scripts tree 'exec /bin/cat /etc/passwd' ''
+	echo 'export MORE=1' >tree/.singularity.d/env/91-more.sh
+	rm tree/.singularity.d/actions/run
+	sif_of tree app.sif $'bootstrap: docker\nfrom: app:1\n' '{"Entrypoint":["/bin/cat"]}'
+	expect 0 vial -q push --no-https app.sif "docker://$REG_HOST/x:1"
+	# vial adds what a folder lacks
+	json "$(config_of "$REG_HOST/x:1")" "d['config']['Entrypoint'] == ['/.singularity.d/actions/run']"
+	what_comes_back
+	cmp tree/.singularity.d/env/91-more.sh bundle/rootfs/.singularity.d/env/91-more.sh
+}
+
+@test "export: what a conversion wrote is left out" {
+	start_registry REG
+	CONFIG='{"Env":["FROM_CONFIG=yes"],"Entrypoint":["/bin/cat"],"Cmd":["/etc/passwd"]}'
+	make_rootfs tree
+	make_oci layout app "$CONFIG" tree
+	vial -q build own.sif oci:layout:app
+	vial -q build dir.sif tree
+	scripts tree 'exec /bin/cat "${@:-/etc/passwd}"' '# nothing'
+	sif_of tree other.sif $'bootstrap: docker\nfrom: app:1\n\n' "$CONFIG"
+	for image in own.sif other.sif; do
+		expect 0 vial -q push --no-https "$image" "docker://$REG_HOST/x:1"
+		stderr_is ""
+		json "$(config_of "$REG_HOST/x:1")" "d['config'] == $CONFIG"
+		[ -z "$(what_comes_back)" ]
+		[ ! -e bundle/rootfs/.singularity.d ] && [ ! -L bundle/rootfs/singularity ]
+	done
+	expect 0 vial -q push --no-https dir.sif "docker://$REG_HOST/x:1"
+	stderr_is ""
+	json "$(config_of "$REG_HOST/x:1")" "'Entrypoint' not in d['config']"
+	[ -z "$(what_comes_back)" ]
+}
