@@ -3,6 +3,7 @@
 
 #include "export_meta.h"
 #include "gzip_out.h"
+#include "tar.h"
 #include "tarball.h"
 #include "unsquash.h"
 
@@ -11,6 +12,13 @@
 
 #define META_DIR ".singularity.d"
 #define LINK_COST 64 /* bytes beside the name, for each file of several names */
+/* Bytes of all files when nobody sets a limit: what could be built can be pushed, and whoever built it had the limit
+ * they chose. The space of $TMPDIR, where the layer is made, ends it long before. */
+#define NO_LIMIT (16ull << 40)
+/* What the attributes of one file may take in its pax header, which readers of layers (this one too) refuse above
+ * IMG_TAR_MAX_META: two names and a few numbers are there besides. */
+#define MAX_ATTRIBUTES (IMG_TAR_MAX_META - 16384)
+#define ATTRIBUTE_COST 32 /* "1234567 SCHILY.xattr." "=" "\n", and some */
 
 struct link {
 	uint64_t ref;
@@ -26,7 +34,7 @@ struct export
 	struct img_budget budget;
 	bool strip; /* leave out what conversion added */
 	uint64_t entries, bytes;
-	unsigned sockets, whiteouts, attributes; /* left out: said once each */
+	unsigned sockets, whiteouts, attributes, large; /* left out: said once each */
 };
 
 static void export_free(struct export *x)
@@ -59,22 +67,38 @@ static bool is_whiteout(const char *path)
 	return vl_prefix(slash ? slash + 1 : path, ".wh.");
 }
 
-/* Layers of overlayfs are marked by these; '=' ends a key in a pax header. */
+/* Layers of overlayfs are marked by the first two. In a pax header '=' ends a key, libarchive writes other bytes than
+ * these as %XX, which nobody reads back, and an empty value takes the attribute away. */
 static bool attribute_fits(const struct img_xattr *a)
 {
-	return !vl_prefix(a->key, "trusted.overlay.") && !vl_prefix(a->key, "user.overlay.") && !strchr(a->key, '=');
+	for (const char *s = a->key; *s; s++)
+		if (*s < 33 || *s > 126 || *s == '=' || *s == '%')
+			return false;
+	return a->len && !vl_prefix(a->key, "trusted.overlay.") && !vl_prefix(a->key, "user.overlay.");
 }
 
 static void filter_attributes(struct export *x, struct img_unsquash_entry *e, struct img_xattrs **ret)
 {
-	size_t n = e->xattrs ? e->xattrs->n : 0;
+	size_t n = e->xattrs ? e->xattrs->n : 0, room = MAX_ATTRIBUTES, odd = 0;
 	struct img_xattrs *kept = *ret = vl_alloc(sizeof *kept + n * sizeof *kept->a);
 
-	for (size_t i = 0; i < n; i++)
-		if (attribute_fits(&e->xattrs->a[i]))
-			kept->a[kept->n++] = e->xattrs->a[i]; /* borrowed */
-	if (kept->n < n && !x->attributes++)
+	for (size_t i = 0; i < n; i++) {
+		const struct img_xattr *a = &e->xattrs->a[i];
+		size_t cost = strlen(a->key) + a->len + ATTRIBUTE_COST;
+		if (!attribute_fits(a)) {
+			odd++;
+		} else if (cost <= room) {
+			kept->a[kept->n++] = *a; /* borrowed */
+			room -= cost;
+		}
+	}
+	if (odd && !x->attributes++)
 		vl_progress_warn(x->progress, "extended attributes that a layer cannot hold are left out");
+	if (kept->n + odd < n && !x->large++) {
+		VL_FREE char *path = vl_printable(e->path, strlen(e->path));
+		vl_progress_warn(x->progress,
+				 "/%s has more extended attributes than a layer can hold: some are left out", path);
+	}
 	e->xattrs = kept;
 }
 
@@ -102,6 +126,31 @@ static int remember(struct export *x, const struct img_unsquash_entry *e, struct
 	return 0;
 }
 
+/* Says so, the first time or, of devices, each time as building does. */
+static bool is_left_out(struct export *x, const struct img_unsquash_entry *e)
+{
+	if (x->strip && is_added(e))
+		return true;
+	if (e->type == IMG_SOCKET) {
+		if (!x->sockets++)
+			vl_progress_warn(x->progress, "sockets are left out: a layer holds none");
+		return true;
+	}
+	if (is_whiteout(e->path)) {
+		if (!x->whiteouts++)
+			vl_progress_warn(
+				x->progress,
+				"files whose names begin with .wh. are left out: in a layer they delete others");
+		return true;
+	}
+	if (e->type == IMG_CHAR_DEV && !e->attr.major && !e->attr.minor) {
+		VL_FREE char *path = vl_printable(e->path, strlen(e->path));
+		vl_progress_warn(x->progress, "left out the device 0:0 at %s", path);
+		return true;
+	}
+	return false;
+}
+
 static int take_entry(void *arg, const struct img_unsquash_entry *in, struct vl_err *err)
 {
 	struct export *x = arg;
@@ -110,20 +159,8 @@ static int take_entry(void *arg, const struct img_unsquash_entry *in, struct vl_
 	const struct link *first = NULL;
 	int r;
 
-	if (x->strip && is_added(&e))
+	if (is_left_out(x, &e))
 		return IMG_UNSQUASH_SKIP;
-	if (e.type == IMG_SOCKET) {
-		if (!x->sockets++)
-			vl_progress_warn(x->progress, "sockets are left out: a layer holds none");
-		return IMG_UNSQUASH_SKIP;
-	}
-	if (is_whiteout(e.path)) {
-		if (!x->whiteouts++)
-			vl_progress_warn(
-				x->progress,
-				"files whose names begin with .wh. are left out: in a layer they delete others");
-		return IMG_UNSQUASH_SKIP;
-	}
 	if (e.type != IMG_DIR && e.nlink > 1) {
 		first = find_link(x, e.ref);
 		if (!first && (r = remember(x, &e, err)) < 0)
@@ -333,7 +370,7 @@ int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size,
 	int r;
 
 	if (!max_size)
-		max_size = IMG_DEFAULT_MAX_SIZE;
+		max_size = NO_LIMIT;
 	x.budget = img_budget_new(max_size);
 	if ((r = find_root(sif, &root, err)) < 0 || (r = read_stored(sif, &stored, err)) < 0)
 		return r;

@@ -17,7 +17,7 @@ struct img_exported {
 };
 void img_exported_free(struct img_exported *e);
 /* Writes the layer into fd (empty) in one pass. threads: that compress; 0 = one. max_size: of all files together,
- * 0 = IMG_DEFAULT_MAX_SIZE. What a conversion into a SIF added is left out; scripts of the image's
+ * 0 = as much as there is. What a conversion into a SIF added is left out; scripts of the image's
  * own stay, and are what the config starts. */
 int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size, int fd,
 	       const struct vl_progress *progress, struct img_exported *ret, struct vl_err *err);

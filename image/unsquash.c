@@ -12,7 +12,8 @@
 #include <sqfs/meta_reader.h>
 #include <sqfs/super.h>
 
-#define MAX_XATTRS 1000 /* of one file; the kernel lists at most 64 KiB of names */
+/* Of one file. The kernel lists at most 64 KiB of names, and image/tar_pax.c takes no more from a layer. */
+#define MAX_XATTRS 1000
 #define MAX_XATTR_VALUE (64u << 10)
 /* Meta data blocks loaded in all. Two a file is usual; an image can make every name cost a walk through
  * millions of empty ones. */
@@ -387,8 +388,11 @@ static int read_xattrs(struct unsquash *u, uint32_t index, struct img_xattrs **r
 		return r;
 	uint64_t ref = vl_le64(b);
 	uint32_t n = vl_le32(b + 8);
-	if (n > MAX_XATTRS)
-		return DAMAGED;
+	if (n > MAX_XATTRS) {
+		vl_fail(&u->file->err, EFBIG, "a file has %u extended attributes, more than the %d that one may have",
+			n, MAX_XATTRS);
+		return SQFS_ERROR_IO; /* as window_read: damaged() has the text */
+	}
 	if ((r = sqfs_meta_reader_seek(u->xattrs, u->xattr_table + (ref >> 16), ref & 0xffff)) != 0)
 		return r;
 	struct img_xattrs *x = *ret = vl_alloc(sizeof *x + n * sizeof *x->a);
@@ -542,6 +546,16 @@ static int next_name(struct unsquash *u, struct frame *f, char name[IMG_MAX_NAME
 	return 0;
 }
 
+/* As a layer's are counted: files can share a list, which a tar repeats for each. */
+static int spend_xattrs(struct unsquash *u, const struct img_xattrs *x, struct vl_err *err)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; x && i < x->n; i++)
+		bytes += strlen(x->a[i].key) + x->a[i].len;
+	return img_spend(&u->budget.meta_bytes, bytes, "bytes of extended attributes", err);
+}
+
 static int visit(struct unsquash *u, uint64_t ref, uint16_t type, struct vl_err *err)
 {
 	VL_CLEANUP(xattrs_free) struct img_xattrs *x = NULL;
@@ -552,6 +566,8 @@ static int visit(struct unsquash *u, uint64_t ref, uint16_t type, struct vl_err 
 		return damaged(u, r ? r : DAMAGED, "inode", err);
 	if ((r = read_xattrs(u, i.xattr, &x)) != 0)
 		return damaged(u, r, "attribute list", err);
+	if ((r = spend_xattrs(u, x, err)) < 0)
+		return r;
 	struct img_unsquash_entry e = { .path = u->path.data,
 					.target = i.type == SLINK_TYPE ? i.target : NULL,
 					.xattrs = x,

@@ -178,3 +178,74 @@ what_comes_back() {
 	json "$(config_of "$REG_HOST/x:1")" "'Entrypoint' not in d['config']"
 	[ -z "$(what_comes_back)" ]
 }
+
+@test "export: what a layer cannot hold is left out, with a word" {
+	start_registry REG
+	make_rootfs tree
+	echo text >tree/file
+	echo text >tree/.wh.passwd
+	mkdir tree/.wh.folder
+	echo text >tree/.wh.folder/inside
+	python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("tree/socket")'
+	python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("tree/socket2")'
+	mkdir tree/devices
+	mknod tree/devices/none c 0 0
+	for name in a=b 'a b' a% $'\xc3\xa4' overlay.opaque good; do setfattr -n "user.$name" -v yes tree/file; done
+	setfattr -n user.empty tree/file
+	vial -q build app.sif tree
+	expect 0 vial -q push --no-https app.sif "docker://$REG_HOST/x:1"
+	[ "$(wc -l <<<"$stderr")" -eq 4 ] || complain "not one warning for each"
+	stderr_has "sockets are left out"
+	stderr_has "begin with .wh."
+	stderr_has "left out the device 0:0 at devices/none"
+	stderr_has "extended attributes that a layer cannot hold"
+	what_comes_back
+	(cd bundle/rootfs && find devices .wh* socket* file 2>/dev/null | sort) >got
+	printf 'devices\nfile\n' | diff - got
+	[ -e bundle/rootfs/etc/passwd ]
+	getfattr -m user bundle/rootfs/file | grep -v '^#' >got
+	printf 'user.good\n\n' | diff - got
+}
+
+@test "export: what is pushed can be pulled, however many attributes" {
+	start_registry REG
+	make_rootfs tree
+	make_oci layout app '{}' tree
+	# a header as large as one may be; the name needs one of its own on the way out, since it is not ASCII
+	python3 - <<-'PY'
+		import gzip, hashlib, io, json, os, tarfile
+		def record(key, value):
+		    body = b" " + key + b"=" + value + b"\n"
+		    n = len(body) + 1
+		    while n != len(str(n)) + len(body):
+		        n = len(str(n)) + len(body)
+		    return str(n).encode() + body
+		head = b"".join(record(b"SCHILY.xattr.user.n%02d" % i, b"v" * 60000) for i in range(17))
+		head += record(b"SCHILY.xattr.user.last", b"v" * ((1 << 20) - len(head) - 40))
+		assert (1 << 20) - 20 < len(head) <= 1 << 20
+		raw = io.BytesIO()
+		tar = tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT, encoding="latin-1")
+		x = tarfile.TarInfo("PaxHeaders/x")
+		x.type, x.size = tarfile.XHDTYPE, len(head)
+		tar.addfile(x, io.BytesIO(head))
+		tar.addfile(tarfile.TarInfo("many \xff" + "n" * 80))
+		tar.close()
+		def blob(data):
+		    digest = hashlib.sha256(data).hexdigest()
+		    open("layout/blobs/sha256/" + digest, "wb").write(data)
+		    return {"digest": "sha256:" + digest, "size": len(data)}
+		load = lambda d: json.load(open("layout/blobs/" + d["digest"].replace(":", "/")))
+		index = json.load(open("layout/index.json"))
+		manifest = load(index["manifests"][0])
+		config = load(manifest["config"])
+		config["rootfs"]["diff_ids"].append("sha256:" + hashlib.sha256(raw.getvalue()).hexdigest())
+		manifest["config"].update(blob(json.dumps(config).encode()))
+		manifest["layers"].append(dict(manifest["layers"][0], **blob(gzip.compress(raw.getvalue(), 1))))
+		index["manifests"][0].update(blob(json.dumps(manifest).encode()))
+		json.dump(index, open("layout/index.json", "w"))
+	PY
+	expect 0 vial -q build app.sif oci:layout:app
+	expect 0 vial -q push --no-https app.sif "docker://$REG_HOST/x:1"
+	stderr_has "more extended attributes than a layer can hold"
+	expect 0 vial -q pull back.sif --no-https "docker://$REG_HOST/x:1"
+}

@@ -2,6 +2,7 @@
 
 #include <image/export.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 /* ---- an image with a bit of everything, made by our own builder ---- */
 
@@ -233,4 +234,31 @@ TEST(more_than_the_limit_is_refused)
 	make_tree();
 	VL_CLOSE int fd = make_sif("zstd", &sif);
 	CHECK_EQ(img_export(&sif, 1, 1000, out, NULL, &e, &err), -EFBIG);
+}
+
+TEST(more_attributes_than_a_file_may_have_are_named)
+{
+	SIF_IMAGE struct sif_image sif = { 0 };
+	VL_CLEANUP(img_exported_free) struct img_exported e = { 0 };
+	const struct sif_descr *root;
+	struct vl_err err = { 0 };
+	uint8_t b[8];
+
+	make_tree();
+	CHECK(setxattr("tree/hello", "user.name", "value", 5, 0) == 0);
+	VL_CLOSE int fd = make_sif("none", &sif);
+	CHECK_OK(sif_primary(&sif, &root, &err), err);
+	/* the super block names the table, that the block of the lists, and a list has its number at byte 8 */
+	CHECK_OK(vl_pread_full(fd, b, 8, root->off + 56, "super block", &err), err);
+	uint64_t table = root->off + vl_le64(b);
+	CHECK_OK(vl_pread_full(fd, b, 8, table + 16, "table", &err), err);
+	uint64_t list = root->off + vl_le64(b) + 2;
+	CHECK_OK(vl_pread_full(fd, b, 4, list + 8, "list", &err), err);
+	CHECK_EQ(vl_le32(b), 1);
+	vl_put_le32(b, 1001);
+	CHECK(pwrite(fd, b, 4, (off_t)(list + 8)) == 4);
+	CHECK_EQ(export(&sif, 1, &e, &err), -EFBIG);
+	CHECK_HAS(err.text, "1001");
+	CHECK_HAS(err.text, "1000");
+	CHECK_HAS(err.text, "/hello");
 }
