@@ -85,6 +85,29 @@ static int set_level(sqfs_compressor_config_t *cfg, const char *spec, const char
 	return 0;
 }
 
+/* "zstd, gzip, xz, lz4 or none": what this libsquashfs was built with; returns new. */
+static char *known_codecs(uint32_t block_size)
+{
+	VL_BUF struct vl_buf b = { 0 };
+
+	for (size_t i = 0; i < VL_COUNT(codecs); i++) {
+		sqfs_compressor_config_t cfg;
+		sqfs_compressor_t *c;
+		if (sqfs_compressor_config_init(&cfg, codecs[i].id, block_size, 0) != 0 ||
+		    sqfs_compressor_create(&cfg, &c) != 0)
+			continue;
+		sqfs_destroy(c);
+		vl_buf_addf(&b, "%s%s", !b.len ? "" : i + 1 == VL_COUNT(codecs) ? " or " : ", ", codecs[i].name);
+	}
+	return vl_steal(&b.data);
+}
+
+static int unknown(const char *spec, uint32_t block_size, const char *why, int code, struct vl_err *err)
+{
+	VL_FREE char *known = known_codecs(block_size);
+	return vl_fail(err, code, "compression '%s' is not %s: %s, then :LEVEL", spec, why, known ? known : "none");
+}
+
 int img_codec_new(const char *spec, uint32_t block_size, struct img_codec *ret, struct vl_err *err)
 {
 	const char *s = spec ? spec : "zstd", *colon = strchr(s, ':');
@@ -96,8 +119,7 @@ int img_codec_new(const char *spec, uint32_t block_size, struct img_codec *ret, 
 	while (i < VL_COUNT(codecs) && (strlen(codecs[i].name) != n || strncmp(codecs[i].name, s, n)))
 		i++;
 	if (i == VL_COUNT(codecs))
-		return vl_fail(err, EINVAL,
-			       "compression '%s' is not known: zstd, gzip, xz, lz4, lzo or none, then :LEVEL", s);
+		return unknown(s, block_size, "known", EINVAL, err);
 	c.id = codecs[i].id;
 	bool raw = vl_streq(codecs[i].name, "none");
 	int r = sqfs_compressor_config_init(&cfg, c.id, block_size, 0);
@@ -107,6 +129,8 @@ int img_codec_new(const char *spec, uint32_t block_size, struct img_codec *ret, 
 			return r;
 		r = sqfs_compressor_create(&cfg, &inner);
 	}
+	if (r == SQFS_ERROR_UNSUPPORTED)
+		return unknown(s, block_size, "in this libsquashfs", ENOTSUP, err);
 	if (r != 0)
 		return vl_fail(err, ENOTSUP, "compression '%s': %s", s, img_sqfs_error(r));
 	c.c = shim_new(inner, raw);

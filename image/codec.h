@@ -10,7 +10,7 @@ struct img_codec {
 	sqfs_compressor_t *c; /* a prototype: every worker takes a copy of its own */
 	SQFS_COMPRESSOR id;   /* for the super block */
 };
-/* spec: gzip|zstd|lz4|xz|lzo|none[:LEVEL]; NULL = zstd:3 */
+/* spec: gzip|zstd|lz4|xz|none[:LEVEL], lzo where the library has it; NULL = zstd:3 */
 int img_codec_new(const char *spec, uint32_t block_size, struct img_codec *ret, struct vl_err *err);
 void img_codec_free(struct img_codec *c);
 /* Text of a libsquashfs error code. */

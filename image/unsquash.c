@@ -135,6 +135,15 @@ static int damaged(struct unsquash *u, int code, const char *what, struct vl_err
 }
 
 #define DAMAGED SQFS_ERROR_CORRUPTED
+#define NO_CODEC SQFS_ERROR_COMPRESSOR /* opening has no other use for it */
+
+static int no_codec(const struct unsquash *u, struct vl_err *err)
+{
+	const char *name = sqfs_compressor_name_from_id((SQFS_COMPRESSOR)u->super.compression_id);
+	return vl_fail(err, ENOTSUP,
+		       "the squashfs is compressed with %s, which this libsquashfs cannot read; push it to oras://",
+		       name ? name : "a codec that is not known");
+}
 
 /* ---- opening ---- */
 
@@ -169,7 +178,7 @@ static int open_tables(struct unsquash *u, const char **ret_what)
 	if ((r = sqfs_compressor_config_init(&cfg, u->super.compression_id, u->super.block_size,
 					     SQFS_COMP_FLAG_UNCOMPRESS)) != 0 ||
 	    (r = sqfs_compressor_create(&cfg, &u->c)) != 0)
-		return r == SQFS_ERROR_ALLOC ? r : SQFS_ERROR_UNSUPPORTED;
+		return r == SQFS_ERROR_ALLOC ? r : NO_CODEC;
 	u->ids = sqfs_id_table_create(0);
 	u->frags = sqfs_frag_table_create(0);
 	u->inodes = sqfs_meta_reader_create(f, u->c, META_START, u->super.bytes_used);
@@ -633,6 +642,8 @@ int img_unsquash(int fd, uint64_t off, uint64_t size, uint64_t max_size, const s
 	const char *what;
 	int r = open_tables(&u, &what);
 
+	if (r == NO_CODEC && !u.c)
+		return no_codec(&u, err);
 	if (r != 0)
 		return damaged(&u, r, what, err);
 	/* every block once, and as much again for those that files share */

@@ -78,6 +78,11 @@ make_app() {
 	stderr_has "wildcards"
 	expect 255 vial build -F --compress brotli a.sif oci:layout:app
 	one_fatal_line "brotli"
+	stderr_has "zstd, gzip, xz, lz4" # and lzo only where the library has it
+	if [[ $stderr != *lzo* ]]; then
+		expect 255 vial -q build -F --compress lzo a.sif oci:layout:app
+		one_fatal_line "is not in this libsquashfs: zstd"
+	fi
 	expect 255 vial build -F --block-size 5000 a.sif oci:layout:app
 	one_fatal_line "power of two"
 }

@@ -262,3 +262,20 @@ TEST(more_attributes_than_a_file_may_have_are_named)
 	CHECK_HAS(err.text, "1000");
 	CHECK_HAS(err.text, "/hello");
 }
+
+TEST(a_codec_that_is_missing_is_named)
+{
+	SIF_IMAGE struct sif_image sif = { 0 };
+	VL_CLEANUP(img_exported_free) struct img_exported e = { 0 };
+	const struct sif_descr *root;
+	struct vl_err err = { 0 };
+
+	make_tree();
+	VL_CLOSE int fd = make_sif("none", &sif);
+	CHECK_OK(sif_primary(&sif, &root, &err), err);
+	/* LZO, which libsquashfs leaves out for its license */
+	CHECK(pwrite(fd, "\x03", 1, (off_t)(root->off + 20)) == 1);
+	CHECK_EQ(export(&sif, 1, &e, &err), -ENOTSUP);
+	CHECK_HAS(err.text, "lzo");
+	CHECK_HAS(err.text, "oras://");
+}
