@@ -81,7 +81,7 @@ int cmd_push_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 				 p.target);
 	if (cmd_net_new(c, &o->net, &net, &err) < 0)
 		return cmd_fail(c, &err);
-	p.net = p.source_net = cmd_net_get(net);
+	p.net = cmd_net_get(net);
 	cmd_progress_start(&bar, c, &progress);
 	int r = img_push(&p, &progress, &stats, &err);
 	cmd_progress_end(&bar);

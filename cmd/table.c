@@ -78,10 +78,11 @@ const struct cmd commands[] = {
 	{ "push", "IMAGE URI", "Send an image to a registry",
 	  "To oras://HOST/REPO:TAG the SIF goes as it is, which vial and Apptainer pull again. To\n"
 	  "docker://HOST/REPO:TAG goes an OCI image for every other runtime: the SIF's root file system as\n"
-	  "one layer, or the layers of oci:DIR:TAG or oci-archive:FILE unchanged. Signatures follow as\n"
-	  "referrers; they sign the SIF, also where an OCI image is made of it.",
+	  "one layer, or the layers of oci:DIR:TAG, oci-archive:FILE or docker://NAME[:TAG] unchanged.\n"
+	  "Signatures follow as referrers; they sign the SIF, also where an OCI image is made of it.",
 	  "  vial push app.sif oras://registry.example.org/me/app:1.0\n"
-	  "  vial push app.sif docker://registry.example.org/me/app:1.0\n",
+	  "  vial push app.sif docker://registry.example.org/me/app:1.0\n"
+	  "  vial push docker://python:3.12 docker://registry.example.org/me/python:3.12\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_push_options, sizeof(struct cmd_push_opts), cmd_push_run) },
 	{ "registry login", "HOST", "Keep user name and password of a registry",

@@ -56,10 +56,10 @@ static int open_source(struct img_push_job *j, const struct vl_progress *progres
 			       "`skopeo copy` it to an oci-archive first",
 			       image);
 	if (j->from.kind != OCI_LAYOUT && j->from.kind != OCI_ARCHIVE && j->from.kind != OCI_REGISTRY)
-		return vl_fail(err, ENOTSUP, "%s: what can be pushed is a SIF file, oci:DIR:TAG or oci-archive:FILE",
+		return vl_fail(err, ENOTSUP,
+			       "%s: what can be pushed is a SIF file, oci:DIR:TAG, oci-archive:FILE or docker://NAME",
 			       image);
-	if (j->from.kind == OCI_REGISTRY &&
-	    (r = oci_client_new(j->o->source_net ? j->o->source_net : j->o->net, progress, &j->from_client, err)) < 0)
+	if (j->from.kind == OCI_REGISTRY && (r = oci_client_new(j->o->net, progress, &j->from_client, err)) < 0)
 		return r;
 	return oci_source_open(&j->from, j->from_client, NULL, &j->source, err);
 }
@@ -80,7 +80,7 @@ static int open_image(struct img_push_job *j, const struct vl_progress *progress
 		return vl_fail(err, ENOEXEC, "%s is no SIF image; `vial build` makes one of other images", image);
 	if (r < 0)
 		return vl_wrap(err, "%s", image);
-	j->title = j->o->title ? j->o->title : vl_basename(image);
+	j->title = vl_basename(image);
 	return 0;
 }
 

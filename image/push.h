@@ -13,7 +13,7 @@ struct img_push_job { /* all that is opened before privileges go */
 	struct oci_ref from;
 	struct oci_client *from_client; /* NULL: a local source */
 	struct oci_source *source;
-	const char *title;
+	const char *title; /* annotation of an artifact: the name of the file */
 };
 /* upload.c: does the job. */
 int img_push_send(struct img_push_job *j, const struct vl_progress *progress, struct img_push_stats *ret,

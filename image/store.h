@@ -48,7 +48,7 @@ int img_store_commit(struct img_making *m, int *ret_fd, char **ret_path, struct 
 void img_store_give_up(struct img_making *m); /* idempotent; fine with IMG_MAKING_INIT and after a commit */
 
 /* What a digest that people name (of an index, say) led to for an architecture: text of the manifest digest. */
-int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[160]);
+int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[IMG_DIGEST_SIZE]);
 int img_store_name_set(struct img_store *s, const char *name, const char *arch, const char *digest, const char *key,
 		       struct vl_err *err);
 

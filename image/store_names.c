@@ -78,7 +78,7 @@ int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret)
 	return img_store_name_parse(text, n, file, ret);
 }
 
-int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[160])
+int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[IMG_DIGEST_SIZE])
 {
 	struct img_store_name n = { 0 };
 	char file[70];

@@ -25,10 +25,9 @@ static int send_text(struct send *s, const char *text, size_t n, struct vl_err *
 	return oci_push_blob(s->j->client, &s->j->target, &u, NULL, err);
 }
 
-static int send_fd(struct send *s, int fd, uint64_t size, const struct oci_digest *d, const char *mount_from,
-		   struct vl_err *err)
+static int send_fd(struct send *s, int fd, uint64_t size, const struct oci_digest *d, struct vl_err *err)
 {
-	struct oci_upload u = { .fd = fd, .size = size, .digest = *d, .mount_from = mount_from };
+	struct oci_upload u = { .fd = fd, .size = size, .digest = *d };
 	return oci_push_blob(s->j->client, &s->j->target, &u, s->progress, err);
 }
 
@@ -166,7 +165,7 @@ static int send_artifact(struct send *s, struct vl_err *err)
 		return r;
 	VL_FREE char *text = artifact_text(s->j->title, &sif, size);
 	s->stats->bytes = size;
-	if ((r = send_fd(s, s->j->fd, size, &sif, NULL, err)) < 0 || (r = send_text(s, "{}", 2, err)) < 0 ||
+	if ((r = send_fd(s, s->j->fd, size, &sif, err)) < 0 || (r = send_text(s, "{}", 2, err)) < 0 ||
 	    (r = send_manifest(s, IMG_MT_MANIFEST, text, strlen(text), &manifest, err)) < 0)
 		return r;
 	return send_signatures(s, &manifest, strlen(text), err);
@@ -185,7 +184,7 @@ static int send_exported(struct send *s, struct vl_err *err)
 		return fd < 0 ? r : vl_wrap(err, "%s", s->j->o->image);
 	VL_FREE char *text = img_export_manifest(&e);
 	s->stats->bytes = e.size;
-	if ((r = send_fd(s, fd, e.size, &e.layer, NULL, err)) < 0 ||
+	if ((r = send_fd(s, fd, e.size, &e.layer, err)) < 0 ||
 	    (r = send_text(s, e.config, strlen(e.config), err)) < 0 ||
 	    (r = send_manifest(s, IMG_MT_MANIFEST, text, strlen(text), &manifest, err)) < 0)
 		return r;
@@ -233,16 +232,13 @@ static int spool_layer(struct send *s, const struct oci_layer *l, int fd, uint64
 
 static int send_layer(struct send *s, const struct oci_layer *l, struct vl_err *err)
 {
-	const struct img_push_job *j = s->j;
-	bool same = j->from_client && vl_streq(j->from.host, j->target.host) && !vl_streq(j->from.repo, j->target.repo);
 	VL_CLOSE int fd = vl_tmpfile("what is to be sent", err);
 	uint64_t size = 0;
 	int r = fd < 0 ? fd : spool_layer(s, l, fd, &size, err);
 
 	if (r < 0)
 		return r;
-	s->stats->bytes += size;
-	return send_fd(s, fd, size, &l->digest, same ? j->from.repo : NULL, err);
+	return send_fd(s, fd, size, &l->digest, err);
 }
 
 static int send_config(struct send *s, const struct oci_image *i, const vl_json *manifest, struct vl_err *err)
@@ -256,18 +252,33 @@ static int send_config(struct send *s, const struct oci_image *i, const vl_json 
 	return oci_push_blob(s->j->client, &s->j->target, &u, NULL, err);
 }
 
+/* What the registry has, or can take from another of its repositories, is not fetched at all. */
+static int find_layer(struct send *s, const struct oci_layer *l, struct vl_err *err)
+{
+	const struct img_push_job *j = s->j;
+	bool same = j->from_client && vl_streq(j->from.host, j->target.host) && !vl_streq(j->from.repo, j->target.repo);
+
+	return oci_push_find(j->client, &j->target, &l->digest, l->size, same ? j->from.repo : NULL, err);
+}
+
 static int send_layers(struct send *s, const struct oci_image *i, struct vl_err *err)
 {
-	VL_FREE const struct oci_layer **order = vl_alloc((i->n_layers + 1) * sizeof *order);
-	int r = 0;
+	VL_FREE const struct oci_layer **missing = vl_alloc((i->n_layers + 1) * sizeof *missing);
+	size_t n = 0;
+	int r;
 
-	for (size_t k = 0; k < i->n_layers; k++)
-		order[k] = &i->layers[k];
-	oci_source_will_read(s->j->source, order, i->n_layers);
-	for (size_t k = 0; r == 0 && k < i->n_layers; k++)
-		if ((r = send_layer(s, order[k], err)) < 0)
-			r = vl_wrap(err, "layer %zu of %zu", k + 1, i->n_layers);
-	return r;
+	for (size_t k = 0; k < i->n_layers; k++) {
+		if ((r = find_layer(s, &i->layers[k], err)) < 0)
+			return vl_wrap(err, "layer %zu of %zu", k + 1, i->n_layers);
+		if (r == 0)
+			missing[n++] = &i->layers[k];
+		s->stats->bytes += i->layers[k].size;
+	}
+	oci_source_will_read(s->j->source, missing, n);
+	for (size_t k = 0; k < n; k++)
+		if ((r = send_layer(s, missing[k], err)) < 0)
+			return vl_wrap(err, "layer %zu of %zu", (size_t)(missing[k] - i->layers) + 1, i->n_layers);
+	return 0;
 }
 
 static int send_image(struct send *s, struct vl_err *err)

@@ -1,7 +1,7 @@
 /* docker-archive: manifest.json is a list of {Config, RepoTags, Layers}; names are members of the
  * tar. It has no descriptors: the config is checked when its name is its digest, the layers
  * through the config's diff ids. */
-#include <vial/oci.h>
+#include "source.h"
 
 static bool has_tag(const vl_json *entry, const char *tag)
 {

@@ -6,7 +6,6 @@
 #define MT_INDEX "application/vnd.oci.image.index.v1+json"
 #define WHOLE (64ull << 20) /* up to here one request; beyond, a break costs a chunk and not all */
 #define CHUNK (32ull << 20)
-#define MAX_SESSIONS 3   /* uploads begun for one blob: a registry may lose one */
 #define MAX_STANDSTILL 3 /* times that a chunk may fail without one byte more being there */
 #define MAX_REFERRERS_TRIES 4
 
@@ -76,6 +75,7 @@ static int take_location(struct upload *p, const struct oci_http_resp *resp, str
 	int r = oci_http_join(resp->url, said, &url, err);
 	if (r < 0)
 		return vl_wrap(err, "%s: place for the upload of the %s", p->ref->host, p->what);
+	url[strcspn(url, "#")] = 0; /* what is appended later belongs to the query */
 	bool plain = vl_prefix(url, "http://");
 	if (!plain && !vl_prefix(url, "https://"))
 		return vl_fail(err, EPROTO, "%s: the registry sends the upload of the %s to something that is not HTTP",
@@ -125,35 +125,47 @@ static int is_there(struct upload *p, struct vl_err *err)
 	return resp.status == 200 && length && vl_parse_u64(length, 0, UINT64_MAX, &size) == 0 && size == p->u->size;
 }
 
-/* 1: the registry had the blob in the other repository, nothing is left to do. */
-static int begin(struct upload *p, bool mount, struct vl_err *err)
+static int open_session(struct upload *p, const struct oci_http_resp *resp, struct vl_err *err)
 {
-	const struct oci_digest *d = &p->u->digest;
-	VL_FREE char *path =
-		mount ? vl_asprintf("/blobs/uploads/?mount=%s:%s&from=%s", d->algo, d->hex, p->u->mount_from)
-		      : vl_strdup("/blobs/uploads/");
-	VL_FREE char *scope = mount ? vl_asprintf("repository:%s:pull", p->u->mount_from) : NULL;
-	static const char *const heads[] = { "Content-Type: application/octet-stream", NULL };
-	struct oci_call call = new_call(p->ref, "POST", path, p->what);
-	OCI_RESP struct oci_http_resp resp = { 0 };
+	const char *said = oci_http_head(resp, "OCI-Chunk-Min-Length", 0);
 	uint64_t min;
 
-	call.more_scope = scope;
-	call.req.heads = heads;
-	int r = mount ? oci_client_try(p->c, &call, &resp, err) : oci_client_call(p->c, &call, &resp, err);
-	if (r < 0 && !(mount && r == -EACCES))
-		return r;
-	if (mount && resp.status == 201)
-		return 1;
-	if (mount && resp.status != 202) /* no such source, not allowed, or not known there: a plain one then */
-		return begin(p, false, err);
-	if (resp.status != 202)
-		return unexpected(p->ref, p->what, "the beginning", resp.status, err);
 	vl_freep(&p->location);
-	const char *said = oci_http_head(&resp, "OCI-Chunk-Min-Length", 0);
 	p->chunk = said && vl_parse_u64(said, 1, UINT64_MAX, &min) == 0 ? VL_MAX(min, CHUNK) : CHUNK;
 	p->sent = 0;
-	return take_location(p, &resp, err);
+	return take_location(p, resp, err);
+}
+
+static int begin(struct upload *p, struct vl_err *err)
+{
+	static const char *const heads[] = { "Content-Type: application/octet-stream", NULL };
+	struct oci_call call = new_call(p->ref, "POST", "/blobs/uploads/", p->what);
+	OCI_RESP struct oci_http_resp resp = { 0 };
+
+	call.req.heads = heads;
+	int r = oci_client_call(p->c, &call, &resp, err);
+	if (r < 0)
+		return r;
+	return resp.status == 202 ? open_session(p, &resp, err)
+				  : unexpected(p->ref, p->what, "the beginning", resp.status, err);
+}
+
+/* 1: the registry had the blob in the other repository; 0: no such source, not allowed, or not known there. */
+static int mount(struct upload *p, const char *from, struct vl_err *err)
+{
+	const struct oci_digest *d = &p->u->digest;
+	VL_FREE char *path = vl_asprintf("/blobs/uploads/?mount=%s:%s&from=%s", d->algo, d->hex, from);
+	VL_FREE char *scope = vl_asprintf("repository:%s:pull", from);
+	struct oci_call call = new_call(p->ref, "POST", path, p->what);
+	OCI_RESP struct oci_http_resp resp = { 0 };
+
+	call.more_scope = scope;
+	int r = oci_client_try(p->c, &call, &resp, err);
+	if (r < 0)
+		return r == -EACCES ? 0 : r;
+	if (resp.status == 202) /* a session instead, which nobody may want */
+		return open_session(p, &resp, err);
+	return resp.status == 201;
 }
 
 /* Nobody needs the rest of a broken upload; registries also clean up by themselves. */
@@ -185,7 +197,7 @@ static void set_body(const struct upload *p, struct oci_call *call, uint64_t off
 	call->req.body_len = n;
 	call->req.body = p->u->data && n ? (const char *)p->u->data + off : NULL;
 	call->req.body_fd = p->u->data ? -1 : p->u->fd;
-	call->req.body_off = p->u->off + off;
+	call->req.body_off = off;
 	call->req.sent = show_sent;
 	call->req.arg = (void *)p;
 }
@@ -279,6 +291,21 @@ static int send_chunks(struct upload *p, struct vl_err *err)
 	return finish(p, p->sent, err);
 }
 
+int oci_push_find(struct oci_client *c, const struct oci_ref *ref, const struct oci_digest *d, uint64_t size,
+		  const char *mount_from, struct vl_err *err)
+{
+	struct oci_upload u = { .fd = -1, .size = size, .digest = *d };
+	VL_CLEANUP(upload_free) struct upload p = { .c = c, .ref = ref, .u = &u };
+
+	p.what = vl_asprintf("blob %s:%.12s", d->algo, d->hex);
+	int r = is_there(&p, err);
+	if (r != 0 || !mount_from)
+		return r;
+	r = mount(&p, mount_from, err);
+	cancel(&p, r);
+	return r;
+}
+
 int oci_push_blob(struct oci_client *c, const struct oci_ref *ref, const struct oci_upload *u,
 		  const struct vl_progress *progress, struct vl_err *err)
 {
@@ -288,9 +315,10 @@ int oci_push_blob(struct oci_client *c, const struct oci_ref *ref, const struct 
 	p.what = vl_asprintf("blob %s:%.12s", u->digest.algo, u->digest.hex);
 	if ((r = is_there(&p, err)) != 0)
 		return r < 0 ? r : 0;
-	for (unsigned i = 0; i < MAX_SESSIONS; i++) {
-		if ((r = begin(&p, u->mount_from && !i, err)) != 0)
-			return r < 0 ? r : 0;
+	/* A registry that restarts loses its sessions: one begun anew is a try like any other. */
+	for (unsigned i = 0; i <= c->net.retries; i++) {
+		if ((r = begin(&p, err)) < 0)
+			return r;
 		r = u->size > WHOLE ? send_chunks(&p, err) : finish(&p, 0, err);
 		if (r != -EAGAIN)
 			break;

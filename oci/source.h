@@ -22,5 +22,9 @@ struct oci_source {
 /* archive.c: a member of the tar; links between members are followed inside the tar only. */
 int oci_archive_file(struct oci_source *s, const char *name, struct oci_blob **ret, struct vl_err *err);
 void oci_archive_forget(struct oci_source *s);
+/* docker.c: docker-archive's own document instead of index and manifest. */
+int oci_docker_resolve(struct oci_source *s, const struct oci_ref *ref, struct oci_image *ret, struct vl_err *err);
+/* image.c, shared by both: config text -> fields and diff ids; layers must be set. */
+int oci_config_load(struct oci_image *img, struct vl_err *err);
 
 #endif

@@ -29,10 +29,10 @@ struct img_build_opts {
 struct img_build_stats {
 	uint64_t bytes_in, bytes_out; /* file content, stored */
 	uint64_t entries, layers, dup_files;
-	int signal;           /* with -EINTR: the one that ended it */
-	char digest[160];     /* manifest digest of the source, "" = none */
-	uint64_t downloaded;  /* bytes over the network */
-	uint64_t peak_memory; /* resident bytes of the converting process at its largest */
+	int signal;                   /* with -EINTR: the one that ended it */
+	char digest[IMG_DIGEST_SIZE]; /* manifest digest of the source, "" = none */
+	uint64_t downloaded;          /* bytes over the network */
+	uint64_t peak_memory;         /* resident bytes of the converting process at its largest */
 };
 
 /* What a source turned out to be. */
@@ -94,7 +94,7 @@ struct img_fetched {
 	int fd;                       /* read-only, the caller's */
 	char *path;                   /* where it is in the store; NULL = it has no name */
 	bool found;                   /* it was there already */
-	char digest[160];             /* of the source's manifest; "" = it has none */
+	char digest[IMG_DIGEST_SIZE]; /* of the source's manifest; "" = it has none */
 	struct img_build_stats stats; /* of a conversion */
 };
 void img_fetched_free(struct img_fetched *f);
@@ -103,16 +103,14 @@ void img_fetched_free(struct img_fetched *f);
 int img_fetch(const struct img_build_opts *o, struct img_store *store, const struct vl_progress *progress,
 	      struct img_fetched *ret, struct vl_err *err);
 
-/* ---- export.c: a SIF back to an OCI image --------------------------------------------------- */
+/* ---- push.c: an image to a registry --------------------------------------------------------- */
 
 struct img_push_opts {
-	const char *image;  /* path of a SIF; or of an OCI source (oci:DIR:TAG, ...) for docker:// */
-	const char *target; /* docker://... or oras://... */
-	const struct oci_net *net;
-	const struct oci_net *source_net;
-	const char *title; /* annotation of the artifact; NULL = the file's name */
-	bool no_referrers; /* do not push signatures as referrers */
-	unsigned threads;
+	const char *image;         /* path of a SIF; or, for docker://, an OCI source: oci:DIR:TAG, docker://... */
+	const char *target;        /* docker://... or oras://... */
+	const struct oci_net *net; /* of the target, and of a source in a registry; NULL = defaults */
+	bool no_referrers;         /* do not push signatures as referrers */
+	unsigned threads;          /* 0 = what affinity and cgroup allow */
 };
 struct img_push_stats {
 	char digest[IMG_DIGEST_SIZE]; /* of the manifest that was pushed */

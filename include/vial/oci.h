@@ -158,11 +158,14 @@ int oci_http_fetch(struct oci_client *c, const char *url, int fd, const struct v
 struct oci_upload {       /* a blob: from memory, or from a file */
 	const void *data; /* NULL: fd */
 	int fd;
-	uint64_t off, size;
+	uint64_t size;
 	struct oci_digest digest;
-	const char *mount_from; /* repository of the same registry that may have it; NULL = none */
 };
-/* Blob: skipped when it is there; mounted when it can be; else uploaded, in chunks when it is large. */
+/* 1: the registry has the blob, or took it over from mount_from, another repository of it (NULL = none); 0: it is to
+ * be uploaded. */
+int oci_push_find(struct oci_client *c, const struct oci_ref *ref, const struct oci_digest *d, uint64_t size,
+		  const char *mount_from, struct vl_err *err);
+/* Blob: skipped when it is there; else uploaded, in chunks when it is large. */
 int oci_push_blob(struct oci_client *c, const struct oci_ref *ref, const struct oci_upload *u,
 		  const struct vl_progress *progress, struct vl_err *err);
 /* Manifest under ref's tag (or, without a tag, its own digest). A manifest with a "subject" is entered in the
@@ -184,10 +187,5 @@ int oci_login_save(const char *authfile, const char *host, const char *user, con
 /* Calls f for each entry of each file that is searched. user "" when only a helper knows. */
 typedef void oci_login_entry(void *arg, const char *file, const char *host, const char *user);
 int oci_login_list(const char *authfile, oci_login_entry *f, void *arg, struct vl_err *err);
-
-/* docker-archive's own document instead of index and manifest (docker.c). */
-int oci_docker_resolve(struct oci_source *s, const struct oci_ref *ref, struct oci_image *ret, struct vl_err *err);
-/* Shared by both: config text -> fields and diff ids; layers must be set. */
-int oci_config_load(struct oci_image *img, struct vl_err *err);
 
 #endif

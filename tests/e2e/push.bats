@@ -162,6 +162,41 @@ artifact() {
 	stdout_is "in the image"
 }
 
+@test "push: from one registry to another, and within one" {
+	vial -q push "oci:$LAYOUT:app" "docker://$REG_HOST/$REPO:1"
+	digest=$(manifest_digest "$REG_HOST/$REPO:1")
+	# within one the layer is taken over; only documents are fetched
+	forget_requests
+	expect 0 vial -q push "docker://$PROXY_HOST/$REPO:1" "docker://$PROXY_HOST/$REPO/copy:1"
+	stderr_is ""
+	[ "$(manifest_digest "$REG_HOST/$REPO/copy:1")" = "$digest" ]
+	layer=$(layers_of "$REG_HOST/$REPO:1")
+	[ "$(count_requests "^GET .*/blobs/$layer")" -eq 0 ]
+	[ "$(count_requests "^POST .*mount=$layer")" -eq 1 ]
+	# a tag beside it: nothing to send but the manifest
+	forget_requests
+	expect 0 vial -q push "docker://$PROXY_HOST/$REPO:1" "docker://$PROXY_HOST/$REPO:2"
+	[ "$(count_requests '^(POST|PATCH|GET .*/blobs/'"$layer"')')" -eq 0 ]
+	# to another one it goes through here
+	start_registry OTHER
+	forget_requests
+	expect 0 vial -q push "docker://$PROXY_HOST/$REPO:1" "docker://$OTHER_HOST/$REPO:1"
+	[ "$(count_requests "^GET .*/blobs/$layer")" -eq 1 ]
+	[ "$(manifest_digest "$OTHER_HOST/$REPO:1")" = "$digest" ]
+	expect 0 vial run "docker://$OTHER_HOST/$REPO:1"
+	stdout_is "in the image"
+	# and is there then
+	forget_requests
+	expect 0 vial -q push "docker://$PROXY_HOST/$REPO:1" "docker://$OTHER_HOST/$REPO:2"
+	[ "$(count_requests "^GET .*/blobs/$layer")" -eq 0 ]
+	expect 255 vial -q push "docker://$REG_HOST/$REPO:1" "oras://$REG_HOST/$REPO:3"
+	one_fatal_line "no SIF"
+	expect 255 vial -q push "docker-archive:x.tar" "docker://$REG_HOST/$REPO:3"
+	one_fatal_line "docker-archive"
+	expect 255 vial -q push "oras://$REG_HOST/$REPO:1" "docker://$REG_HOST/$REPO:3"
+	one_fatal_line "docker://NAME"
+}
+
 @test "push: what is there is not sent again" {
 	vial -q push "$SIF" "oras://$PROXY_HOST/$REPO:1"
 	[ "$(count_requests '^PUT .*/uploads/')" -ge 1 ]

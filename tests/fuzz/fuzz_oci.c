@@ -1,7 +1,7 @@
 /* Any bytes as the documents of an image: index.json of a layout, the image config, a reference. */
 #include "fuzz.h"
 
-#include <vial/oci.h>
+#include <oci/source.h>
 
 #include <sys/stat.h>
 

@@ -1,6 +1,6 @@
 #include "check.h"
 
-#include <vial/oci.h>
+#include <oci/source.h>
 
 #include <sys/stat.h>
 

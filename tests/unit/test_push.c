@@ -156,7 +156,11 @@ static void stop(struct registry *g)
 static int push(struct registry *g, uint64_t size, const char *mount_from, struct vl_err *err)
 {
 	VL_CLOSE int fd = memfd_create("blob", MFD_CLOEXEC);
-	struct oci_upload u = { .fd = fd, .size = size, .digest = { "sha256", HEX }, .mount_from = mount_from };
+	struct oci_upload u = { .fd = fd, .size = size, .digest = { "sha256", HEX } };
+	int r = mount_from ? oci_push_find(g->c, &g->ref, &u.digest, size, mount_from, err) : 0;
+
+	if (r != 0)
+		return r < 0 ? r : 0;
 
 	CHECK(ftruncate(fd, (off_t)size) == 0);
 	return oci_push_blob(g->c, &g->ref, &u, NULL, err);
@@ -208,6 +212,42 @@ TEST(a_relative_place_gets_a_query)
 	CHECK_OK(push(&g, 5, NULL, &err), err);
 	CHECK_HAS(seen.data, "POST /v2/team/app/blobs/uploads/\nPUT /up/1?digest=sha256:" HEX "\n");
 	stop(&g);
+}
+
+static char *with_fragment(const struct request *q)
+{
+	return session(q, "/up/3?_state=b#here");
+}
+
+TEST(a_fragment_of_the_place_is_not_sent)
+{
+	struct registry g;
+	struct vl_err err = { 0 };
+
+	start(&g, with_fragment);
+	CHECK_OK(push(&g, 5, NULL, &err), err);
+	CHECK_HAS(seen.data, "PUT /up/3?_state=b&digest=sha256:" HEX "\n");
+	stop(&g);
+}
+
+static char *loses_all(const struct request *q)
+{
+	return vl_streq(q->method, "POST") ? relative(q) : vl_strdup(NOT_FOUND);
+}
+
+TEST(lost_sessions_count_as_retries)
+{
+	for (unsigned retries = 1; retries <= 4; retries += 3) {
+		struct registry g;
+		struct vl_err err = { 0 };
+		start(&g, loses_all);
+		g.c->net.retries = retries;
+		CHECK_EQ(push(&g, 5, NULL, &err), -EIO);
+		CHECK_EQ(count_seen("POST "), retries + 1);
+		CHECK_EQ(count_seen("PUT "), retries + 1);
+		stop(&g);
+		CHECK(rmdir("none") == 0);
+	}
 }
 
 static char *with_query(const struct request *q)
@@ -301,14 +341,22 @@ TEST(a_mounted_blob_is_not_sent)
 	stop(&g);
 }
 
+static char *offers_a_session(const struct request *q)
+{
+	if (vl_streq(q->method, "DELETE"))
+		return vl_strdup("HTTP/1.1 204 No Content\n\n");
+	return relative(q);
+}
+
 TEST(a_mount_may_become_an_upload)
 {
 	struct registry g;
 	struct vl_err err = { 0 };
 
-	start(&g, relative);
+	start(&g, offers_a_session);
 	CHECK_OK(push(&g, 5, "team/base", &err), err);
-	CHECK_EQ(count_seen("POST "), 1);
+	CHECK_EQ(count_seen("POST "), 2);
+	CHECK_EQ(count_seen("DELETE /up/1"), 1); /* nobody wanted it then */
 	CHECK_EQ(count_seen("PUT "), 1);
 	stop(&g);
 }
