@@ -15,6 +15,23 @@ static char *first_of(const char *option, const char *plain)
 	return v && *v ? vl_strdup(v) : NULL;
 }
 
+/* A name without its password, or the other way round, would be no credentials at all: told or asked for, where an
+ * option of ours said it. (DOCKER_USERNAME alone may stand in an environment for other programs.) */
+static int complete(const struct net_opts *o, struct cmd_net *n, struct vl_err *err)
+{
+	bool name = o->username && *o->username, word = o->password && *o->password;
+
+	if (word && !n->username)
+		return vl_fail(err, EINVAL, "--docker-password needs --docker-username NAME with it");
+	if (!name || n->password)
+		return 0;
+	int r = cmd_ask("Password: ", true, &n->password, err);
+	return r == -ENOTTY ? vl_fail(err, EINVAL,
+				      "--docker-username needs a password, and there is no terminal to ask for it: set "
+				      "DOCKER_PASSWORD, or use `vial registry login`")
+			    : r;
+}
+
 int cmd_net_new(struct cmd_ctx *c, const struct net_opts *o, struct cmd_net **ret, struct vl_err *err)
 {
 	struct store_settings s;
@@ -29,7 +46,9 @@ int cmd_net_new(struct cmd_ctx *c, const struct net_opts *o, struct cmd_net **re
 	n->username = first_of(o->username, "DOCKER_USERNAME");
 	n->password = first_of(o->password, "DOCKER_PASSWORD");
 	n->agent = vl_asprintf("vial/%s", cmd_version());
-	if (o->docker_login && (r = cmd_ask("User name: ", false, &n->username, err)) == 0)
+	if (!o->docker_login)
+		r = complete(o, n, err);
+	else if ((r = cmd_ask("User name: ", false, &n->username, err)) == 0)
 		r = cmd_ask("Password: ", true, &n->password, err);
 	n->net = (struct oci_net){ .authfile = o->authfile && *o->authfile ? o->authfile : NULL,
 				   .username = n->password ? n->username : NULL,

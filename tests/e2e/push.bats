@@ -266,6 +266,34 @@ artifact() {
 	expect 0 vial -q push --authfile auth.json "$SIF" "oras://$TP_HOST/private/other:1"
 }
 
+@test "push: a user name without a password is asked about, or refused" {
+	expect 255 setsid -w "$VIAL" push --docker-username "$REG_USER" "$SIF" "oras://$TOK_HOST/private/asked:1"
+	one_fatal_line "--docker-username"
+	stderr_has "password"
+	expect 255 vial push --docker-password word "$SIF" "oras://$TOK_HOST/private/asked:1"
+	one_fatal_line "--docker-username"
+	python3 - "$REG_PASSWORD" "$VIAL" -q push --docker-username "$REG_USER" "$SIF" "oras://$TOK_HOST/private/asked:1" <<-'EOF'
+		import os, pty, sys
+		pid, fd = pty.fork()
+		if pid == 0:
+		    os.execv(sys.argv[2], sys.argv[2:])
+		out = b""
+		def more():
+		    global out
+		    try: out += os.read(fd, 4096)
+		    except OSError: return False
+		    return True
+		while b"Password: " not in out and more(): pass
+		os.write(fd, sys.argv[1].encode() + b"\n")
+		while more(): pass
+		assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, out
+		assert b"Password: " in out and sys.argv[1].encode() not in out, out
+	EOF
+	DOCKER_PASSWORD=$REG_PASSWORD expect 0 vial -q push --docker-username "$REG_USER" "$SIF" "oras://$TOK_HOST/private/asked:2"
+	# of another program's environment: no credentials, and no question
+	DOCKER_USERNAME=$REG_USER expect 0 vial -q push "$SIF" "oras://$REG_HOST/$REPO:1"
+}
+
 @test "push: what breaks on the way is tried again" {
 	n=0
 	for fault in 'HEAD /blobs/ status code=500 times=1' 'POST /uploads/ status code=503 times=1' 'POST /uploads/ hangup times=1' \
