@@ -173,6 +173,19 @@ static int send_artifact(struct send *s, struct vl_err *err)
 
 /* ---- SIF -> docker:// ---- */
 
+/* After a failure that may be of the files that are made on the way. */
+static int tell_place(struct vl_err *err)
+{
+	const char *dir = getenv("TMPDIR");
+	char why[sizeof err->text];
+
+	if (err->code != ENOSPC && err->code != EDQUOT)
+		return -err->code;
+	memcpy(why, err->text, sizeof why);
+	return vl_fail(err, err->code, "%s; it is made in %s: set TMPDIR to a folder that has room for all of it", why,
+		       dir && *dir == '/' ? dir : "/var/tmp");
+}
+
 static int send_exported(struct send *s, struct vl_err *err)
 {
 	VL_CLEANUP(img_exported_free) struct img_exported e = { 0 };
@@ -180,8 +193,10 @@ static int send_exported(struct send *s, struct vl_err *err)
 	struct oci_digest manifest;
 	int r = fd < 0 ? fd : img_export(&s->j->sif, s->j->o->threads, 0, fd, s->progress, &e, err);
 
-	if (r < 0)
-		return fd < 0 ? r : vl_wrap(err, "%s", s->j->o->image);
+	if (r < 0) {
+		tell_place(err);
+		return vl_wrap(err, "%s", s->j->o->image);
+	}
 	VL_FREE char *text = img_export_manifest(&e);
 	s->stats->bytes = e.size;
 	if ((r = send_fd(s, fd, e.size, &e.layer, err)) < 0 ||
@@ -237,7 +252,7 @@ static int send_layer(struct send *s, const struct oci_layer *l, struct vl_err *
 	int r = fd < 0 ? fd : spool_layer(s, l, fd, &size, err);
 
 	if (r < 0)
-		return r;
+		return tell_place(err);
 	return send_fd(s, fd, size, &l->digest, err);
 }
 

@@ -207,6 +207,23 @@ what_comes_back() {
 	printf 'user.good\n\n' | diff - got
 }
 
+@test "export: no room for the layer is told with the place" {
+	start_registry REG
+	mkdir tree small
+	head -c 3000000 /dev/urandom >tree/noise
+	make_oci layout app '{}' tree
+	vial -q build app.sif tree
+	# a small TMPDIR, mounted where only this command sees it
+	for image in app.sif oci:layout:app; do
+		expect 255 unshare --user --map-root-user --mount sh -c \
+			'mount -t tmpfs -o size=1m none small && exec "$VIAL" -q push --tmpdir "$PWD/small" "$@"' - \
+			--no-https "$image" "docker://$REG_HOST/x:1"
+		one_fatal_line "No space left"
+		stderr_has "$PWD/small"
+		stderr_has "TMPDIR"
+	done
+}
+
 @test "export: what is pushed can be pulled, however many attributes" {
 	start_registry REG
 	make_rootfs tree
