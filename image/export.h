@@ -22,6 +22,14 @@ void img_exported_free(struct img_exported *e);
 int img_export(const struct sif_image *sif, unsigned threads, uint64_t max_size, int fd,
 	       const struct vl_progress *progress, struct img_exported *ret, struct vl_err *err);
 
+/* ---- export_docs.c ---- */
+
+/* The object oci-config.json is either a whole image config or, as vial and others write it, only the member "config"
+ * of one. stored: NULL = there is none. Borrowed. */
+const vl_json *img_export_config_of(const vl_json *stored);
+/* Text of the image config. entrypoint: takes the place of what the stored one starts; NULL = that is right. */
+char *img_export_config(const struct sif_image *sif, const vl_json *stored, const char *entrypoint,
+			const struct oci_digest *diff_id) VL_NEW;
 /* {mediaType, digest, size}; returns new. */
 vl_json *img_descriptor(const char *media_type, const struct oci_digest *d, uint64_t size) VL_NEW;
 /* sha256 of small text. */

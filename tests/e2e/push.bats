@@ -122,8 +122,8 @@ artifact() {
 	(cd "$TREE" && find . ! -path . -printf '%P %y %m %l\n' | sort) >want
 	(cd bundle/rootfs && find . ! -path . -printf '%P %y %m %l\n' | sort) >got
 	# of what building adds, mount points stay: a container has them anyway
-	comm -13 want got >more
-	printf '%s\n' 'etc/hosts f 644 ' 'etc/resolv.conf f 644 ' 'home d 755 ' | diff - more
+	comm -13 want got >extra
+	printf '%s\n' 'etc/hosts f 644 ' 'etc/resolv.conf f 644 ' 'home d 755 ' | diff - extra
 	comm -23 want got >missing
 	[ ! -s missing ] || { sed 's/^/# missing: /' missing && false; }
 	[ bundle/rootfs/etc/file -ef bundle/rootfs/etc/hard ]
