@@ -291,7 +291,7 @@ static int send_layers(struct send *s, const struct oci_image *i, struct vl_err 
 	}
 	oci_source_will_read(s->j->source, missing, n);
 	for (size_t k = 0; k < n; k++)
-		if ((r = send_layer(s, missing[k], err)) < 0)
+		if (send_layer(s, missing[k], err) < 0)
 			return vl_wrap(err, "layer %zu of %zu", (size_t)(missing[k] - i->layers) + 1, i->n_layers);
 	return 0;
 }
