@@ -201,7 +201,7 @@ int img_source_copy(struct img_source *s, int fd, const struct vl_progress *prog
 
 	s->into = fd;
 	r = s->kind == IMG_SOURCE_ARTIFACT ? copy_artifact(s, progress, err)
-					   : oci_http_fetch(s->client, s->ref.path, fd, progress, &size, err);
+					   : oci_http_fetch(s->client, s->ref.path, &s->url, fd, progress, &size, err);
 	return r < 0 ? r : check_sif(fd, s->from, err);
 }
 

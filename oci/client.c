@@ -9,7 +9,8 @@
 #define RETRIES 5
 #define FIRST_WAIT_MS 250        /* then 0.5, 1, 2, 4 s: a registry's restart is bridged */
 #define MAX_RETRY_AFTER 60       /* seconds; who asks for more wants us to come another day */
-#define GOOD_PROGRESS (1u << 20) /* a connection that brought so much was worth it: count from one again */
+#define GOOD_PROGRESS (1u << 20) /* attempts that brought so much that is of use were worth it: count from one again */
+#define MAX_TRIES 1000u          /* of all: a server that breaks every MiB is not bridged for ever */
 #define MAX_SERVER_TEXT 300u     /* of the registry's own error */
 
 struct oci_known_auth {
@@ -49,7 +50,7 @@ int oci_client_new(const struct oci_net *net, const struct vl_progress *say, str
 	c->net.config_dir = dup_or_null(net->config_dir);
 	c->net.agent = vl_strdup(net->agent ? net->agent : "vial");
 	c->net.downloads = net->downloads ? net->downloads : 4;
-	c->net.retries = net->retries ? net->retries : RETRIES;
+	c->net.retries = net->retries == OCI_NO_RETRIES ? 0 : net->retries ? net->retries : RETRIES;
 	c->first_wait_ms = FIRST_WAIT_MS;
 	if (say)
 		c->say = *say;
@@ -430,29 +431,34 @@ static int wait_before(struct oci_client *c, const struct oci_http_req *q, const
 }
 
 int oci_client_again(struct oci_client *c, const struct oci_http_req *q, const char *host, int result,
-		     const struct oci_http_resp *resp, unsigned retries, unsigned *n, struct vl_err *err)
+		     const struct oci_http_resp *resp, unsigned retries, struct oci_tries *t, struct vl_err *err)
 {
 	if (!is_transient(result, resp))
 		return 0;
-	if (resp->received >= GOOD_PROGRESS)
-		*n = 0;
-	if (*n >= retries)
+	if (t->useful && *t->useful - t->mark >= GOOD_PROGRESS) {
+		t->mark = *t->useful;
+		t->n = 0;
+	}
+	if (t->n >= retries || t->all >= MAX_TRIES)
 		return 0;
-	int r = wait_before(c, q, host, (*n)++, resp->retry_after, err);
+	t->all++;
+	int r = wait_before(c, q, host, t->n++, resp->retry_after, err);
 	return r < 0 ? r : 1;
 }
 
 static int ask_endpoint(struct ask *a, struct oci_http_resp *ret, struct vl_err *err)
 {
 	/* behind a mirror there is somebody else to ask */
-	unsigned retries = a->ep->mirror ? 1 : a->c->net.retries, n = 0;
+	unsigned retries = a->ep->mirror ? VL_MIN(1u, a->c->net.retries) : a->c->net.retries;
+	const uint64_t *useful = a->call->useful;
+	struct oci_tries tries = { .useful = useful, .mark = useful ? *useful : 0 };
 	struct oci_http_req q = { .cancelled = ask_cancelled, .arg = a };
 
 	for (;;) {
 		int r = attempt(a, ret, err);
 		if (a->local || (r == -ETIMEDOUT && a->ep->mirror) || (r < 0 && a->twin && !ret->received))
 			return r;
-		int w = oci_client_again(a->c, &q, a->ep->host, r, ret, retries, &n, err);
+		int w = oci_client_again(a->c, &q, a->ep->host, r, ret, retries, &tries, err);
 		if (w <= 0) {
 			a->local |= w == -ECANCELED;
 			return w < 0 ? w : r;

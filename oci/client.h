@@ -69,6 +69,8 @@ struct oci_http_req {
  *   -EPROTO not HTTP, -EKEYREJECTED TLS (the text says which: unknown CA, wrong name, expired, ...), -EINVAL URL;
  *   or what head or sink returned. ret is filled as far as it came and is the caller's to free either way. */
 int oci_http_do(struct oci_http *h, const struct oci_http_req *q, struct oci_http_resp *ret, struct vl_err *err);
+/* Seconds since 1970 of a Date, Last-Modified, ...; -EINVAL. */
+int oci_http_date(const char *text, int64_t *ret);
 /* Joins a Location or Link with the URL it came from; returns new. */
 int oci_http_join(const char *base, const char *rel, char **ret, struct vl_err *err);
 /* Same scheme, host and port: what one may know the other may. */
@@ -149,6 +151,8 @@ struct oci_call {
 			      * that answered before) */
 	const char *what;       /* for messages: "manifest", "blob sha256:1234" */
 	struct oci_http_req req; /* method, heads, body, head, sink, arg; the rest is filled in here */
+	/* How much of it came that is of use, over all attempts: never goes back. NULL = nothing does. */
+	const uint64_t *useful;
 	/* Called before every attempt after the first one; may change heads (Range). NULL = the request restarts. */
 	int (*again)(void *arg, struct oci_call *call, struct vl_err *err);
 };
@@ -174,10 +178,15 @@ struct oci_client {
 };
 /* The shared HTTP part, made when it is first asked for. */
 int oci_client_http(struct oci_client *c, struct oci_http **ret, struct vl_err *err);
+struct oci_tries {              /* of one thing at one server */
+	const uint64_t *useful; /* see oci_call; NULL */
+	uint64_t mark;          /* *useful when the count began anew */
+	unsigned n, all;        /* attempts since then; of all */
+};
 /* After an attempt with that result: 1 = it is worth another one, and the time to wait is over; 0 = it is not, err is
- * as it was; or -errno. *n counts, from 0. Of q only cancelled and arg are used. */
+ * as it was; or -errno. t begins with zeros. Of q only cancelled and arg are used. */
 int oci_client_again(struct oci_client *c, const struct oci_http_req *q, const char *host, int result,
-		     const struct oci_http_resp *resp, unsigned retries, unsigned *n, struct vl_err *err);
+		     const struct oci_http_resp *resp, unsigned retries, struct oci_tries *t, struct vl_err *err);
 
 /* ---- registry.c, download.c: behind oci_source ---------------------------------------------- */
 

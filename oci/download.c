@@ -38,6 +38,7 @@ struct download {
 	struct vl_hash *hash;
 	uint64_t want; /* size, as long as it runs */
 	uint64_t pos;  /* bytes written and hashed */
+	uint64_t most; /* the largest pos so far */
 	uint64_t skip; /* of an answer that starts at 0 again */
 	bool resumed;
 	char range[64];
@@ -177,6 +178,7 @@ static int on_bytes(void *arg, const void *data, size_t n, struct vl_err *err)
 		return r;
 	vl_hash_update(d->hash, p, n);
 	d->pos += n;
+	d->most = VL_MAX(d->most, d->pos);
 	if (!d->resumed) {
 		pthread_mutex_lock(&l->lock);
 		d->released = VL_MAX(d->released, d->pos);
@@ -213,6 +215,7 @@ static int fetch_bytes(struct download *d, struct vl_err *err)
 		OCI_RESP struct oci_http_resp resp = { 0 };
 		struct oci_call call = { .ref = l->ref, .path = path, .what = d->what, .digest_content = true };
 		call.again = set_range;
+		call.useful = &d->most;
 		call.req = (struct oci_http_req){
 			.method = "GET", .head = on_head, .sink = on_bytes, .arg = d, .cancelled = is_stopped
 		};
@@ -497,7 +500,7 @@ static void reader_close(struct oci_blob *b)
 		vl_closep(&d->fd);
 		l->n_open--;
 		d->state = KEPT;
-		d->released = d->pos = 0;
+		d->released = d->pos = d->most = 0;
 		d->resumed = d->wanted = false;
 		pthread_cond_signal(&l->more);
 	}

@@ -100,6 +100,16 @@ const char *oci_http_head(const struct oci_http_resp *r, const char *name, unsig
 	return NULL;
 }
 
+int oci_http_date(const char *text, int64_t *ret)
+{
+	time_t t = curl_getdate(text, NULL);
+
+	if (t == -1)
+		return -EINVAL;
+	*ret = t;
+	return 0;
+}
+
 /* ---- URLs ---- */
 
 /* What goes into a request line or a header: no control byte can start another one. */

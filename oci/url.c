@@ -5,6 +5,8 @@
 #include <stdio.h>
 
 #define MAX_FILE (64ull << 30) /* a SIF; those of whole software stacks stay below */
+#define MAX_RESTARTS 5         /* because the file was another one: several servers behind one name differ for long */
+#define CLOCK_GRAIN 2          /* seconds: a file of now may change again without a new Last-Modified */
 
 /* What a URL says of itself is what the user typed: http:// is meant, but https never becomes http. */
 static bool is_plain(const struct oci_client *c, const char *url)
@@ -40,15 +42,27 @@ struct stat_get {
 	bool known;
 };
 
+/* What tells one file of this URL from another: RFC 9110 section 8.8. NULL = nothing. */
+static const char *validator_of(const struct oci_http_resp *r)
+{
+	const char *etag = oci_http_head(r, "ETag", 0), *changed = oci_http_head(r, "Last-Modified", 0),
+		   *date = oci_http_head(r, "Date", 0);
+	int64_t then, now;
+
+	if (etag)
+		return etag;
+	if (!changed || !date || oci_http_date(changed, &then) < 0 || oci_http_date(date, &now) < 0)
+		return NULL;
+	return now - then >= CLOCK_GRAIN ? changed : NULL;
+}
+
 static void read_info(const struct oci_http_resp *r, struct oci_file_info *ret)
 {
-	const char *validator = oci_http_head(r, "ETag", 0), *range = oci_http_head(r, "Content-Range", 0),
+	const char *validator = validator_of(r), *range = oci_http_head(r, "Content-Range", 0),
 		   *length = oci_http_head(r, "Content-Length", 0);
 	uint64_t first, last, n;
 
 	*ret = (struct oci_file_info){ .size = UINT64_MAX };
-	if (!validator)
-		validator = oci_http_head(r, "Last-Modified", 0);
 	ret->validator = validator ? vl_strdup(validator) : NULL;
 	if (r->status == 206) {
 		if (range && oci_content_range(range, &first, &last, &n) == 0)
@@ -79,13 +93,13 @@ static int request(struct oci_client *c, const struct oci_http_req *q, struct oc
 {
 	struct oci_http *h;
 	VL_FREE char *u = shown(q->url);
-	unsigned n = 0;
+	struct oci_tries tries = { 0 };
 	int r = oci_client_http(c, &h, err);
 
 	while (r >= 0) {
 		r = oci_http_do(h, q, ret, err);
 		/* with a receiver, only the caller knows where to go on */
-		int again = q->sink ? 0 : oci_client_again(c, q, u, r, ret, c->net.retries, &n, err);
+		int again = q->sink ? 0 : oci_client_again(c, q, u, r, ret, c->net.retries, &tries, err);
 		if (again <= 0)
 			return again < 0 ? again : r;
 		oci_http_resp_free(ret);
@@ -130,30 +144,70 @@ int oci_http_stat(struct oci_client *c, const char *url, struct oci_file_info *r
 
 struct fetch {
 	int fd;
-	uint64_t pos, total; /* total: UINT64_MAX = not said */
-	char *etag;          /* a strong one: parts of the same text are parts of the same bytes */
+	const struct oci_file_info *want; /* the file that is meant; its validator NULL = whichever there is */
+	uint64_t pos, total;              /* total: UINT64_MAX = not said */
+	uint64_t most;                    /* the largest pos so far */
+	char *etag;                       /* a strong one: parts of the same text are parts of the same bytes */
+	bool other;                       /* the answer was refused because it is of another file */
 	const struct vl_progress *progress;
 	const char *heads[3];
 	char range[64];
 	char *if_range;
 };
 
+/* The parts so far are of no use with what comes now. */
+static int other_file(struct fetch *f, struct vl_err *err)
+{
+	f->pos = 0;
+	f->total = UINT64_MAX;
+	vl_freep(&f->etag);
+	f->other = true;
+	return vl_fail(err, ESTALE, "the server now has another file there than a moment ago; try again");
+}
+
+static int part_head(struct fetch *f, const struct oci_http_resp *r, struct vl_err *err)
+{
+	const char *etag = oci_http_head(r, "ETag", 0), *range = oci_http_head(r, "Content-Range", 0);
+	uint64_t first, last, total;
+
+	if (!f->heads[0] || !range || oci_content_range(range, &first, &last, &total) < 0 || first != f->pos)
+		return vl_fail(err, EBADMSG, "another part came than the one asked for");
+	/* not every server and proxy heeds If-Range */
+	if ((etag && !vl_streq(etag, f->etag)) || (total != UINT64_MAX && f->total != UINT64_MAX && total != f->total))
+		return other_file(f, err);
+	if (f->total == UINT64_MAX)
+		f->total = total;
+	return f->total != UINT64_MAX && f->total > MAX_FILE
+		       ? vl_fail(err, EFBIG, "the file is larger than the limit of %llu bytes", MAX_FILE)
+		       : 0;
+}
+
+/* It is kept under the name that an earlier answer gave it: it must be the same. */
+static bool is_wanted(const struct fetch *f, const struct oci_http_resp *r)
+{
+	const char *now = validator_of(r);
+
+	if (!f->want->validator)
+		return true;
+	if (now && !vl_streq(now, f->want->validator))
+		return false;
+	return f->want->size == UINT64_MAX || f->total == f->want->size || (now && f->total == UINT64_MAX);
+}
+
 static int fetch_head(void *arg, const struct oci_http_resp *r, struct vl_err *err)
 {
 	struct fetch *f = arg;
-	const char *etag = oci_http_head(r, "ETag", 0), *length = oci_http_head(r, "Content-Length", 0),
-		   *range = oci_http_head(r, "Content-Range", 0);
-	uint64_t first, last, n;
+	const char *etag = oci_http_head(r, "ETag", 0), *length = oci_http_head(r, "Content-Length", 0);
+	uint64_t n;
 
-	if (r->status == 206) {
-		if (!f->heads[0] || !range || oci_content_range(range, &first, &last, &n) < 0 || first != f->pos)
-			return vl_fail(err, EBADMSG, "another part came than the one asked for");
-		return 0;
-	}
+	if (r->status == 206)
+		return part_head(f, r, err);
 	/* the whole, from its start */
 	f->pos = 0;
 	f->total = length && vl_parse_u64(length, 0, INT64_MAX, &n) == 0 ? n : UINT64_MAX;
 	vl_freep(&f->etag);
+	if (!is_wanted(f, r))
+		return other_file(f, err);
 	if (etag && *etag == '"')
 		f->etag = vl_strdup(etag);
 	if (f->total != UINT64_MAX && f->total > MAX_FILE)
@@ -171,6 +225,7 @@ static int fetch_sink(void *arg, const void *p, size_t n, struct vl_err *err)
 	if (r < 0)
 		return r;
 	f->pos += n;
+	f->most = VL_MAX(f->most, f->pos);
 	vl_progress_step(f->progress, "download", f->pos, f->total == UINT64_MAX ? 0 : f->total);
 	return 0;
 }
@@ -191,7 +246,8 @@ static int fetch_all(struct oci_client *c, const char *url, struct fetch *f, str
 {
 	struct oci_http_req q = { .method = "GET", .url = url, .plain_http = is_plain(c, url), .heads = f->heads };
 	VL_FREE char *u = shown(url);
-	unsigned n = 0;
+	struct oci_tries tries = { .useful = &f->most };
+	unsigned restarts = 0;
 
 	q.head = fetch_head;
 	q.sink = fetch_sink;
@@ -199,14 +255,17 @@ static int fetch_all(struct oci_client *c, const char *url, struct fetch *f, str
 	for (;;) {
 		OCI_RESP struct oci_http_resp resp = { 0 };
 		set_range(f);
+		f->other = false;
 		int r = request(c, &q, &resp, err);
+		if (f->other && restarts++ < MAX_RESTARTS)
+			continue;
 		if (r == 0 && (resp.status == 200 || resp.status == 206) &&
 		    (f->total == UINT64_MAX || f->pos == f->total))
 			return 0;
 		if (r == 0 && (resp.status == 200 || resp.status == 206))
 			r = vl_fail(err, ECONNRESET, "the file ended after %" PRIu64 " of %" PRIu64 " bytes", f->pos,
 				    f->total);
-		int again = oci_client_again(c, &q, u, r, &resp, c->net.retries, &n, err);
+		int again = oci_client_again(c, &q, u, r, &resp, c->net.retries, &tries, err);
 		if (again < 0 || (again == 0 && r < 0))
 			return vl_wrap(err, "%s", u);
 		if (again == 0)
@@ -214,10 +273,10 @@ static int fetch_all(struct oci_client *c, const char *url, struct fetch *f, str
 	}
 }
 
-int oci_http_fetch(struct oci_client *c, const char *url, int fd, const struct vl_progress *progress,
-		   uint64_t *ret_size, struct vl_err *err)
+int oci_http_fetch(struct oci_client *c, const char *url, const struct oci_file_info *want, int fd,
+		   const struct vl_progress *progress, uint64_t *ret_size, struct vl_err *err)
 {
-	struct fetch f = { .fd = fd, .total = UINT64_MAX, .progress = progress };
+	struct fetch f = { .fd = fd, .want = want, .total = UINT64_MAX, .progress = progress };
 	int r = fetch_all(c, url, &f, err);
 
 	free(f.etag);

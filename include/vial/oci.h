@@ -48,6 +48,7 @@ void oci_ref_free(struct oci_ref *r);
 
 /* ---- client.c: how registries are reached ---------------------------------------------- */
 
+#define OCI_NO_RETRIES (~0u)
 struct oci_net {
 	const char *authfile;            /* NULL = the usual places, oci-reference 3.2 */
 	const char *username, *password; /* beat all files; NULL = none */
@@ -55,7 +56,7 @@ struct oci_net {
 	const char *agent;               /* "vial/0.1.0" */
 	bool no_https;                   /* plain HTTP to every host */
 	unsigned downloads;              /* blobs at a time; 0 = 4 */
-	unsigned retries;                /* after a transient failure; 0 = 5 */
+	unsigned retries;                /* after a transient failure; 0 = 5; OCI_NO_RETRIES = none */
 };
 /* Reads configuration and credential files; opens no connection. Safe to use by several threads.
  * A fork may inherit it as long as nothing was requested yet. */
@@ -146,12 +147,13 @@ void oci_artifact_free(struct oci_artifact *a);
 /* http(s)://: a plain file. size UINT64_MAX and validator NULL when the server does not say. */
 struct oci_file_info {
 	uint64_t size;
-	char *validator; /* ETag or Last-Modified: the same text means the same bytes; returns new */
+	char *validator; /* ETag, or Last-Modified if not of now: the same text means the same bytes; returns new */
 };
 int oci_http_stat(struct oci_client *c, const char *url, struct oci_file_info *ret, struct vl_err *err);
-/* Into fd, from its start, resuming after breaks; *ret_size bytes. */
-int oci_http_fetch(struct oci_client *c, const char *url, int fd, const struct vl_progress *progress,
-		   uint64_t *ret_size, struct vl_err *err);
+/* Into fd, from its start, resuming after breaks; *ret_size bytes. want: what oci_http_stat said of it; when the server
+ * has another file there meanwhile, -ESTALE. */
+int oci_http_fetch(struct oci_client *c, const char *url, const struct oci_file_info *want, int fd,
+		   const struct vl_progress *progress, uint64_t *ret_size, struct vl_err *err);
 
 /* ---- push.c: to a registry --------------------------------------------------------------- */
 

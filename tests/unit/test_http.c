@@ -441,6 +441,8 @@ static void file_server(struct srv *s, int fd, const char *request, unsigned n)
 	srv_reply(fd, "200 OK", "ETag: \"v2\"\r\n", "abc", 3);
 }
 
+static const struct oci_file_info any_file = { .size = UINT64_MAX };
+
 static void fetch(const char *how, const char *want, unsigned requests)
 {
 	struct srv s;
@@ -452,7 +454,7 @@ static void fetch(const char *how, const char *want, unsigned requests)
 	srv_start(&s, file_server, (void *)how);
 	VL_FREE char *u = url(&s, "/x.sif?sig=secret");
 	VL_CLOSE int fd = vl_open("out", O_RDWR | O_CREAT | O_TRUNC, 0600, &err);
-	CHECK_EQ(oci_http_fetch(c, u, fd, NULL, &size, &err), 0);
+	CHECK_EQ(oci_http_fetch(c, u, &any_file, fd, NULL, &size, &err), 0);
 	CHECK_EQ(size, strlen(want));
 	CHECK_EQ(pread(fd, text, sizeof text - 1, 0), (ssize_t)size);
 	CHECK_STR(text, want);
@@ -513,8 +515,165 @@ TEST(file_absent)
 	VL_FREE char *u = url(&s, "/x.sif?sig=secret");
 	CHECK_EQ(oci_http_stat(c, u, &info, &err), -ENOENT);
 	CHECK(!strstr(err.text, "secret"));
-	CHECK_EQ(oci_http_fetch(c, u, -1, NULL, &size, &err), -ENOENT);
+	CHECK_EQ(oci_http_fetch(c, u, &any_file, -1, NULL, &size, &err), -ENOENT);
 	CHECK(!strstr(err.text, "secret"));
 	oci_client_free(c);
 	srv_stop(&s);
+}
+
+/* The second answer is a part of another file: the server does not heed If-Range. 'e': its ETag tells; 't': its length
+ * does. */
+static void mixing_server(struct srv *s, int fd, const char *request, unsigned n)
+{
+	const char *how = s->arg;
+
+	if (n == 0)
+		return srv_say(fd, "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 10\r\n\r\n0123");
+	if (strstr(request, "Range: bytes=4-"))
+		return *how == 'e'
+			       ? srv_reply(fd, "206 P", "ETag: \"v2\"\r\nContent-Range: bytes 4-9/10\r\n", "efghij", 6)
+			       : srv_reply(fd, "206 P", "Content-Range: bytes 4-9/11\r\n", "efghij", 6);
+	srv_reply(fd, "200 OK", "ETag: \"v2\"\r\n", "abcdefghij", 10);
+}
+
+TEST(parts_of_two_files_are_not_joined)
+{
+	static const char *const hows[] = { "e", "t" };
+
+	for (size_t i = 0; i < VL_COUNT(hows); i++) {
+		struct srv s;
+		struct oci_client *c = client();
+		struct vl_err err = { 0 };
+		uint64_t size = 0;
+		char text[16] = "";
+
+		srv_start(&s, mixing_server, (void *)hows[i]);
+		VL_FREE char *u = url(&s, "/x.sif");
+		VL_CLOSE int fd = vl_open("out", O_RDWR | O_CREAT | O_TRUNC, 0600, &err);
+		CHECK_EQ(oci_http_fetch(c, u, &any_file, fd, NULL, &size, &err), 0);
+		CHECK_EQ(pread(fd, text, sizeof text - 1, 0), 10);
+		CHECK_STR(text, "abcdefghij");
+		CHECK_EQ(srv_count(&s), 3);
+		oci_client_free(c);
+		srv_stop(&s);
+	}
+}
+
+static void changing_server(struct srv *s, int fd, const char *request, unsigned n)
+{
+	VL_FREE char *etag = vl_asprintf("ETag: \"v%u\"\r\n", n < *(unsigned *)s->arg ? 2u : 1u);
+
+	(void)request;
+	srv_reply(fd, "200 OK", etag, "abc", 3);
+}
+
+/* The bytes are of the file whose validator named them; one server of several may be late, but not all of them. */
+TEST(file_is_the_one_that_was_looked_at)
+{
+	static const struct {
+		unsigned late;
+		int want;
+		unsigned requests;
+	} cases[] = { { 0, 0, 1 }, { 2, 0, 3 }, { 99, -ESTALE, 6 } };
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		struct srv s;
+		struct oci_client *c = client();
+		struct oci_file_info want = { .size = 3, .validator = (char *)"\"v1\"" };
+		struct vl_err err = { 0 };
+		uint64_t size = 0;
+
+		srv_start(&s, changing_server, (void *)&cases[i].late);
+		VL_FREE char *u = url(&s, "/x.sif");
+		VL_CLOSE int fd = vl_open("out", O_RDWR | O_CREAT | O_TRUNC, 0600, &err);
+		CHECK_EQ(oci_http_fetch(c, u, &want, fd, NULL, &size, &err), cases[i].want);
+		CHECK_EQ(srv_count(&s), cases[i].requests);
+		oci_client_free(c);
+		srv_stop(&s);
+	}
+}
+
+static void dated_server(struct srv *s, int fd, const char *request, unsigned n)
+{
+	(void)request, (void)n;
+	srv_reply(fd, "200 OK", s->arg, "", 0);
+}
+
+TEST(a_file_of_this_moment_has_no_validator)
+{
+#define CHANGED "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+	static const struct {
+		const char *heads, *validator;
+	} cases[] = {
+		{ CHANGED "Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n", NULL },
+		{ CHANGED "Date: Sun, 06 Nov 1994 08:49:39 GMT\r\n", "Sun, 06 Nov 1994 08:49:37 GMT" },
+		{ CHANGED "Date: Sun, 06 Nov 1994 08:49:30 GMT\r\n", NULL },
+		{ CHANGED, NULL },
+		{ "Last-Modified: soon\r\nDate: Sun, 06 Nov 1994 08:49:39 GMT\r\n", NULL },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		struct srv s;
+		struct oci_client *c = client();
+		struct oci_file_info info;
+		struct vl_err err = { 0 };
+
+		srv_start(&s, dated_server, (void *)cases[i].heads);
+		VL_FREE char *u = url(&s, "/x.sif");
+		CHECK_EQ(oci_http_stat(c, u, &info, &err), 0);
+		CHECK_STR(info.validator, cases[i].validator);
+		free(info.validator);
+		oci_client_free(c);
+		srv_stop(&s);
+	}
+}
+
+/* No validator: every break is a start from 0, and what comes again is not progress. */
+static void breaking_server(struct srv *s, int fd, const char *request, unsigned n)
+{
+	static char big[2 << 20];
+
+	(void)s, (void)request;
+	CHECK(n < 100);
+	srv_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n");
+	srv_write(fd, big, sizeof big);
+}
+
+TEST(file_that_always_breaks_at_one_place_ends)
+{
+	struct srv s;
+	struct oci_client *c = client();
+	struct vl_err err = { 0 };
+	uint64_t size = 0;
+
+	srv_start(&s, breaking_server, NULL);
+	VL_FREE char *u = url(&s, "/x.sif");
+	VL_CLOSE int fd = vl_open("out", O_RDWR | O_CREAT | O_TRUNC, 0600, &err);
+	CHECK_EQ(oci_http_fetch(c, u, &any_file, fd, NULL, &size, &err), -ECONNRESET);
+	CHECK(srv_count(&s) <= 7);
+	oci_client_free(c);
+	srv_stop(&s);
+}
+
+TEST(attempts_end)
+{
+	struct oci_client *c = client();
+	struct oci_http_req q = { .method = "GET" };
+	OCI_RESP struct oci_http_resp resp = { 0 };
+	struct vl_err err = { 0 };
+	uint64_t useful = 0;
+	struct oci_tries t = { .useful = &useful }, none = { 0 };
+	int n = 0;
+
+	for (; oci_client_again(c, &q, "h", -ECONNRESET, &resp, 5, &t, &err) == 1; n++)
+		useful += 1 << 20;
+	CHECK(n > 5 && n <= 1000);
+	for (n = 0; oci_client_again(c, &q, "h", -ECONNRESET, &resp, 5, &none, &err) == 1;)
+		n++;
+	CHECK_EQ(n, 5);
+	oci_client_free(c);
+	struct oci_net net = { .config_dir = ".", .retries = OCI_NO_RETRIES };
+	CHECK_EQ(oci_client_new(&net, NULL, &c, &err), 0);
+	CHECK_EQ(c->net.retries, 0);
+	oci_client_free(c);
 }

@@ -86,6 +86,8 @@ static void send_blob(struct reg *g, int fd, const char *request)
 			(unsigned long long)first, BLOB_SIZE - 1, BLOB_SIZE, (unsigned long long)(BLOB_SIZE - first));
 		return srv_write(fd, bad + first, BLOB_SIZE - first);
 	}
+	if (is(g, "cut-always")) /* no ranges here: what comes again is thrown away again */
+		return send_cut(g, fd, 2000000);
 	if (is(g, "bad"))
 		return srv_reply(fd, "200 OK", "", bad, BLOB_SIZE);
 	if (is(g, "long")) {
@@ -451,6 +453,7 @@ TEST(blobs)
 		{ "cut-range", -EBADMSG, 2 },
 		{ "cut-total", -EBADMSG, 2 },
 		{ "cut-416", -EBADMSG, 2 },
+		{ "cut-always", -ECONNRESET, 6 }, /* the first one brought something, five more did not */
 		{ "bad", -EBADMSG, 1 },
 		{ "long", -EBADMSG, 1 },
 		{ "short", -EBADMSG, 1 },
