@@ -497,7 +497,9 @@ static int ask_one(struct round *o, const struct oci_endpoint *ep, bool twin, st
 	a.scope = scope_of(o->call, ep);
 	a.key = vl_asprintf("%s %s", ep->url, a.scope ? a.scope : "");
 	a.auth = known(o->c, a.key);
+	o->call->from = ep;
 	r = ask_endpoint(&a, ret, err);
+	o->call->from = NULL;
 	o->answered = ret->status != 0;
 	if (r < 0)
 		add_hint(&a, r, err);
@@ -522,11 +524,17 @@ static int explain_all(struct oci_call *call, const struct oci_endpoint *ep, con
 {
 	VL_FREE char *name = oci_ref_name(call->ref);
 	const char *verb = call->push ? "cannot push" : "cannot get";
+	bool elsewhere = ep && (ep->mirror || !vl_streq(ep->host, call->ref->host));
 
 	if (!err->code)
 		vl_fail(err, EIO, "no server to ask");
-	vl_wrap(err, "%s %s of %s%s%s", verb, call->what ? call->what : "it", name, ep && ep->mirror ? " from " : "",
-		ep && ep->mirror ? ep->url : "");
+	vl_wrap(err, "%s %s of %s%s%s", verb, call->what ? call->what : "it", name,
+		!elsewhere   ? ""
+		: call->push ? " to "
+			     : " from ",
+		!elsewhere   ? ""
+		: ep->mirror ? ep->url
+			     : ep->host);
 	if (*mirrors) {
 		VL_FREE char *text = vl_strdup(err->text);
 		vl_fail(err, err->code, "%s (before: %s)", text, mirrors);

@@ -150,7 +150,8 @@ struct oci_call {
 	const char *path;       /* after REPO: "/manifests/latest"; or an absolute URL (upload location, of the endpoint
 			      * that answered before) */
 	const char *what;       /* for messages: "manifest", "blob sha256:1234" */
-	struct oci_http_req req; /* method, heads, body, head, sink, arg; the rest is filled in here */
+	const struct oci_endpoint *from; /* who is asked right now; filled in here, for head, sink and again */
+	struct oci_http_req req;         /* method, heads, body, head, sink, arg; the rest is filled in here */
 	/* How much of it came that is of use, over all attempts: never goes back. NULL = nothing does. */
 	const uint64_t *useful;
 	/* Called before every attempt after the first one; may change heads (Range). NULL = the request restarts. */

@@ -1,8 +1,10 @@
 /* Blobs on their way: some threads fetch, each blob into a file without a name, and readers follow the growing files.
+ * Where no thread can be made, the reader fetches.
  *
  * What a reader gets is promised: once a connection broke and the rest came by a second request, nothing of that rest
  * is handed out before the digest of the whole was right; so the blob can be fetched once more from its start, and
- * whoever read the first part need not know. */
+ * whoever read the first part need not know. Of a mirror nothing is handed out before that: behind it there is
+ * another one to ask. */
 #include "download.h"
 
 #include <inttypes.h>
@@ -41,6 +43,11 @@ struct download {
 	uint64_t most; /* the largest pos so far */
 	uint64_t skip; /* of an answer that starts at 0 again */
 	bool resumed;
+	bool whole; /* all bytes are there, and the digest is right */
+	bool bad;   /* all bytes were there, and it was wrong: from the start again */
+	bool parts; /* what was wrong came in parts */
+	char *from; /* URL of the mirror that bytes are from; NULL = of none */
+	const struct oci_call *call;
 	char range[64];
 	const char *heads[2];
 };
@@ -102,8 +109,7 @@ static bool is_stopped(void *arg)
 
 static int wrong_length(struct download *d, uint64_t got, struct vl_err *err)
 {
-	return vl_fail(err, EBADMSG, "%s has %" PRIu64 " bytes there, the manifest says %" PRIu64, d->what, got,
-		       d->want);
+	return vl_fail(err, EBADMSG, "it has %" PRIu64 " bytes there, the manifest says %" PRIu64, got, d->want);
 }
 
 static int check_partial(struct download *d, const char *range, struct vl_err *err)
@@ -111,8 +117,8 @@ static int check_partial(struct download *d, const char *range, struct vl_err *e
 	uint64_t first, last, total;
 
 	if (!d->heads[0] || !range || oci_content_range(range, &first, &last, &total) < 0 || first != d->pos)
-		return vl_fail(err, EBADMSG, "%s: another part came than the one asked for (from byte %" PRIu64 ")",
-			       d->what, d->pos);
+		return vl_fail(err, EBADMSG, "another part came than the one asked for (from byte %" PRIu64 ")",
+			       d->pos);
 	if (d->want != UINT64_MAX && (total != UINT64_MAX ? total != d->want : last >= d->want))
 		return wrong_length(d, total != UINT64_MAX ? total : last + 1, err);
 	return 0;
@@ -125,6 +131,8 @@ static int on_head(void *arg, const struct oci_http_resp *resp, struct vl_err *e
 	uint64_t n;
 
 	d->skip = 0;
+	vl_freep(&d->from);
+	d->from = d->call->from->mirror ? vl_strdup(d->call->from->url) : NULL;
 	if (resp->status == 206)
 		return check_partial(d, oci_http_head(resp, "Content-Range", 0), err);
 	d->skip = d->pos;
@@ -142,8 +150,34 @@ static int same_as_before(struct download *d, const uint8_t *p, size_t n, struct
 	int r = vl_pread_full(d->fd, old, n, d->pos, d->what, err);
 
 	if (r == 0 && memcmp(old, p, n) != 0)
-		r = vl_fail(err, EBADMSG, "%s: the registry sends other bytes than before", d->what);
+		r = vl_fail(err, EBADMSG, "the registry sends other bytes than before");
 	return r;
+}
+
+static int check_hash(struct download *d, struct vl_err *err)
+{
+	uint8_t raw[VL_HASH_MAX];
+	char hex[VL_HASH_MAX * 2 + 1];
+
+	vl_hex(raw, vl_hash_final(d->hash, raw), hex);
+	d->whole = vl_streq(hex, d->digest.hex);
+	d->bad = !d->whole;
+	d->parts |= d->bad && d->resumed;
+	if (d->whole)
+		return 0;
+	return vl_fail(err, EBADMSG,
+		       "its bytes are not what the digest says, theirs is %s:%s; try again, and tell who runs %s if it "
+		       "stays so",
+		       d->digest.algo, hex, d->call->from ? d->call->from->host : "the registry");
+}
+
+/* Readers may have what is there. */
+static void release(struct download *d)
+{
+	pthread_mutex_lock(&d->list->lock);
+	d->released = VL_MAX(d->released, d->pos);
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->list->lock);
 }
 
 static int on_bytes(void *arg, const void *data, size_t n, struct vl_err *err)
@@ -168,7 +202,7 @@ static int on_bytes(void *arg, const void *data, size_t n, struct vl_err *err)
 	if (n > limit - d->pos)
 		return d->want != UINT64_MAX
 			       ? wrong_length(d, d->pos + n, err)
-			       : vl_fail(err, EFBIG, "%s is larger than the limit of %u bytes for a document", d->what,
+			       : vl_fail(err, EFBIG, "it is larger than the limit of %u bytes for a document",
 					 VL_JSON_MAX);
 	if (!n)
 		return 0;
@@ -179,13 +213,22 @@ static int on_bytes(void *arg, const void *data, size_t n, struct vl_err *err)
 	vl_hash_update(d->hash, p, n);
 	d->pos += n;
 	d->most = VL_MAX(d->most, d->pos);
-	if (!d->resumed) {
-		pthread_mutex_lock(&l->lock);
-		d->released = VL_MAX(d->released, d->pos);
-		pthread_cond_broadcast(&d->changed);
-		pthread_mutex_unlock(&l->lock);
-	}
+	/* here, where another server can still be asked */
+	if (d->pos == d->want && (r = check_hash(d, err)) < 0)
+		return r;
+	if (d->whole || (!d->resumed && !d->from))
+		release(d);
 	return 0;
+}
+
+static void start_again(struct download *d)
+{
+	uint8_t ignored[VL_HASH_MAX];
+
+	vl_hash_final(d->hash, ignored);
+	d->pos = 0;
+	d->resumed = d->whole = d->bad = false;
+	vl_freep(&d->from);
 }
 
 /* Before another attempt: from where we are. */
@@ -194,6 +237,9 @@ static int set_range(void *arg, struct oci_call *call, struct vl_err *err)
 	struct download *d = arg;
 
 	d->heads[0] = NULL;
+	/* nobody checked the bytes of a mirror that broke: with those of another server they may not fit */
+	if (d->bad || (d->from && call->from && !vl_streq(d->from, call->from->url)))
+		start_again(d);
 	if (d->pos && d->pos == d->want)
 		return vl_fail(err, EALREADY, "nothing is missing");
 	if (d->pos) {
@@ -203,6 +249,31 @@ static int set_range(void *arg, struct oci_call *call, struct vl_err *err)
 	}
 	call->req.heads = d->heads;
 	return 0;
+}
+
+/* What the client did not say: that it is about this blob. */
+static int explain(struct download *d, struct vl_err *err)
+{
+	VL_FREE char *name = oci_ref_name(d->list->ref);
+
+	return vl_wrap(err, "cannot get %s of %s", d->what, name);
+}
+
+/* After an answer without an error: 1 = all is there, 0 = a part. */
+static int judge(struct download *d, const struct oci_http_resp *resp, struct vl_err *err)
+{
+	if (resp->status == 416)
+		return wrong_length(d, d->pos, err);
+	if (resp->status != 200 && resp->status != 206)
+		return vl_fail(err, EPROTO, "the registry answers with status %d", resp->status);
+	if (d->want == UINT64_MAX)
+		d->want = d->pos;
+	if (d->pos != d->want)
+		return 0;
+	if (d->whole)
+		return 1;
+	int r = check_hash(d, err); /* of unknown or no length */
+	return r < 0 ? r : 1;
 }
 
 /* All bytes, by as many requests as it takes. */
@@ -219,39 +290,21 @@ static int fetch_bytes(struct download *d, struct vl_err *err)
 		call.req = (struct oci_http_req){
 			.method = "GET", .head = on_head, .sink = on_bytes, .arg = d, .cancelled = is_stopped
 		};
+		d->call = &call;
 		uint64_t before = d->pos;
 		int r = set_range(d, &call, err);
 		if (r == 0)
 			r = oci_client_call(l->client, &call, &resp, err);
-		/* broken after the last byte is whole */
-		if ((r == -ECONNRESET || r == -ETIMEDOUT || r == -EALREADY) && d->pos && d->pos == d->want)
-			return 0;
-		if (r < 0)
-			return r;
-		if (resp.status == 416)
-			return wrong_length(d, d->pos, err);
-		if (resp.status != 200 && resp.status != 206)
-			return vl_fail(err, EPROTO, "%s: the registry answers with status %d", d->what, resp.status);
-		if (d->want == UINT64_MAX)
-			d->want = d->pos;
-		if (d->pos == d->want)
-			return 0;
-		if (n == MAX_SHORT_ANSWERS || d->pos == before)
-			return vl_fail(err, EBADMSG, "%s ends after %" PRIu64 " bytes, the manifest says %" PRIu64,
-				       d->what, d->pos, d->want);
+		if (r < 0) /* broken after the last byte is whole */
+			return d->whole && (r == -ECONNRESET || r == -ETIMEDOUT || r == -EALREADY) ? 0 : r;
+		if ((r = judge(d, &resp, err)) != 0)
+			return r < 0 ? explain(d, err) : 0;
+		if (n == MAX_SHORT_ANSWERS || d->pos == before) {
+			vl_fail(err, EBADMSG, "it ends after %" PRIu64 " bytes, the manifest says %" PRIu64, d->pos,
+				d->want);
+			return explain(d, err);
+		}
 	}
-}
-
-static int check_hash(struct download *d, struct vl_err *err)
-{
-	uint8_t raw[VL_HASH_MAX];
-	char hex[VL_HASH_MAX * 2 + 1];
-
-	vl_hex(raw, vl_hash_final(d->hash, raw), hex);
-	if (vl_streq(hex, d->digest.hex))
-		return 0;
-	return vl_fail(err, EBADMSG, "%s is not what its digest says: it should have %s:%s, but has %s:%s", d->what,
-		       d->digest.algo, d->digest.hex, d->digest.algo, hex);
 }
 
 static int fetch(struct download *d, struct vl_err *err)
@@ -266,16 +319,19 @@ static int fetch(struct download *d, struct vl_err *err)
 	d->want = d->size;
 	pthread_cond_broadcast(&d->changed);
 	pthread_mutex_unlock(&l->lock);
-	if ((r = vl_hash_new(d->digest.algo, &d->hash, err)) < 0 || (r = fetch_bytes(d, err)) < 0)
+	if ((r = vl_hash_new(d->digest.algo, &d->hash, err)) < 0)
 		return r;
-	r = check_hash(d, err);
-	if (r == -EBADMSG && d->resumed) {
+	d->whole = d->bad = d->parts = false;
+	r = fetch_bytes(d, err);
+	if (r == -EBADMSG && d->bad && d->parts) {
 		/* parts that do not belong together: once more, in one piece */
 		vl_progress_warn(&l->client->say, "%s came in parts that do not fit; fetching it again", d->what);
-		d->pos = 0;
-		if ((r = fetch_bytes(d, err)) == 0)
-			r = check_hash(d, err);
+		start_again(d);
+		*err = (struct vl_err){ 0 };
+		r = fetch_bytes(d, err);
 	}
+	d->call = NULL;
+	vl_freep(&d->from);
 	if (r == 0 && l->blobs && l->blobs->keep && !d->document)
 		l->blobs->keep(l->blobs->arg, &d->digest, d->fd);
 	return r;
@@ -319,6 +375,22 @@ static void finish(struct download *d, enum state state, int r, const struct vl_
 	pthread_cond_broadcast(&d->changed);
 }
 
+/* Locked, but not while it fetches. */
+static void run(struct oci_downloads *l, struct download *d)
+{
+	struct vl_err err = { 0 };
+
+	d->state = RUNNING;
+	l->n_open++;
+	pthread_mutex_unlock(&l->lock);
+	bool kept = is_kept(d);
+	int r = kept ? 0 : fetch(d, &err);
+	vl_hash_free(vl_steal(&d->hash));
+	pthread_mutex_lock(&l->lock);
+	l->n_open -= kept;
+	finish(d, kept ? KEPT : DONE, r, &err);
+}
+
 static void *work(void *arg)
 {
 	struct oci_downloads *l = arg;
@@ -332,16 +404,7 @@ static void *work(void *arg)
 			l->n_idle--;
 			continue;
 		}
-		d->state = RUNNING;
-		l->n_open++;
-		pthread_mutex_unlock(&l->lock);
-		struct vl_err err = { 0 };
-		bool kept = is_kept(d);
-		int r = kept ? 0 : fetch(d, &err);
-		vl_hash_free(vl_steal(&d->hash));
-		pthread_mutex_lock(&l->lock);
-		l->n_open -= kept;
-		finish(d, kept ? KEPT : DONE, r, &err);
+		run(l, d);
 	}
 	pthread_mutex_unlock(&l->lock);
 	return NULL;
@@ -529,6 +592,8 @@ static int open_locked(struct oci_downloads *l, struct download *d, struct oci_b
 	for (int n = 0;; n++) {
 		if (d->state == QUEUED)
 			wake(l);
+		if (d->state == QUEUED && !l->n_threads) /* a limit on threads: slower, but it goes on */
+			run(l, d);
 		while (d->state == QUEUED || (d->state == RUNNING && (d->size == UINT64_MAX || d->fd < 0)))
 			pthread_cond_wait(&d->changed, &l->lock);
 		if (d->state != KEPT)

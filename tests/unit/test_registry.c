@@ -88,6 +88,11 @@ static void send_blob(struct reg *g, int fd, const char *request)
 	}
 	if (is(g, "cut-always")) /* no ranges here: what comes again is thrown away again */
 		return send_cut(g, fd, 2000000);
+	if (is(g, "bad-cut")) {
+		bad[0] ^= 1;
+		srv_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: %u\r\n\r\n", BLOB_SIZE);
+		return srv_write(fd, bad, 2000000);
+	}
 	if (is(g, "bad"))
 		return srv_reply(fd, "200 OK", "", bad, BLOB_SIZE);
 	if (is(g, "long")) {
@@ -499,6 +504,32 @@ TEST(blob_of_unknown_size_is_a_document)
 	reg_free(&g);
 }
 
+/* No thread can be made: whoever reads fetches. */
+TEST(blobs_without_threads)
+{
+	struct reg g;
+	struct use u;
+	struct oci_blob *b;
+	struct vl_err err = { 0 };
+
+	reg_start(&g, "");
+	use_start(&u, &g, ":v1", NULL, NULL);
+	oci_source_free(u.src);
+	u.c->net.downloads = 0;
+	CHECK_EQ(oci_source_open(&u.ref, u.c, NULL, &u.src, &err), 0);
+	struct oci_layer l = layer_of(&g);
+	const struct oci_layer *list[] = { &l };
+	oci_source_will_read(u.src, list, 1);
+	CHECK_EQ(oci_source_file(u.src, l.name, &b, &err), 0);
+	CHECK_EQ(read_all(&g, b, &err), 0);
+	oci_blob_close(b);
+	g.mode = "404";
+	CHECK_EQ(oci_source_file(u.src, l.name, &b, &err), -ENOENT);
+	use_end(&u);
+	free(l.name);
+	reg_free(&g);
+}
+
 TEST(cancel_in_the_middle)
 {
 	struct reg g;
@@ -772,4 +803,62 @@ TEST(mirrors)
 	reg_free(&good);
 	reg_free(&bad);
 	reg_free(&origin);
+}
+
+static void mirror_conf(const struct reg *origin, const struct reg *mirror)
+{
+	VL_BUF struct vl_buf conf = { 0 };
+	struct vl_err err = { 0 };
+
+	vl_buf_addf(&conf, "[[registry]]\nlocation = \"127.0.0.1:%d\"\ninsecure = true\n", origin->s.port);
+	vl_buf_addf(&conf, "[[registry.mirror]]\nlocation = \"127.0.0.1:%d\"\ninsecure = true\n", mirror->s.port);
+	VL_CLOSE int fd = vl_open("registries.conf", O_WRONLY | O_CREAT | O_TRUNC, 0600, &err);
+	CHECK_EQ(vl_write_full(fd, conf.data, conf.len), 0);
+}
+
+/* A mirror with a blob of the right length and the wrong bytes, whole or broken on the way, is no more than a mirror
+ * that has none. */
+TEST(mirror_with_wrong_bytes)
+{
+	static const struct {
+		const char *mirror, *origin;
+		int want;
+	} cases[] = { { "bad", "", 0 },         { "cut-bad", "", 0 },    { "bad-cut", "", 0 },
+		      { "cut-always", "", 0 },  { "bad", "cut-bad", 0 }, { "bad", "bad", -EBADMSG },
+		      { "bad", "404", -ENOENT } };
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		struct reg mirror, origin;
+		struct use u;
+		struct oci_blob *b;
+		struct vl_err err = { 0 };
+
+		reg_start(&mirror, cases[i].mirror);
+		reg_start(&origin, cases[i].origin);
+		mirror_conf(&origin, &mirror);
+		use_start(&u, &origin, ":v1", NULL, NULL);
+		struct oci_layer l = layer_of(&origin);
+		const struct oci_layer *list[] = { &l };
+		oci_source_will_read(u.src, list, 1);
+		int r = oci_source_file(u.src, l.name, &b, &err);
+		if (r == 0) {
+			r = read_all(&origin, b, &err);
+			oci_blob_close(b);
+		}
+		if (r != cases[i].want)
+			CHECK_FAIL("%s, %s: %d %s", cases[i].mirror, cases[i].origin, r, err.text);
+		if (r < 0) {
+			VL_FREE char *who = vl_asprintf("127.0.0.1:%d/grp/app:v1", origin.s.port);
+			CHECK_HAS(err.text, who);
+			CHECK_HAS(err.text, "cannot get blob sha256:");
+			CHECK_HAS(err.text, "mirror http://127.0.0.1");
+			/* its name once */
+			CHECK(!strstr(strstr(err.text, "blob sha256:") + 1, "blob sha256:"));
+		}
+		use_end(&u);
+		free(l.name);
+		reg_free(&mirror);
+		reg_free(&origin);
+	}
+	CHECK_EQ(unlink("registries.conf"), 0);
 }
