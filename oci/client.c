@@ -499,6 +499,8 @@ static int ask_one(struct round *o, const struct oci_endpoint *ep, bool twin, st
 	a.auth = known(o->c, a.key);
 	o->call->from = ep;
 	r = ask_endpoint(&a, ret, err);
+	if (r == 0 && o->call->check && (ret->status == 200 || ret->status == 206))
+		r = o->call->check(o->call->req.arg, ret, err);
 	o->call->from = NULL;
 	o->answered = ret->status != 0;
 	if (r < 0)

@@ -152,6 +152,9 @@ struct oci_call {
 	const char *what;       /* for messages: "manifest", "blob sha256:1234" */
 	const struct oci_endpoint *from; /* who is asked right now; filled in here, for head, sink and again */
 	struct oci_http_req req;         /* method, heads, body, head, sink, arg; the rest is filled in here */
+	/* Judges a whole answer of 200 or 206; when it refuses the content, the next server is asked. arg is that of req. NULL =
+	 * all is well. */
+	int (*check)(void *arg, const struct oci_http_resp *r, struct vl_err *err);
 	/* How much of it came that is of use, over all attempts: never goes back. NULL = nothing does. */
 	const uint64_t *useful;
 	/* Called before every attempt after the first one; may change heads (Range). NULL = the request restarts. */

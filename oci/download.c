@@ -227,6 +227,7 @@ static void start_again(struct download *d)
 
 	vl_hash_final(d->hash, ignored);
 	d->pos = 0;
+	d->want = d->document ? UINT64_MAX : d->want;
 	d->resumed = d->whole = d->bad = false;
 	vl_freep(&d->from);
 }
@@ -251,29 +252,23 @@ static int set_range(void *arg, struct oci_call *call, struct vl_err *err)
 	return 0;
 }
 
+/* The end of an answer is the end of a blob of unknown length. */
+static int on_end(void *arg, const struct oci_http_resp *resp, struct vl_err *err)
+{
+	struct download *d = arg;
+
+	(void)resp;
+	if (d->want == UINT64_MAX)
+		d->want = d->pos;
+	return d->pos == d->want && !d->whole ? check_hash(d, err) : 0;
+}
+
 /* What the client did not say: that it is about this blob. */
 static int explain(struct download *d, struct vl_err *err)
 {
 	VL_FREE char *name = oci_ref_name(d->list->ref);
 
 	return vl_wrap(err, "cannot get %s of %s", d->what, name);
-}
-
-/* After an answer without an error: 1 = all is there, 0 = a part. */
-static int judge(struct download *d, const struct oci_http_resp *resp, struct vl_err *err)
-{
-	if (resp->status == 416)
-		return wrong_length(d, d->pos, err);
-	if (resp->status != 200 && resp->status != 206)
-		return vl_fail(err, EPROTO, "the registry answers with status %d", resp->status);
-	if (d->want == UINT64_MAX)
-		d->want = d->pos;
-	if (d->pos != d->want)
-		return 0;
-	if (d->whole)
-		return 1;
-	int r = check_hash(d, err); /* of unknown or no length */
-	return r < 0 ? r : 1;
 }
 
 /* All bytes, by as many requests as it takes. */
@@ -286,6 +281,7 @@ static int fetch_bytes(struct download *d, struct vl_err *err)
 		OCI_RESP struct oci_http_resp resp = { 0 };
 		struct oci_call call = { .ref = l->ref, .path = path, .what = d->what, .digest_content = true };
 		call.again = set_range;
+		call.check = on_end;
 		call.useful = &d->most;
 		call.req = (struct oci_http_req){
 			.method = "GET", .head = on_head, .sink = on_bytes, .arg = d, .cancelled = is_stopped
@@ -297,13 +293,18 @@ static int fetch_bytes(struct download *d, struct vl_err *err)
 			r = oci_client_call(l->client, &call, &resp, err);
 		if (r < 0) /* broken after the last byte is whole */
 			return d->whole && (r == -ECONNRESET || r == -ETIMEDOUT || r == -EALREADY) ? 0 : r;
-		if ((r = judge(d, &resp, err)) != 0)
-			return r < 0 ? explain(d, err) : 0;
-		if (n == MAX_SHORT_ANSWERS || d->pos == before) {
+		if (d->whole)
+			return 0;
+		if (resp.status == 416)
+			wrong_length(d, d->pos, err);
+		else if (resp.status != 200 && resp.status != 206)
+			vl_fail(err, EPROTO, "the registry answers with status %d", resp.status);
+		else if (n == MAX_SHORT_ANSWERS || d->pos == before)
 			vl_fail(err, EBADMSG, "it ends after %" PRIu64 " bytes, the manifest says %" PRIu64, d->pos,
 				d->want);
-			return explain(d, err);
-		}
+		else
+			continue;
+		return explain(d, err);
 	}
 }
 

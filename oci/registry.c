@@ -124,6 +124,19 @@ static int check_digest(const struct oci_http_resp *resp, const struct oci_diges
 	return r < 0 ? vl_wrap(err, "the registry's own digest is wrong") : 0;
 }
 
+struct wanted {
+	const char *what;
+	const struct oci_digest *digest; /* NULL = by tag */
+};
+
+static int check_manifest(void *arg, const struct oci_http_resp *resp, struct vl_err *err)
+{
+	const struct wanted *w = arg;
+	int r = resp->status == 200 ? check_type(resp, w->what, err) : 0;
+
+	return r < 0 ? r : check_digest(resp, w->digest, w->what, err);
+}
+
 static int get_manifest(struct oci_registry *g, const char *id, struct oci_blob **ret, struct vl_err *err)
 {
 	static const char *const accept[] = {
@@ -139,8 +152,12 @@ static int get_manifest(struct oci_registry *g, const char *id, struct oci_blob 
 	VL_FREE char *path = vl_asprintf("/manifests/%s", id), *what = vl_asprintf("manifest %.19s", id);
 	struct oci_call call = { .ref = &g->ref, .path = path, .what = what, .digest_content = by_digest };
 
+	struct wanted wanted = { what, by_digest ? &d : NULL };
+
 	call.req.method = "GET";
 	call.req.heads = accept;
+	call.req.arg = &wanted;
+	call.check = check_manifest;
 	if (by_digest && oci_digest_parse(id, &d, &ignored) < 0)
 		return vl_fail(err, EINVAL, "'%.100s' is not a digest", id);
 	int r = oci_client_call(g->client, &call, &resp, err);
@@ -148,10 +165,6 @@ static int get_manifest(struct oci_registry *g, const char *id, struct oci_blob 
 		return r;
 	if (resp.status != 200)
 		return vl_fail(err, EPROTO, "%s: the registry answers with status %d", what, resp.status);
-	if (check_type(&resp, what, err) < 0 || check_digest(&resp, by_digest ? &d : NULL, what, err) < 0) {
-		VL_FREE char *name = oci_ref_name(&g->ref);
-		return vl_wrap(err, "%s", name);
-	}
 	g->documents += resp.body.len;
 	struct text_blob *t = vl_alloc(sizeof *t);
 	t->base = (struct oci_blob){ text_read, text_close, resp.body.len, vl_steal(&what), true };

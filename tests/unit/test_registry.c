@@ -152,6 +152,8 @@ static void serve(struct srv *s, int fd, const char *request, unsigned n)
 		return srv_reply(fd, "401 Who", "WWW-Authenticate: Basic realm=\"x\"\r\n", "", 0);
 	if (strstr(request, g->blob_digest))
 		return send_blob(g, fd, request);
+	if (strstr(request, g->config_digest) && is(g, "bad-config"))
+		return srv_reply(fd, "200 OK", "", "{}", 2);
 	if (strstr(request, g->config_digest))
 		return srv_reply(fd, "200 OK", "", g->config, strlen(g->config));
 	if (is(g, "json"))
@@ -818,6 +820,29 @@ static void mirror_conf(const struct reg *origin, const struct reg *mirror)
 
 /* A mirror with a blob of the right length and the wrong bytes, whole or broken on the way, is no more than a mirror
  * that has none. */
+TEST(mirror_with_wrong_documents)
+{
+	struct reg mirror, origin;
+	struct use u;
+	struct oci_image img;
+	struct vl_err err = { 0 };
+
+	reg_start(&mirror, "bad-config");
+	reg_start(&origin, "");
+	mirror_conf(&origin, &mirror);
+	use_start(&u, &origin, ":v1", NULL, NULL);
+	CHECK_EQ(oci_image_resolve(u.src, &u.ref, "amd64", &img, &err), 0);
+	CHECK_EQ(srv_count(&origin.s), 1); /* the config */
+	oci_image_free(&img);
+	mirror.mode = "json";
+	CHECK_EQ(oci_image_resolve(u.src, &u.ref, "amd64", &img, &err), 0);
+	oci_image_free(&img);
+	use_end(&u);
+	reg_free(&mirror);
+	reg_free(&origin);
+	CHECK_EQ(unlink("registries.conf"), 0);
+}
+
 TEST(mirror_with_wrong_bytes)
 {
 	static const struct {
