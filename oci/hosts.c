@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 
 #define MAX_FILES 1000 /* of registries.conf.d; real ones hold a handful */
 
@@ -19,6 +20,7 @@ struct rule { /* one [[registry]] */
 	char *prefix, *file;
 	struct place own; /* location NULL = not rewritten */
 	bool blocked;
+	bool told; /* that a hosts.toml takes its place */
 	struct place *mirrors;
 	size_t n_mirrors;
 };
@@ -28,6 +30,8 @@ struct oci_hosts {
 	size_t n;
 	struct vl_strv certs, toml; /* directories */
 	bool no_https;
+	struct vl_progress say;
+	pthread_mutex_t lock; /* of `told` */
 };
 
 bool oci_host_is_good(const char *host)
@@ -92,6 +96,7 @@ void oci_hosts_free(struct oci_hosts *h)
 	free(h->rules);
 	vl_strv_free(&h->certs);
 	vl_strv_free(&h->toml);
+	pthread_mutex_destroy(&h->lock);
 	free(h);
 }
 
@@ -132,6 +137,39 @@ static int read_location(const vl_json *table, const char *file, char **ret, str
 	}
 	*ret = vl_strdup(s);
 	return 0;
+}
+
+/* Rules are for repositories. One for a single tag or digest could only be taken for more, or for less. */
+static bool has_tag(const char *place)
+{
+	const char *slash = place ? strchr(place, '/') : NULL;
+
+	return slash && slash[strcspn(slash, ":@")];
+}
+
+/* One rule that is not understood does not take the others along. */
+static bool is_for_a_tag(const vl_json *table, const char *file, const struct vl_progress *say)
+{
+	const char *places[] = { vl_json_str(table, "prefix"), vl_json_str(table, "location") };
+	const vl_json *mirrors = vl_json_get(table, "mirror");
+	const char *found = NULL;
+
+	for (size_t i = 0; i < VL_COUNT(places); i++)
+		if (has_tag(places[i]) && !strstr(places[i], "://"))
+			found = places[i];
+	for (size_t i = 0; i < vl_json_len(mirrors); i++) {
+		const char *s = vl_json_str(vl_json_at(mirrors, i), "location");
+		if (has_tag(s) && !strstr(s, "://"))
+			found = s;
+	}
+	if (!found)
+		return false;
+	VL_FREE char *shown = vl_printable(found, strnlen(found, 100));
+	vl_progress_warn(say,
+			 "%s: the [[registry]] with '%s' is left out: a prefix or location names a repository, without "
+			 "tag or digest",
+			 file, shown);
+	return true;
 }
 
 static int read_mirror(const vl_json *table, const char *file, bool by_digest, struct place *ret, struct vl_err *err)
@@ -204,6 +242,8 @@ static int read_rule(struct oci_hosts *h, const vl_json *table, const char *file
 	while (n > 1 && prefix[n - 1] == '/')
 		n--;
 	rule.prefix = vl_strndup(prefix, n);
+	for (char *c = rule.prefix; *c && *c != '/'; c++) /* references have their hosts so */
+		*c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
 	keep_rule(h, &rule);
 	return 0;
 }
@@ -226,7 +266,8 @@ static int read_conf(struct oci_hosts *h, const char *file, const struct vl_prog
 	if (list && !vl_json_len(list))
 		return vl_fail(err, EINVAL, "%s: 'registry' is a list of tables, [[registry]]", file);
 	for (size_t i = 0; r == 0 && i < vl_json_len(list); i++)
-		r = read_rule(h, vl_json_at(list, i), file, err);
+		if (!is_for_a_tag(vl_json_at(list, i), file, say))
+			r = read_rule(h, vl_json_at(list, i), file, err);
 	return r;
 }
 
@@ -295,6 +336,8 @@ int oci_hosts_load(const struct oci_net *net, const struct vl_progress *say, str
 	int r;
 
 	h->no_https = net->no_https;
+	h->say = say ? *say : (struct vl_progress){ 0 };
+	pthread_mutex_init(&h->lock, NULL);
 	if (net->config_dir) {
 		vl_strv_take(&h->certs, vl_asprintf("%s/certs.d", net->config_dir));
 		vl_strv_take(&h->toml, vl_asprintf("%s/certs.d", net->config_dir));
@@ -318,19 +361,29 @@ int oci_hosts_load(const struct oci_net *net, const struct vl_progress *say, str
 
 /* ---- lookup --------------------------------------------------------------------------------------- */
 
-/* Bytes of `name` ("host/repo") that the prefix stands for; 0 = it does not match. */
+/* Bytes of `name` ("host[:port]/repo") that the prefix stands for; 0 = it does not match. A prefix without a port is
+ * for all ports of its host, as containers-registries.conf(5) has it: `blocked` is not got around by a number. */
 static size_t match(const char *prefix, const char *name)
 {
-	size_t n = strlen(prefix), host = strcspn(name, "/");
+	size_t n = strlen(prefix), host = strcspn(name, "/"), bare;
 
-	if (prefix[0] == '*' && prefix[1] == '.') /* "*.example.com": the whole host */
-		return host >= n && strncmp(name + host - (n - 1), prefix + 1, n - 1) == 0 ? host : 0;
-	return strncmp(name, prefix, n) == 0 && (!name[n] || name[n] == '/') ? n : 0;
+	bare = *name == '[' ? strcspn(name, "]/") + 1 : strcspn(name, ":/");
+	bare = VL_MIN(bare, host);
+	if (prefix[0] == '*' && prefix[1] == '.') /* "*.example.com": the whole host, and its port when that is given */
+		for (size_t end = bare;; end = host) {
+			if (end >= n && strncmp(name + end - (n - 1), prefix + 1, n - 1) == 0)
+				return end;
+			if (end == host)
+				return 0;
+		}
+	if (strncmp(name, prefix, n) != 0)
+		return 0;
+	return !name[n] || name[n] == '/' || (name[n] == ':' && n == bare) ? n : 0;
 }
 
-static const struct rule *find_rule(const struct oci_hosts *h, const char *name, size_t *ret_matched)
+static struct rule *find_rule(const struct oci_hosts *h, const char *name, size_t *ret_matched)
 {
-	const struct rule *best = NULL;
+	struct rule *best = NULL;
 
 	for (size_t i = 0; i < h->n; i++)
 		if (match(h->rules[i].prefix, name) && (!best || strlen(h->rules[i].prefix) > strlen(best->prefix)))
@@ -392,6 +445,18 @@ static int add_place(const struct oci_hosts *h, const char *name, const struct p
 	return 0;
 }
 
+/* What takes the place of the matched bytes. A port goes along where the location names none. */
+static char *moved(const char *location, const char *rest)
+{
+	const char *slash = location + strcspn(location, "/");
+	size_t port = *rest == ':' ? strcspn(rest, "/") : 0;
+	const char *start = *location == '[' ? location + strcspn(location, "]") : location;
+	bool has_port = memchr(start, ':', VL_MAX(slash, start) - start) != NULL;
+
+	return vl_asprintf("%.*s%.*s%s%s", (int)(slash - location), location, has_port ? 0 : (int)port, rest, slash,
+			   rest + port);
+}
+
 static int add_rule(const struct oci_hosts *h, const struct rule *rule, const struct oci_ref *ref, const char *name,
 		    size_t matched, bool push, struct oci_endpoints *l, struct vl_err *err)
 {
@@ -399,13 +464,12 @@ static int add_rule(const struct oci_hosts *h, const struct rule *rule, const st
 		const struct place *m = &rule->mirrors[i];
 		if (m->from == PULL_TAG && *ref->digest.algo)
 			continue;
-		VL_FREE char *there = vl_asprintf("%s%s", m->location, name + matched);
+		VL_FREE char *there = moved(m->location, name + matched);
 		int r = add_place(h, there, m, true, true, l, err);
 		if (r < 0)
 			return r;
 	}
-	VL_FREE char *there =
-		rule->own.location ? vl_asprintf("%s%s", rule->own.location, name + matched) : vl_strdup(name);
+	VL_FREE char *there = rule->own.location ? moved(rule->own.location, name + matched) : vl_strdup(name);
 	return add_place(h, there, &rule->own, true, false, l, err);
 }
 
@@ -422,6 +486,23 @@ static void all_plain(struct oci_endpoints *l)
 	}
 }
 
+/* Two files speak of one host: what the second says is not done, and not passed over in silence. */
+static void tell_of_toml(const struct oci_hosts *h, struct rule *rule, const char *host)
+{
+	if (!rule->own.location && !rule->own.insecure && !rule->n_mirrors)
+		return;
+	pthread_mutex_t *lock = (pthread_mutex_t *)&h->lock;
+	pthread_mutex_lock(lock);
+	if (!rule->told)
+		vl_progress_warn(
+			&h->say,
+			"%s: mirrors, location and insecure of '%s' do not count, because there is a hosts.toml "
+			"for %s",
+			rule->file, rule->prefix, host);
+	rule->told = true;
+	pthread_mutex_unlock(lock);
+}
+
 int oci_hosts_find(const struct oci_hosts *h, const struct oci_ref *ref, bool push, struct oci_endpoint **ret,
 		   size_t *ret_n, struct vl_err *err)
 {
@@ -429,11 +510,13 @@ int oci_hosts_find(const struct oci_hosts *h, const struct oci_ref *ref, bool pu
 	OCI_ENDPOINTS struct oci_endpoints l = { 0 };
 	VL_FREE char *name = vl_asprintf("%s/%s", ref->host, ref->repo);
 	size_t matched;
-	const struct rule *rule = find_rule(h, name, &matched);
+	struct rule *rule = find_rule(h, name, &matched);
 
 	if (rule && rule->blocked)
 		return vl_fail(err, EACCES, "%s is blocked by %s", name, rule->file);
 	int r = oci_hosts_toml(&h->toml, ref->host, ref->repo, push, &l, err);
+	if (r > 0 && rule)
+		tell_of_toml(h, rule, ref->host);
 	if (r == 0)
 		r = rule ? add_rule(h, rule, ref, name, matched, push, &l, err)
 			 : add_place(h, name, &plain_place, false, false, &l, err);

@@ -124,6 +124,52 @@ TEST(registries_conf)
 	CHECK_STR(push, "https://registry-1.docker.io/v2 docker.io user/x\n");
 }
 
+/* A port is no way around a rule for the host. */
+TEST(rules_and_ports)
+{
+	put("etc/registries.conf", "[[registry]]\nprefix = 'evil.io'\nblocked = true\n"
+				   "[[registry]]\nprefix = '*.wild.io'\nblocked = true\n"
+				   "[[registry]]\nprefix = '*.ports.io:5000'\nblocked = true\n"
+				   "[[registry]]\nprefix = 'BIG.io'\nblocked = true\n"
+				   "[[registry]]\nprefix = '[::2]'\nblocked = true\n"
+				   "[[registry]]\nprefix = 'repo.io/a'\nblocked = true\n"
+				   "[[registry]]\nprefix = 'one.io:5000'\nlocation = 'five.io'\n"
+				   "[[registry]]\nprefix = 'any.io'\nlocation = 'gate.io/any'\n[[registry.mirror]]\n"
+				   "location = 'm.io:80'\n");
+	REFUSED("docker://evil.io:443/x", "13 evil.io:443/x is blocked");
+	REFUSED("docker://a.wild.io:443/x", "13 a.wild.io:443/x is blocked");
+	REFUSED("docker://a.wild.io/x", "13 a.wild.io/x is blocked");
+	REFUSED("docker://a.ports.io:5000/x", "13 a.ports.io:5000/x is blocked");
+	REFUSED("docker://big.io/x", "13 big.io/x is blocked");
+	REFUSED("docker://[::2]:5000/x", "13 [::2]:5000/x is blocked");
+	FOUND("docker://a.ports.io:5001/x", "https://a.ports.io:5001/v2 a.ports.io:5001 x\n");
+	FOUND("docker://evil.io.example.com/x", "https://evil.io.example.com/v2 evil.io.example.com x\n");
+	FOUND("docker://wild.io:443/x", "https://wild.io:443/v2 wild.io:443 x\n");
+	FOUND("docker://repo.io:5000/a", "https://repo.io:5000/v2 repo.io:5000 a\n");
+	FOUND("docker://one.io:5000/x", "https://five.io/v2 five.io x\n");
+	FOUND("docker://one.io:50001/x", "https://one.io:50001/v2 one.io:50001 x\n");
+	FOUND("docker://any.io:5000/x", "https://m.io:80/v2 m.io:80 x mirror\n"
+					"https://gate.io:5000/v2 gate.io:5000 any/x\n");
+	FOUND("docker://any.io/x", "https://m.io:80/v2 m.io:80 x mirror\nhttps://gate.io/v2 gate.io any/x\n");
+}
+
+TEST(rules_for_tags_are_left_out)
+{
+	static const char *const places[] = { "prefix = 'x.io/a:v1'", "location = 'x.io/a:v1'",
+					      "prefix = 'x.io/a@sha256:0'\nlocation = 'x.io:5000/b'",
+					      "prefix = 'x.io'\n[[registry.mirror]]\nlocation = 'm.io/a:v1'" };
+
+	for (size_t i = 0; i < VL_COUNT(places); i++) {
+		VL_FREE char *conf =
+			vl_asprintf("[[registry]]\n%s\n[[registry]]\nprefix = 'evil.io'\nblocked = true\n", places[i]);
+		put("etc/registries.conf", conf);
+		*warned = 0;
+		FOUND("docker://x.io/a:v1", "https://x.io/v2 x.io a\n");
+		CHECK_HAS(warned, "etc/registries.conf: the [[registry]] with '");
+		REFUSED("docker://evil.io/x", "blocked");
+	}
+}
+
 TEST(later_files_win)
 {
 	put("etc/registries.conf", "[[registry]]\nprefix='x.io'\nlocation='main.io'\n");
@@ -225,6 +271,7 @@ TEST(hosts_toml)
 	      "https://odd/api/x odd library/alpine mirror skip ns=docker.io cert=etc/certs.d/docker.io/c.pem\n"
 	      "https://has/v2 has library/alpine mirror ns=docker.io\n"
 	      "https://registry-1.docker.io/v2 docker.io library/alpine\n");
+	CHECK_HAS(warned, "of 'docker.io' do not count, because there is a hosts.toml for docker.io");
 	VL_FREE char *push = found(&net, "docker://user/x", true);
 	CHECK_STR(push, "https://registry-1.docker.io/v2 docker.io user/x\n");
 	put("etc/certs.d/_default/hosts.toml", "[host.'https://all']\n");
