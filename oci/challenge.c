@@ -131,6 +131,28 @@ int oci_challenge_parse(const char *value, struct oci_challenge *ret, struct vl_
 	return 0;
 }
 
+int oci_challenge_best(const struct oci_http_resp *resp, struct oci_challenge *ret, struct vl_err *err)
+{
+	VL_CLEANUP(oci_challenge_free) struct oci_challenge best = { 0 };
+	struct vl_err why = { 0 };
+	const char *value;
+
+	vl_fail(&why, ENOTSUP, "it refuses (401), but does not say how to log in");
+	for (unsigned i = 0; (value = oci_http_head(resp, "WWW-Authenticate", i)); i++) {
+		VL_CLEANUP(oci_challenge_free) struct oci_challenge c = { 0 };
+		if (oci_challenge_parse(value, &c, &why) < 0 || c.scheme <= best.scheme)
+			continue;
+		oci_challenge_free(&best);
+		best = vl_move(&c);
+	}
+	if (best.scheme == OCI_AUTH_NONE) {
+		*err = why;
+		return -why.code;
+	}
+	*ret = vl_move(&best);
+	return 0;
+}
+
 void oci_challenge_free(struct oci_challenge *c)
 {
 	vl_freep(&c->realm);

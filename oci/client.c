@@ -185,39 +185,19 @@ static void remember(struct oci_client *c, const char *key, const char *value)
 
 /* ---- authentication ---- */
 
-static int best_challenge(const struct oci_http_resp *resp, struct oci_challenge *ret, struct vl_err *err)
-{
-	const char *value = NULL;
-	int r = vl_fail(err, EACCES, "the registry asks for a login but does not say how");
-
-	for (unsigned i = 0; (value = oci_http_head(resp, "WWW-Authenticate", i)); i++) {
-		struct oci_challenge ch = { 0 };
-		struct vl_err e = { 0 };
-		int one = oci_challenge_parse(value, &ch, &e);
-		if (one < 0) {
-			if (r < 0)
-				*err = e;
-			continue;
-		}
-		if (r < 0 || ch.scheme > ret->scheme) {
-			if (r == 0)
-				oci_challenge_free(ret);
-			*ret = ch;
-			r = 0;
-		} else {
-			oci_challenge_free(&ch);
-		}
-	}
-	return r < 0 ? -err->code : 0;
-}
-
 /* Answers a 401: a->auth is new afterwards. 0; 1: there is nothing new to say. */
-static int authenticate(struct ask *a, const struct oci_http_resp *resp, bool fresh, struct vl_err *err)
+static int authenticate(struct ask *a, struct oci_http_resp *resp, bool fresh, struct vl_err *err)
 {
 	VL_CLEANUP(oci_challenge_free) struct oci_challenge ch = { 0 };
 	VL_CLEANUP(oci_cred_free) struct oci_cred cred = { 0 };
 	VL_CLEANUP(freep_secret) char *auth = NULL;
-	int r = best_challenge(resp, &ch, err);
+	struct oci_token_ask ask = { .ch = &ch,
+				     .scopes = a->scope,
+				     .registry = a->ep->url,
+				     .tls = &a->tls,
+				     .plain_ok = a->ep->plain_http,
+				     .fresh = fresh };
+	int r = oci_challenge_best(resp, &ch, err);
 
 	if (r < 0)
 		return r;
@@ -232,8 +212,8 @@ static int authenticate(struct ask *a, const struct oci_http_resp *resp, bool fr
 	a->cred_from = have ? vl_strdup(cred.from ? cred.from : "the command line") : NULL;
 	if (!have && ch.scheme == OCI_AUTH_BASIC)
 		return 1;
-	r = oci_tokens_get(a->c->tokens, a->http, &ch, a->scope, have ? &cred : NULL, a->ep->plain_http, fresh, &a->tls,
-			   &auth, err);
+	r = oci_tokens_get(a->c->tokens, a->http, &ask, have ? &cred : NULL, &auth, err);
+	resp->retry_after = ask.retry_after; /* of whom we wait for */
 	if (r < 0)
 		return r;
 	if (a->auth && vl_streq(a->auth, auth))
@@ -371,7 +351,7 @@ static void add_hint(struct ask *a, int r, struct vl_err *err)
 		hint = vl_asprintf("use --no-https, or insecure = true for it in registries.conf");
 	else if (r == -EKEYREJECTED && strstr(err->text, "unknown CA"))
 		hint = vl_asprintf("put the CA's certificate in /etc/containers/certs.d/%s/ca.crt", a->ep->host);
-	else if (r == -EHOSTUNREACH)
+	else if (r == -EHOSTUNREACH && !strstr(err->text, "the proxy "))
 		hint = vl_strdup("is the name right, and does this machine reach the network (proxy, https_proxy)?");
 	else if (r == -ETIMEDOUT)
 		hint = vl_strdup("is a proxy needed here (https_proxy)?");
@@ -492,7 +472,7 @@ static int ask_one(struct round *o, const struct oci_endpoint *ep, bool twin, st
 
 	if (r < 0)
 		return r;
-	a.tls = (struct oci_tls){ ep->ca_file, ep->cert, ep->key, ep->skip_verify };
+	a.tls = oci_endpoint_tls(ep);
 	a.url = url_of(o->call, ep);
 	a.scope = scope_of(o->call, ep);
 	a.key = vl_asprintf("%s %s", ep->url, a.scope ? a.scope : "");

@@ -17,13 +17,15 @@
 
 #define OCI_HTTP_MAX_REDIRECTS 5
 #define OCI_HTTP_CONNECT_SECONDS 20
-#define OCI_HTTP_IDLE_SECONDS 60          /* no byte for so long: broken. Total time has no limit */
+#define OCI_HTTP_IDLE_SECONDS 60          /* no byte for so long: broken */
+#define OCI_HTTP_DOCUMENT_SECONDS 300     /* manifests, tokens: a few KiB, also for one that sends a byte a minute */
 #define OCI_HTTP_MAX_HEADERS (256u << 10) /* of one answer, all together */
 
-struct oci_tls {                /* borrowed by requests */
-	const char *ca_file;    /* PEM bundle, added to nothing: replaces the system's; NULL = the system's */
-	const char *cert, *key; /* client certificate; NULL = none */
+struct oci_tls {                        /* borrowed by requests */
+	const struct vl_strv *ca_files; /* PEM bundles; with one or more, the system's does not count. NULL = none */
+	const char *cert, *key;         /* client certificate; NULL = none */
 	bool skip_verify;
+	bool add_ca; /* ca_files are added to the system's */
 };
 
 struct oci_http; /* what requests share: connections, DNS, TLS sessions. Thread-safe. */
@@ -51,6 +53,7 @@ struct oci_http_req {
 	const struct oci_tls *tls; /* NULL = defaults */
 	bool plain_http;           /* http:// is allowed, for redirects too */
 	bool no_redirect;          /* a 3xx is the answer */
+	unsigned max_seconds;      /* for all of it; 0 = as long as something comes */
 	const void *body;          /* body_len bytes, or body_len bytes of body_fd at body_off */
 	int body_fd;               /* used when body is NULL and body_len > 0 */
 	uint64_t body_off, body_len;
@@ -75,6 +78,11 @@ int oci_http_date(const char *text, int64_t *ret);
 int oci_http_join(const char *base, const char *rel, char **ret, struct vl_err *err);
 /* Same scheme, host and port: what one may know the other may. */
 bool oci_http_same_origin(const char *a, const char *b);
+bool oci_http_same_host(const char *a, const char *b); /* whatever the port */
+
+/* proxy.c. "HOST:PORT (of $NAME)" of the proxy for that URL, without user and password; NULL = none. curl_text: what libcurl
+ * says it could not connect to; another server than the proxy gives NULL. Returns new. */
+char *oci_proxy_of(const char *url, const char *curl_text);
 
 /* ---- hosts.c: registries.conf(.d), certs.d, hosts.toml ------------------------------------ */
 
@@ -84,8 +92,9 @@ struct oci_endpoint {
 	char *repo; /* repository there: a mirror may rename it */
 	char *ns;   /* value of ?ns= for containerd's mirrors; NULL = none */
 	bool plain_http, skip_verify, mirror;
-	bool digest_only;           /* pull-from-mirror = "digest-only" */
-	char *ca_file, *cert, *key; /* NULL = none */
+	bool digest_only; /* pull-from-mirror = "digest-only" */
+	struct vl_strv ca_files;
+	char *cert, *key; /* NULL = none */
 };
 struct oci_hosts;
 int oci_hosts_load(const struct oci_net *net, const struct vl_progress *say, struct oci_hosts **ret,
@@ -97,6 +106,8 @@ void oci_hosts_free(struct oci_hosts *h);
 int oci_hosts_find(const struct oci_hosts *h, const struct oci_ref *ref, bool push, struct oci_endpoint **ret,
 		   size_t *ret_n, struct vl_err *err);
 void oci_endpoints_free(struct oci_endpoint *e, size_t n);
+/* How it is reached; borrows from e. */
+struct oci_tls oci_endpoint_tls(const struct oci_endpoint *e);
 
 /* ---- credentials.c ----------------------------------------------------------------------- */
 
@@ -126,19 +137,27 @@ struct oci_challenge {
 void oci_challenge_free(struct oci_challenge *c);
 /* One WWW-Authenticate value, which may hold several challenges: the best one we can answer. -ENOTSUP: none. */
 int oci_challenge_parse(const char *value, struct oci_challenge *ret, struct vl_err *err);
+/* The best of all WWW-Authenticate headers. -ENOTSUP also when there is none. */
+int oci_challenge_best(const struct oci_http_resp *r, struct oci_challenge *ret, struct vl_err *err);
 
 /* Thread-safe cache of tokens by realm, service, scopes and user. */
 struct oci_tokens;
 struct oci_tokens *oci_tokens_new(void) VL_NEW;
 void oci_tokens_free(struct oci_tokens *t);
-/* The value of an Authorization header that answers the challenge. scopes: space separated, more than one for
- * a mount; NULL = the challenge's own. fresh: not from the cache (the last one was refused). cred NULL = anonymous.
- * An identity token that the server renews is kept in *cred. OCI_AUTH_BASIC over plain HTTP is refused unless
- * plain_ok; a realm must be https, or the registry itself be plain. -ETIMEDOUT also for a token server that answers
- * 408, 429 or 5xx: worth another try. -EACCES: it wants a login, or another one. */
-int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, const struct oci_challenge *ch, const char *scopes,
-		   struct oci_cred *cred, bool plain_ok, bool fresh, const struct oci_tls *tls, char **ret,
-		   struct vl_err *err);
+struct oci_token_ask {
+	const struct oci_challenge *ch;
+	const char *scopes;        /* space separated, more than one for a mount; NULL = the challenge's own */
+	const char *registry;      /* URL of the server that sent the challenge */
+	const struct oci_tls *tls; /* its TLS; for a token server elsewhere only as far as it may be. NULL = defaults */
+	bool plain_ok;             /* the registry itself is plain: so may the realm be */
+	bool fresh;                /* not from the cache: the last one was refused */
+	int64_t retry_after;       /* on -ETIMEDOUT: the seconds the token server wants to be left alone */
+};
+/* The value of an Authorization header that answers the challenge. cred NULL = anonymous; an identity token that the
+ * server renews is kept in *cred. A realm must be https unless plain_ok. -ETIMEDOUT also for a token server that
+ * answers 408, 429 or 5xx: worth another try. -EACCES: it wants a login, or another one. */
+int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, struct oci_token_ask *ask, struct oci_cred *cred,
+		   char **ret, struct vl_err *err);
 
 /* ---- client.c: a request to a registry ---------------------------------------------------- */
 

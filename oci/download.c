@@ -286,6 +286,7 @@ static int fetch_bytes(struct download *d, struct vl_err *err)
 		call.req = (struct oci_http_req){
 			.method = "GET", .head = on_head, .sink = on_bytes, .arg = d, .cancelled = is_stopped
 		};
+		call.req.max_seconds = d->document ? OCI_HTTP_DOCUMENT_SECONDS : 0;
 		d->call = &call;
 		uint64_t before = d->pos;
 		int r = set_range(d, &call, err);

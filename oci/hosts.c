@@ -61,13 +61,17 @@ struct oci_endpoint *oci_endpoints_add(struct oci_endpoints *l)
 void oci_endpoints_free(struct oci_endpoint *e, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		char **strings[] = {
-			&e[i].url, &e[i].host, &e[i].repo, &e[i].ns, &e[i].ca_file, &e[i].cert, &e[i].key
-		};
+		char **strings[] = { &e[i].url, &e[i].host, &e[i].repo, &e[i].ns, &e[i].cert, &e[i].key };
 		for (size_t k = 0; k < VL_COUNT(strings); k++)
 			vl_freep(strings[k]);
+		vl_strv_free(&e[i].ca_files);
 	}
 	free(e);
+}
+
+struct oci_tls oci_endpoint_tls(const struct oci_endpoint *e)
+{
+	return (struct oci_tls){ &e->ca_files, e->cert, e->key, e->skip_verify, false };
 }
 
 void oci_endpoints_clear(struct oci_endpoints *l)

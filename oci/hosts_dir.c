@@ -28,9 +28,9 @@ static int take_file(const char *dir, const char *name, const char *kind, char *
 static int read_certs(const char *path, DIR *d, struct oci_endpoint *e, struct vl_err *err)
 {
 	for (const struct dirent *ent; (ent = readdir(d));) {
-		int r = take_file(path, ent->d_name, ".crt", &e->ca_file, err);
-		if (r == 0)
-			r = take_file(path, ent->d_name, ".cert", &e->cert, err);
+		if (ends_with(ent->d_name, ".crt"))
+			vl_strv_take(&e->ca_files, vl_asprintf("%s/%s", path, ent->d_name));
+		int r = take_file(path, ent->d_name, ".cert", &e->cert, err);
 		if (r == 0)
 			r = take_file(path, ent->d_name, ".key", &e->key, err);
 		if (r < 0)
@@ -39,7 +39,7 @@ static int read_certs(const char *path, DIR *d, struct oci_endpoint *e, struct v
 	if (!e->cert != !e->key)
 		return vl_fail(err, EINVAL, "%s has a client certificate (*.cert) or its key (*.key), but not both",
 			       path);
-	return e->ca_file || e->cert;
+	return e->ca_files.n || e->cert;
 }
 
 int oci_hosts_certs(const struct vl_strv *dirs, const char *host, struct oci_endpoint *e, struct vl_err *err)
@@ -85,12 +85,16 @@ static int set_ca(const struct toml_file *f, const vl_json *table, struct oci_en
 
 	if (!ca)
 		return 0;
-	if (vl_json_len(ca) == 1)
-		ca = vl_json_at(ca, 0);
-	const char *name = vl_json_string(ca);
-	if (!name)
-		return vl_fail(err, EINVAL, "%s: 'ca' names one file here: join several into one", f->path);
-	e->ca_file = beside(f, name);
+	for (size_t i = 0; i < vl_json_len(ca); i++) {
+		const char *name = vl_json_string(vl_json_at(ca, i));
+		if (!name)
+			return vl_fail(err, EINVAL, "%s: 'ca' is a file or a list of files", f->path);
+		vl_strv_take(&e->ca_files, beside(f, name));
+	}
+	if (vl_json_string(ca))
+		vl_strv_take(&e->ca_files, beside(f, vl_json_string(ca)));
+	if (!e->ca_files.n)
+		return vl_fail(err, EINVAL, "%s: 'ca' is a file or a list of files", f->path);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "client.h"
 
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
@@ -14,6 +15,7 @@
 #define MAX_URL 16384              /* storage services sign long ones; servers stop at 8 KiB */
 #define MAX_ERROR_BODY (64u << 10) /* of answers that only explain themselves; the rest is not read */
 #define BUFFER_SIZE (256L << 10)   /* of one read: fewer wake-ups than with 16 KiB */
+#define MAX_CA_BUNDLE (8u << 20)   /* of one; that of a distribution has 0.2 MiB */
 #define LOW_SPEED_BYTES 1L         /* with OCI_HTTP_IDLE_SECONDS: nothing at all came */
 
 struct oci_http {
@@ -195,6 +197,17 @@ bool oci_http_same_origin(const char *a, const char *b)
 	return *oa && strcasecmp(oa, ob) == 0;
 }
 
+bool oci_http_same_host(const char *a, const char *b)
+{
+	VL_CLEANUP(freep_url) CURLU *ua = NULL, *ub = NULL;
+	struct vl_err ignored;
+
+	if (parse_url(a, NULL, &ua, &ignored) < 0 || parse_url(b, NULL, &ub, &ignored) < 0)
+		return false;
+	VL_FREE char *ha = url_part(ua, CURLUPART_HOST, 0), *hb = url_part(ub, CURLUPART_HOST, 0);
+	return *ha && strcasecmp(ha, hb) == 0;
+}
+
 static int check_scheme(const char *url, bool plain_http, bool redirected, struct vl_err *err)
 {
 	VL_FREE char *shown = url_shown(url);
@@ -368,17 +381,49 @@ static void set_limits(CURL *c, const char *url, struct exchange *x)
 	SET(CURLOPT_XFERINFODATA, x);
 }
 
-static void set_tls(CURL *c, const struct oci_tls *tls, bool same_origin)
+/* All that is trusted, as one text. */
+static int add_bundle(const char *file, struct vl_buf *b, struct vl_err *err)
+{
+	VL_FREE char *text = NULL;
+	size_t n;
+	int r = vl_read_file(AT_FDCWD, file, MAX_CA_BUNDLE, &text, &n, err);
+
+	if (r < 0)
+		return vl_wrap(err, "certificates of authorities");
+	vl_buf_add(b, text, n);
+	vl_buf_adds(b, "\n");
+	return 0;
+}
+
+static int set_ca(CURL *c, const struct oci_tls *tls, bool same_origin, struct vl_err *err)
+{
+	VL_BUF struct vl_buf all = { 0 };
+	const char *usual = curl_version_info(CURLVERSION_NOW)->cainfo;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < tls->ca_files->n; i++)
+		r = add_bundle(tls->ca_files->v[i], &all, err);
+	if (r < 0)
+		return r;
+	/* storage or a token server that a registry leads to may have a certificate of the usual authorities */
+	if (same_origin && !tls->add_ca)
+		SET(CURLOPT_CAPATH, NULL);
+	else if (usual && access(usual, R_OK) == 0 && (r = add_bundle(usual, &all, err)) < 0)
+		return r;
+	struct curl_blob blob = { all.data, all.len, CURL_BLOB_COPY };
+	if (SET(CURLOPT_CAINFO_BLOB, &blob) != CURLE_OK)
+		return vl_fail(err, ENOTSUP, "this libcurl cannot use own certificates of authorities");
+	return 0;
+}
+
+static int set_tls(CURL *c, const struct oci_tls *tls, bool same_origin, struct vl_err *err)
 {
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if (!tls)
-		return;
-	if (tls->ca_file) {
-		SET(CURLOPT_CAINFO, tls->ca_file);
-		/* storage that a registry leads to may have a certificate of the usual authorities */
-		if (same_origin)
-			SET(CURLOPT_CAPATH, NULL);
-	}
+		return 0;
+	int r = tls->ca_files && tls->ca_files->n ? set_ca(c, tls, same_origin, err) : 0;
+	if (r < 0)
+		return r;
 	if (tls->skip_verify) {
 		SET(CURLOPT_SSL_VERIFYPEER, 0L);
 		SET(CURLOPT_SSL_VERIFYHOST, 0L);
@@ -387,6 +432,7 @@ static void set_tls(CURL *c, const struct oci_tls *tls, bool same_origin)
 		SET(CURLOPT_SSLCERT, tls->cert);
 		SET(CURLOPT_SSLKEY, tls->key ? tls->key : tls->cert);
 	}
+	return 0;
 }
 
 static void set_method(CURL *c, struct exchange *x)
@@ -474,6 +520,30 @@ static int tls_error(const char *host, CURLcode rc, const char *text, struct vl_
 	return vl_fail(err, EKEYREJECTED, "no secure connection to %s: %s", host, text);
 }
 
+/* 0: no proxy is to blame. */
+static int proxy_error(CURLcode rc, const char *url, const char *host, const char *text, struct vl_err *err)
+{
+	bool no_name = rc == CURLE_COULDNT_RESOLVE_PROXY; /* its text may hold a password */
+	bool no_way = strstr(text, "CONNECT tunnel failed") || strstr(text, "from proxy after CONNECT");
+	VL_FREE char *proxy = NULL;
+
+	if (!no_way && !no_name && rc != CURLE_COULDNT_CONNECT)
+		return 0;
+	proxy = oci_proxy_of(url, no_way || no_name ? NULL : text);
+	if (no_name)
+		return vl_fail(err, EHOSTUNREACH, "the host name of the proxy %s was not found, or is none",
+			       proxy ? proxy : "of the environment");
+	if (!proxy)
+		return 0;
+	if (no_way)
+		return vl_fail(err, EHOSTUNREACH, "the proxy %s does not lead to %s: %s%s", proxy, host, text,
+			       strstr(text, "407") ? "; it wants a user name and password" : "");
+	return vl_fail(err, EHOSTUNREACH,
+		       "the proxy %s cannot be reached on the way to %s; is it the right one, or does no_proxy have to "
+		       "name %s?",
+		       proxy, host, host);
+}
+
 static int connect_error(CURL *c, const char *host, const char *text, struct vl_err *err)
 {
 	long os = 0;
@@ -496,15 +566,13 @@ static int explain(CURL *c, CURLcode rc, const char *url, const char *curl_text,
 	if (!*curl_text)
 		curl_text = curl_easy_strerror(rc);
 	text = vl_printable(curl_text, strcspn(curl_text, "\n"));
+	int r = proxy_error(rc, url, host, text, err);
+	if (r < 0)
+		return r;
 	switch (rc) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 		host[strcspn(host, ":")] = 0;
 		return vl_fail(err, EHOSTUNREACH, "the host name %s was not found", host);
-	case CURLE_COULDNT_RESOLVE_PROXY:
-		return vl_fail(err, EHOSTUNREACH,
-			       "the proxy's host name was not found (%s); see http_proxy and "
-			       "https_proxy in the environment",
-			       text);
 	case CURLE_COULDNT_CONNECT:
 		return connect_error(c, host, text, err);
 	case CURLE_OPERATION_TIMEDOUT:
@@ -544,9 +612,11 @@ static int exchange(struct oci_http *h, CURL *c, struct exchange *x, const char 
 	clear_answer(x->r);
 	curl_easy_reset(c);
 	set_limits(c, url, x);
-	set_tls(c, x->q->tls, same_origin);
 	set_method(c, x);
-	if ((r = set_heads(c, h, x->q, same_origin, &heads, x->err)) < 0)
+	if (x->q->max_seconds)
+		SET(CURLOPT_TIMEOUT, (long)x->q->max_seconds);
+	if ((r = set_tls(c, x->q->tls, same_origin, x->err)) < 0 ||
+	    (r = set_heads(c, h, x->q, same_origin, &heads, x->err)) < 0)
 		return r;
 	CURLcode rc = curl_easy_perform(c);
 	if (curl_easy_getinfo(c, CURLINFO_RETRY_AFTER, &wait) == CURLE_OK && wait > 0)

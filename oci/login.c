@@ -10,7 +10,7 @@
 static int get_base(struct oci_client *c, const struct oci_endpoint *e, const char *authorization,
 		    struct oci_http_resp *ret, struct vl_err *err)
 {
-	const struct oci_tls tls = { e->ca_file, e->cert, e->key, e->skip_verify };
+	const struct oci_tls tls = oci_endpoint_tls(e);
 	VL_FREE char *url = vl_asprintf("%s/", e->url);
 	struct oci_http_req q = {
 		.method = "GET",
@@ -18,27 +18,11 @@ static int get_base(struct oci_client *c, const struct oci_endpoint *e, const ch
 		.authorization = authorization,
 		.tls = &tls,
 		.plain_http = e->plain_http,
+		.max_seconds = OCI_HTTP_DOCUMENT_SECONDS,
 		.body_fd = -1,
 	};
 
 	return oci_http_do(c->http, &q, ret, err);
-}
-
-/* The best of the challenges, which may come in one header or in several. */
-static int best_challenge(const struct oci_http_resp *resp, struct oci_challenge *ret, struct vl_err *err)
-{
-	const char *value;
-	int r = -ENOTSUP;
-
-	for (unsigned i = 0; (value = oci_http_head(resp, "WWW-Authenticate", i)); i++) {
-		VL_CLEANUP(oci_challenge_free) struct oci_challenge c = { 0 };
-		if (oci_challenge_parse(value, &c, err) < 0 || c.scheme <= ret->scheme)
-			continue;
-		oci_challenge_free(ret);
-		*ret = vl_move(&c);
-		r = 0;
-	}
-	return r == 0 || err->code ? r : vl_fail(err, ENOTSUP, "it refuses (401), but does not say how to log in");
 }
 
 static int answer(struct oci_client *c, const struct oci_endpoint *e, const struct oci_http_resp *first,
@@ -46,15 +30,17 @@ static int answer(struct oci_client *c, const struct oci_endpoint *e, const stru
 {
 	VL_CLEANUP(oci_challenge_free) struct oci_challenge ch = { 0 };
 	VL_CLEANUP(oci_cred_free) struct oci_cred cred = { 0 };
-	const struct oci_tls tls = { e->ca_file, e->cert, e->key, e->skip_verify };
+	const struct oci_tls tls = oci_endpoint_tls(e);
+	struct oci_token_ask ask = {
+		.ch = &ch, .registry = e->url, .tls = &tls, .plain_ok = e->plain_http, .fresh = true
+	};
 	OCI_SECRET char *authorization = NULL;
-	int r = best_challenge(first, &ch, err);
+	int r = oci_challenge_best(first, &ch, err);
 
 	if (r == 0)
 		r = oci_credentials_find(c->credentials, e->host, "", &cred, err);
 	if (r == 0)
-		r = oci_tokens_get(c->tokens, c->http, &ch, NULL, &cred, e->plain_http, true, &tls, &authorization,
-				   err);
+		r = oci_tokens_get(c->tokens, c->http, &ask, &cred, &authorization, err);
 	return r < 0 ? r : get_base(c, e, authorization, ret, err);
 }
 

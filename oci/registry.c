@@ -156,6 +156,7 @@ static int get_manifest(struct oci_registry *g, const char *id, struct oci_blob 
 
 	call.req.method = "GET";
 	call.req.heads = accept;
+	call.req.max_seconds = OCI_HTTP_DOCUMENT_SECONDS;
 	call.req.arg = &wanted;
 	call.check = check_manifest;
 	if (by_digest && oci_digest_parse(id, &d, &ignored) < 0)

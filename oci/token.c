@@ -167,10 +167,24 @@ static char *basic(const struct oci_cred *cred)
 	return vl_asprintf("Basic %s", text);
 }
 
+/* The registry's own certificates, and the word that its need not be right, are for the registry. Whom it names as its
+ * token server gets the password: that one has to show who it is. */
+static struct oci_tls tls_of(const struct oci_token_ask *ask)
+{
+	const char *realm = ask->ch->realm;
+	struct oci_tls tls = ask->tls ? *ask->tls : (struct oci_tls){ 0 };
+
+	if (!ask->registry || oci_http_same_origin(realm, ask->registry))
+		return tls;
+	tls.cert = tls.key = NULL;
+	tls.add_ca = true;
+	tls.skip_verify = tls.skip_verify && oci_http_same_host(realm, ask->registry);
+	return tls;
+}
+
 /* oauth2: a form that swaps the identity token for another one. RFC 6749 has one scope field. */
-static int ask_by_form(struct oci_http *h, const struct oci_challenge *ch, const char *scopes,
-		       const struct oci_cred *cred, bool plain_ok, const struct oci_tls *tls, struct oci_http_resp *ret,
-		       struct vl_err *err)
+static int ask_by_form(struct oci_http *h, const struct oci_token_ask *ask, const struct oci_cred *cred,
+		       struct oci_http_resp *ret, struct vl_err *err)
 {
 	static const char *const heads[] = { "Content-Type: application/x-www-form-urlencoded",
 					     "Accept: application/json", NULL };
@@ -178,13 +192,15 @@ static int ask_by_form(struct oci_http *h, const struct oci_challenge *ch, const
 
 	vl_buf_adds(&form, "grant_type=refresh_token&client_id=" CLIENT_ID);
 	add_field(&form, "refresh_token", cred->identity_token, strlen(cred->identity_token));
-	add_query(&form, ch, scopes, true);
+	add_query(&form, ask->ch, ask->scopes, true);
+	struct oci_tls tls = tls_of(ask);
 	struct oci_http_req q = {
 		.method = "POST",
-		.url = ch->realm,
+		.url = ask->ch->realm,
 		.heads = heads,
-		.tls = tls,
-		.plain_http = plain_ok,
+		.tls = &tls,
+		.plain_http = ask->plain_ok,
+		.max_seconds = OCI_HTTP_DOCUMENT_SECONDS,
 		.no_redirect = true, /* the form would go along to wherever it leads */
 		.body = form.data,
 		.body_fd = -1,
@@ -195,18 +211,19 @@ static int ask_by_form(struct oci_http *h, const struct oci_challenge *ch, const
 	return r;
 }
 
-static int ask_by_query(struct oci_http *h, const struct oci_challenge *ch, const char *scopes,
-			const struct oci_cred *cred, bool plain_ok, const struct oci_tls *tls,
+static int ask_by_query(struct oci_http *h, const struct oci_token_ask *ask, const struct oci_cred *cred,
 			struct oci_http_resp *ret, struct vl_err *err)
 {
 	static const char *const heads[] = { "Accept: application/json", NULL };
+	const char *realm = ask->ch->realm;
 	VL_BUF struct vl_buf url = { 0 };
+	struct oci_tls tls = tls_of(ask);
 	OCI_SECRET char *authorization = cred && cred->username ? basic(cred) : NULL;
 
-	vl_buf_add(&url, ch->realm, strcspn(ch->realm, "#"));
+	vl_buf_add(&url, realm, strcspn(realm, "#"));
 	if (!strchr(url.data, '?'))
 		vl_buf_adds(&url, "?");
-	add_query(&url, ch, scopes, false);
+	add_query(&url, ask->ch, ask->scopes, false);
 	if (url.data[url.len - 1] == '?')
 		url.data[--url.len] = 0;
 	struct oci_http_req q = {
@@ -214,8 +231,9 @@ static int ask_by_query(struct oci_http *h, const struct oci_challenge *ch, cons
 		.url = url.data,
 		.heads = heads,
 		.authorization = authorization,
-		.tls = tls,
-		.plain_http = plain_ok,
+		.tls = &tls,
+		.plain_http = ask->plain_ok,
+		.max_seconds = OCI_HTTP_DOCUMENT_SECONDS,
 		.body_fd = -1,
 	};
 	return oci_http_do(h, &q, ret, err);
@@ -282,26 +300,28 @@ static int read_answer(const struct oci_http_resp *resp, const char *realm, char
 	return 0;
 }
 
-static int fetch(struct oci_http *h, const struct oci_challenge *ch, const char *scopes, struct oci_cred *cred,
-		 bool plain_ok, const struct oci_tls *tls, char **ret_token, int64_t *ret_seconds, struct vl_err *err)
+static int fetch(struct oci_http *h, struct oci_token_ask *ask, struct oci_cred *cred, char **ret_token,
+		 int64_t *ret_seconds, struct vl_err *err)
 {
+	const char *realm = ask->ch->realm;
 	struct oci_http_resp resp = { 0 };
 	OCI_SECRET char *identity = NULL;
 	bool by_form = cred && cred->identity_token;
-	int r = check_realm(ch->realm, plain_ok, err);
+	int r = check_realm(realm, ask->plain_ok, err);
 
 	if (r < 0)
 		return r;
 	if (by_form)
-		r = ask_by_form(h, ch, scopes, cred, plain_ok, tls, &resp, err);
+		r = ask_by_form(h, ask, cred, &resp, err);
 	else
-		r = ask_by_query(h, ch, scopes, cred, plain_ok, tls, &resp, err);
+		r = ask_by_query(h, ask, cred, &resp, err);
 	if (r < 0)
 		vl_wrap(err, "cannot get a token");
 	else if (resp.status != 200)
-		r = refused(ch->realm, resp.status, cred, err);
+		r = refused(realm, resp.status, cred, err);
 	else
-		r = read_answer(&resp, ch->realm, ret_token, ret_seconds, &identity, err);
+		r = read_answer(&resp, realm, ret_token, ret_seconds, &identity, err);
+	ask->retry_after = resp.retry_after;
 	if (resp.body.data)
 		explicit_bzero(resp.body.data, resp.body.len);
 	oci_http_resp_free(&resp);
@@ -312,10 +332,10 @@ static int fetch(struct oci_http *h, const struct oci_challenge *ch, const char 
 	return r;
 }
 
-int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, const struct oci_challenge *ch, const char *scopes,
-		   struct oci_cred *cred, bool plain_ok, bool fresh, const struct oci_tls *tls, char **ret,
-		   struct vl_err *err)
+int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, struct oci_token_ask *ask, struct oci_cred *cred,
+		   char **ret, struct vl_err *err)
 {
+	const struct oci_challenge *ch = ask->ch;
 	OCI_SECRET char *token = NULL;
 	int64_t seconds = 0;
 
@@ -334,17 +354,17 @@ int oci_tokens_get(struct oci_tokens *t, struct oci_http *h, const struct oci_ch
 		*ret = vl_asprintf("Bearer %s", cred->registry_token);
 		return 0;
 	}
-	if (!scopes)
-		scopes = ch->scope;
-	VL_FREE char *key = make_key(ch, scopes, cred);
-	if (!fresh)
+	if (!ask->scopes)
+		ask->scopes = ch->scope;
+	VL_FREE char *key = make_key(ch, ask->scopes, cred);
+	if (!ask->fresh)
 		token = get_kept(t, key);
 	if (!token) {
-		int r = fetch(h, ch, scopes, cred, plain_ok, tls, &token, &seconds, err);
+		int r = fetch(h, ask, cred, &token, &seconds, err);
 		if (r < 0)
 			return r;
 		keep(t, key, token, seconds);
-		VL_FREE char *renewed = make_key(ch, scopes, cred);
+		VL_FREE char *renewed = make_key(ch, ask->scopes, cred);
 		if (!vl_streq(renewed, key)) /* the identity token is another one now */
 			keep(t, renewed, token, seconds);
 	}

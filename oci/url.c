@@ -114,6 +114,7 @@ int oci_http_stat(struct oci_client *c, const char *url, struct oci_file_info *r
 	OCI_RESP struct oci_http_resp resp = { 0 };
 	struct oci_http_req q = { .method = "HEAD", .url = url, .plain_http = is_plain(c, url) };
 	struct stat_get g = { 0 };
+	q.max_seconds = OCI_HTTP_DOCUMENT_SECONDS;
 	VL_FREE char *u = shown(url);
 	int r = request(c, &q, &resp, err);
 

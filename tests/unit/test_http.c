@@ -4,6 +4,7 @@
 #include "oci/client.h"
 
 #include <fcntl.h>
+#include <poll.h>
 
 struct got {
 	struct oci_http_resp resp;
@@ -319,6 +320,75 @@ TEST(nobody_there)
 	CHECK_HAS(k.err.text, "no-such-host.invalid");
 	oci_http_resp_free(&k.resp);
 	oci_http_free(h);
+}
+
+static void no_tunnel(struct srv *s, int fd, const char *request, unsigned n)
+{
+	(void)s, (void)request, (void)n;
+	srv_reply(fd, "403 Forbidden", "", "", 0);
+}
+
+/* It is the proxy that refuses, not the registry; and its password is nobody's business. */
+TEST(proxies_that_refuse)
+{
+	static const char *const urls[] = { "http://reg.example/v2/", "https://reg.example/v2/" };
+	struct srv s;
+	struct oci_http *h = http();
+
+	srv_start(&s, no_tunnel, NULL);
+	unsetenv("no_proxy");
+	VL_FREE char *proxy = vl_asprintf("http://me:hun%%40ter2@127.0.0.1:%d/", s.port);
+	VL_FREE char *shown = vl_asprintf("the proxy 127.0.0.1:%d (of $", s.port);
+	setenv("http_proxy", proxy, 1);
+	setenv("HTTPS_PROXY", proxy, 1);
+	for (int i = 1; i >= -2; i--) { /* a tunnel that is refused; then nobody is there */
+		struct vl_err err = { 0 };
+		OCI_RESP struct oci_http_resp resp = { 0 };
+		struct oci_http_req q = { .method = "GET", .url = urls[i & 1], .plain_http = true };
+		if (i == 0)
+			srv_stop(&s);
+		CHECK_EQ(oci_http_do(h, &q, &resp, &err), -EHOSTUNREACH);
+		CHECK_HAS(err.text, shown);
+		CHECK_HAS(err.text, i & 1 ? "$HTTPS_PROXY" : "$http_proxy");
+		CHECK_HAS(err.text, "reg.example");
+		CHECK(!strstr(err.text, "ter2") && !strstr(err.text, "me:"));
+	}
+	setenv("http_proxy", "http://me:hun@ter2@127.0.0.1:1/", 1); /* libcurl wants %40 there, and quotes it */
+	struct vl_err err = { 0 };
+	OCI_RESP struct oci_http_resp resp = { 0 };
+	struct oci_http_req q = { .method = "GET", .url = urls[0], .plain_http = true };
+	CHECK_EQ(oci_http_do(h, &q, &resp, &err), -EHOSTUNREACH);
+	CHECK_HAS(err.text, "proxy 127.0.0.1:1 (of $http_proxy)");
+	CHECK(!strstr(err.text, "ter2"));
+	unsetenv("http_proxy");
+	unsetenv("HTTPS_PROXY");
+	oci_http_free(h);
+}
+
+/* One byte now and then is not an answer that comes. */
+static void drip(struct srv *s, int fd, const char *request, unsigned n)
+{
+	struct pollfd p = { fd, 0, 0 };
+
+	(void)s, (void)request, (void)n;
+	srv_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+	while (poll(&p, 1, 100) == 0)
+		srv_write(fd, "x", 1);
+}
+
+TEST(documents_have_a_limit_in_time)
+{
+	struct srv s;
+	struct oci_http *h = http();
+	struct vl_err err = { 0 };
+	OCI_RESP struct oci_http_resp resp = { 0 };
+
+	srv_start(&s, drip, NULL);
+	VL_FREE char *u = url(&s, "/");
+	struct oci_http_req q = { .method = "GET", .url = u, .plain_http = true, .max_seconds = 1 };
+	CHECK_EQ(oci_http_do(h, &q, &resp, &err), -ETIMEDOUT);
+	oci_http_free(h);
+	srv_stop(&s);
 }
 
 TEST(tls_to_a_plain_server)

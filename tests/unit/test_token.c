@@ -8,6 +8,9 @@ static struct {
 	unsigned asked;
 	char *method, *url, *authorization, *form;
 	bool plain_http, no_redirect;
+	struct oci_tls tls;
+	unsigned max_seconds;
+	int64_t retry_after;
 	int status, fails; /* the answer */
 	const char *body;
 } server = { .status = 200 };
@@ -36,11 +39,36 @@ int oci_http_do(struct oci_http *h, const struct oci_http_req *q, struct oci_htt
 	server.form = q->body ? vl_strndup(q->body, q->body_len) : NULL;
 	server.plain_http = q->plain_http;
 	server.no_redirect = q->no_redirect;
+	server.tls = *q->tls;
+	server.max_seconds = q->max_seconds;
 	if (server.fails)
 		return vl_fail(err, server.fails, "no way there");
 	ret->status = server.status;
+	ret->retry_after = server.retry_after;
 	vl_buf_adds(&ret->body, server.body);
 	return 0;
+}
+
+const char *oci_http_head(const struct oci_http_resp *r, const char *name, unsigned n)
+{
+	(void)r, (void)name, (void)n;
+	return NULL;
+}
+
+static size_t host_len(const char *url, const char *end)
+{
+	size_t scheme = strcspn(url, "/") + 2;
+	return scheme + strcspn(url + scheme, end);
+}
+
+bool oci_http_same_origin(const char *a, const char *b)
+{
+	return host_len(a, "/") == host_len(b, "/") && strncmp(a, b, host_len(a, "/")) == 0;
+}
+
+bool oci_http_same_host(const char *a, const char *b)
+{
+	return host_len(a, "/:") == host_len(b, "/:") && strncmp(a, b, host_len(a, "/:")) == 0;
 }
 
 void oci_http_resp_free(struct oci_http_resp *r)
@@ -122,8 +150,10 @@ static char *get(struct oci_tokens *t, const char *scopes, struct oci_cred *cred
 {
 	char *s = NULL;
 
+	struct oci_token_ask ask = { .ch = &bearer, .scopes = scopes, .fresh = fresh };
+
 	err = (struct vl_err){ 0 };
-	if (oci_tokens_get(t, NULL, &bearer, scopes, cred, false, fresh, NULL, &s, &err) < 0)
+	if (oci_tokens_get(t, NULL, &ask, cred, &s, &err) < 0)
 		return NULL;
 	return s;
 }
@@ -245,9 +275,11 @@ TEST(basic)
 	struct oci_cred me = { .username = (char *)"me", .password = (char *)"pw" };
 	char *s = NULL;
 
-	CHECK_EQ(oci_tokens_get(NULL, NULL, &ch, NULL, NULL, false, false, NULL, &s, &err), -EACCES);
+	struct oci_token_ask ask = { .ch = &ch };
+
+	CHECK_EQ(oci_tokens_get(NULL, NULL, &ask, NULL, &s, &err), -EACCES);
 	CHECK_HAS(err.text, "registry login");
-	CHECK_EQ(oci_tokens_get(NULL, NULL, &ch, NULL, &me, false, false, NULL, &s, &err), 0);
+	CHECK_EQ(oci_tokens_get(NULL, NULL, &ask, &me, &s, &err), 0);
 	CHECK_STR(s, "Basic bWU6cHc=");
 	CHECK_EQ(server.asked, 0);
 	free(s);
@@ -324,9 +356,64 @@ TEST(token_servers_that_are_refused)
 	REFUSED(&me, EACCES, "without TLS");
 	CHECK_EQ(server.asked, 0);
 	char *s = NULL;
-	CHECK_EQ(oci_tokens_get(t, NULL, &bearer, NULL, &me, true, false, NULL, &s, &err), 0);
+	struct oci_token_ask ask = { .ch = &bearer, .plain_ok = true };
+	CHECK_EQ(oci_tokens_get(t, NULL, &ask, &me, &s, &err), 0);
 	CHECK(server.plain_http);
 	free(s);
+	oci_tokens_free(t);
+	forget();
+}
+
+/* What a registry's certs.d and insecure = true say is about the registry. */
+TEST(tls_of_the_registry_is_not_that_of_its_token_server)
+{
+	static const struct {
+		const char *realm;
+		bool skip, cert, add_ca;
+	} cases[] = {
+		{ "https://reg.io:5000/token", true, true, false },
+		{ "https://reg.io:5001/token", true, false, true },
+		{ "https://reg.io.evil.io:5000/token", false, false, true },
+		{ "https://auth.io/token", false, false, true },
+	};
+	char *files[] = { (char *)"ca.crt", NULL };
+	const struct vl_strv ca = { .v = files, .n = 1 };
+	const struct oci_tls tls = { .ca_files = &ca, .cert = "c.pem", .key = "k.pem", .skip_verify = true };
+	struct oci_cred id = { .identity_token = (char *)"id" };
+
+	server.body = "{\"token\":\"a\"}";
+	for (size_t i = 0; i < 2 * VL_COUNT(cases); i++) {
+		const size_t k = i / 2;
+		struct oci_tokens *t = oci_tokens_new();
+		const struct oci_challenge ch = { OCI_AUTH_BEARER, (char *)cases[k].realm, NULL, NULL };
+		struct oci_token_ask ask = { .ch = &ch, .registry = "https://reg.io:5000/v2", .tls = &tls };
+		char *s = NULL;
+
+		CHECK_EQ(oci_tokens_get(t, NULL, &ask, i % 2 ? &id : NULL, &s, &err), 0);
+		CHECK_EQ(server.tls.skip_verify, cases[k].skip);
+		CHECK_EQ(server.tls.cert != NULL, cases[k].cert);
+		CHECK_EQ(server.tls.key != NULL, cases[k].cert);
+		CHECK_EQ(server.tls.add_ca, cases[k].add_ca);
+		CHECK(server.tls.ca_files == &ca);
+		CHECK(server.max_seconds > 0);
+		free(s);
+		oci_tokens_free(t);
+	}
+	forget();
+}
+
+TEST(token_server_that_wants_to_be_left_alone)
+{
+	struct oci_tokens *t = oci_tokens_new();
+	const struct oci_challenge ch = { OCI_AUTH_BEARER, (char *)"https://auth.io/token", NULL, NULL };
+	struct oci_token_ask ask = { .ch = &ch };
+	char *s = NULL;
+
+	server.body = "";
+	server.status = 429;
+	server.retry_after = 7;
+	CHECK_EQ(oci_tokens_get(t, NULL, &ask, NULL, &s, &err), -ETIMEDOUT);
+	CHECK_EQ(ask.retry_after, 7);
 	oci_tokens_free(t);
 	forget();
 }
