@@ -340,6 +340,15 @@ static int status_error(struct ask *a, const struct oci_http_resp *resp, struct 
 	return vl_fail(err, EPROTO, "the registry answers with status %d%s", s, tail);
 }
 
+/* It may be refused only because the credentials could not be looked up. */
+static void add_trouble(struct ask *a, struct vl_err *err)
+{
+	VL_FREE char *trouble = oci_credentials_trouble(a->c->credentials), *text = vl_strdup(err->text);
+
+	if (trouble && !a->cred_from)
+		vl_fail(err, err->code, "%s (no credentials were looked up: %s)", text, trouble);
+}
+
 /* What the user can do about a connection that does not come about. */
 static void add_hint(struct ask *a, int r, struct vl_err *err)
 {
@@ -489,6 +498,8 @@ static int ask_one(struct round *o, const struct oci_endpoint *ep, bool twin, st
 		r = status_error(&a, ret, err);
 	else if (ep->mirror && ret->status >= 400 && ret->status != 416)
 		r = status_error(&a, ret, err); /* the registry itself decides what is not there */
+	if (r == -EACCES)
+		add_trouble(&a, err);
 	o->asked = a.asked;
 	/* a mirror's content may be wrong; a full disk or a signal is nobody's fault there */
 	o->stop = a.local && r != -EBADMSG;

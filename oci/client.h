@@ -125,6 +125,8 @@ void oci_credentials_free(struct oci_credentials *c);
 /* For host[:port] and repository, longest match first; may run a credential helper. -ENOENT: none. Thread-safe. */
 int oci_credentials_find(struct oci_credentials *c, const char *host, const char *repo, struct oci_cred *ret,
 			 struct vl_err *err);
+/* Why credentials that may be somewhere were not found; NULL = nothing is known of that. Returns new. */
+char *oci_credentials_trouble(struct oci_credentials *c);
 
 /* ---- token.c ------------------------------------------------------------------------------ */
 

@@ -2,6 +2,7 @@
 #include "auth.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 struct auth_file {
@@ -9,11 +10,14 @@ struct auth_file {
 	vl_json *root;
 };
 
-/* Not changed after the load: threads may look things up at the same time. */
+/* But for the trouble not changed after the load: threads may look things up at the same time. */
 struct oci_credentials {
 	struct auth_file *files;
 	size_t n;
 	char *username, *password; /* of the command line or environment: beat the files */
+	struct vl_progress say;
+	pthread_mutex_t lock;
+	char *trouble; /* a store that cannot be asked; under the lock */
 };
 
 void oci_secret_freep(char **s)
@@ -43,6 +47,8 @@ void oci_credentials_free(struct oci_credentials *c)
 	free(c->files);
 	free(c->username);
 	oci_secret_freep(&c->password);
+	free(c->trouble);
+	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
 
@@ -115,6 +121,8 @@ int oci_credentials_load(const struct oci_net *net, const struct vl_progress *sa
 	VL_STRV struct vl_strv paths = { 0 };
 	struct oci_credentials *c = vl_alloc(sizeof *c);
 
+	c->say = say ? *say : (struct vl_progress){ 0 };
+	pthread_mutex_init(&c->lock, NULL);
 	if (net->username) {
 		c->username = vl_strdup(net->username);
 		c->password = vl_strdup(net->password ? net->password : "");
@@ -282,8 +290,34 @@ static int ask_helper(const char *helper, const char *host, struct oci_cred *ret
 	return r == -ENOENT && !vl_streq(oci_helper_server(host), host) ? ask(helper, host, ret, err) : r;
 }
 
-static int find_in_file(const struct auth_file *f, const char *host, const char *repo, struct oci_cred *ret,
-			struct vl_err *err)
+/* A store for all hosts that this machine does not have (the file came from another one, as home directories do) does not
+ * bar what needs no credentials. One that is named for the host does. */
+static int ask_store(struct oci_credentials *c, const struct auth_file *f, const char *store, const char *host,
+		     struct oci_cred *ret, struct vl_err *err)
+{
+	int r = ask_helper(store, host, ret, err);
+
+	if (r != -EUNATCH)
+		return r;
+	pthread_mutex_lock(&c->lock);
+	if (!c->trouble) {
+		c->trouble = vl_asprintf("%s: %s", f->path, err->text);
+		vl_progress_warn(&c->say, "%s; going on without", c->trouble);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return -ENOENT;
+}
+
+char *oci_credentials_trouble(struct oci_credentials *c)
+{
+	pthread_mutex_lock(&c->lock);
+	char *s = c->trouble ? vl_strdup(c->trouble) : NULL;
+	pthread_mutex_unlock(&c->lock);
+	return s;
+}
+
+static int find_in_file(struct oci_credentials *c, const struct auth_file *f, const char *host, const char *repo,
+			struct oci_cred *ret, struct vl_err *err)
 {
 	const char *helper = vl_json_string(longest(vl_json_obj(f->root, "credHelpers"), host, repo));
 	const char *store = vl_json_str(f->root, "credsStore");
@@ -300,7 +334,7 @@ static int find_in_file(const struct auth_file *f, const char *host, const char 
 			return 0;
 		}
 	}
-	if (store && *store && (r = ask_helper(store, host, ret, err)) != -ENOENT)
+	if (store && *store && (r = ask_store(c, f, store, host, ret, err)) != -ENOENT)
 		return r < 0 ? vl_wrap(err, "%s", f->path) : 0;
 	return vl_fail(err, ENOENT, "%s has nothing for %s", f->path, host);
 }
@@ -319,7 +353,7 @@ int oci_credentials_find(struct oci_credentials *c, const char *host, const char
 	}
 	for (size_t i = 0; i < c->n && r == -ENOENT; i++) {
 		oci_cred_free(&found);
-		r = find_in_file(&c->files[i], host, repo, &found, err);
+		r = find_in_file(c, &c->files[i], host, repo, &found, err);
 	}
 	if (r == -ENOENT)
 		return vl_fail(err, ENOENT, "no credentials for %s are known: 'registry login %s' keeps some", host,

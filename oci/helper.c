@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -32,12 +33,17 @@ static char *find_program(const char *program)
 	return NULL;
 }
 
-static void child(char *file, const char *verb, int in, int out)
+static void child(char *file, const char *verb, int in, int out, pid_t parent)
 {
 	char *argv[] = { file, (char *)verb, NULL };
 	sigset_t none;
 	int null = vl_move_fd_above_stdio(open("/dev/null", O_WRONLY | O_CLOEXEC));
 
+	/* it holds passwords: it does not outlive who asked. The group is for what it starts itself. */
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(126);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
@@ -117,15 +123,16 @@ static int run(char *file, const char *program, const char *verb, const char *in
 	out_w = vl_move_fd_above_stdio(p[1]);
 	if (in < 0 || out < 0 || out_w < 0)
 		return vl_fail(err, EMFILE, "cannot start %s: no descriptor is free", program);
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start %s", program);
 	if (pid == 0)
-		child(file, verb, in, out_w);
+		child(file, verb, in, out_w, parent);
+	setpgid(pid, pid); /* whoever comes first: kill needs the group */
 	vl_closep(&out_w);
 	r = read_output(out, buf, program, err);
 	if (r < 0)
-		kill(pid, SIGKILL);
+		kill(-pid, SIGKILL);
 	*ret_status = vl_wait(pid);
 	return r;
 }

@@ -3,6 +3,8 @@
 
 #include "oci/client.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #define B64_ME "bWU6cGFzczp3b3Jk" /* me:pass:word */
@@ -304,10 +306,76 @@ TEST(helper_names)
 		CHECK_HAS(s, "is no name of a credential helper");
 		CHECK(!strchr(s, '\x1b'));
 	}
-	finds("{\"credsStore\":\"absent\"}", "q.io", "a",
+	finds("{\"credHelpers\":{\"q.io\":\"absent\"}}", "q.io", "a",
 	      "49 auth.json: the credential helper docker-credential-absent");
 	setenv("PATH", "/usr/bin:bin::./bin:/bin", 1); /* relative: not looked at */
-	finds(STORE, "q.io", "a", "49 ");
+	finds("{\"credHelpers\":{\"q.io\":\"test\"}}", "q.io", "a", "49 ");
+}
+
+/* A home directory is on many machines, the store for all hosts on one of them: public images are for all. */
+TEST(a_store_that_is_not_here_is_told_once)
+{
+	VL_CLEANUP(oci_cred_free) struct oci_cred cred = { 0 };
+	const struct oci_net net = { 0 };
+	struct oci_credentials *c;
+	struct vl_err err = { 0 };
+
+	put("a/.config/containers/auth.json", 0600, "{\"credsStore\":\"absent\"}");
+	put("a/.docker/config.json", 0600, "{\"auths\":{\"q.io\":{\"auth\":\"" B64_YOU "\"}}}");
+	setenv("HOME", "a", 1);
+	unsetenv("XDG_RUNTIME_DIR");
+	unsetenv("REGISTRY_AUTH_FILE");
+	unsetenv("DOCKER_CONFIG");
+	*warned = 0;
+	CHECK_EQ(oci_credentials_load(&net, &say, &c, &err), 0);
+	CHECK(!oci_credentials_trouble(c));
+	CHECK_EQ(oci_credentials_find(c, "public.io", "a", &cred, &err), -ENOENT);
+	CHECK_EQ(oci_credentials_find(c, "q.io", "a", &cred, &err), 0);
+	CHECK_STR(cred.username, "you");
+	const char *first = strstr(warned, "docker-credential-absent is not in $PATH");
+	CHECK(first && !strstr(first + 1, "docker-credential-absent is"));
+	VL_FREE char *trouble = oci_credentials_trouble(c);
+	CHECK_HAS(trouble, "a/.config/containers/auth.json: the credential helper docker-credential-absent");
+	oci_credentials_free(c);
+}
+
+/* It holds passwords: when the one that asked is killed, it goes too. */
+TEST(helpers_die_with_us)
+{
+	const struct oci_net net = { .authfile = "auth.json" };
+	struct vl_err err = { 0 };
+	char text[8] = "";
+
+	put("auth.json", 0600, STORE);
+	helper("exec 3>alive; echo a >&3; sleep 5 3>&-; echo late >&3");
+	CHECK_EQ(mkfifo("alive", 0600), 0);
+	fflush(NULL);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		free(look(&net, "q.io", "a"));
+		_exit(1);
+	}
+	VL_CLOSE int fd = vl_open("alive", O_RDONLY, 0, &err);
+	CHECK_EQ(read(fd, text, sizeof text), 2);
+	CHECK_EQ(kill(pid, SIGKILL), 0);
+	CHECK_EQ(vl_wait(pid), 128 + SIGKILL);
+	/* the end of the file: whoever had it open is no more */
+	CHECK_EQ(read(fd, text, sizeof text), 0);
+}
+
+TEST(what_a_helper_started_dies_with_it)
+{
+	const struct oci_net net = { .authfile = "auth.json" };
+
+	put("auth.json", 0600, STORE);
+	helper("sleep 1000 & echo $! >grandchild; exec 0<&-; exec yes");
+	VL_FREE char *s = look(&net, "q.io", "a");
+	CHECK_HAS(s, "prints over 65536 bytes");
+	/* killed, it may still be somebody's to wait for: what counts is that nothing of it runs */
+	CHECK_EQ(system("for i in $(seq 1000); do s=$(ps -o stat= -p $(cat grandchild)) || exit 0; "
+			"case $s in Z*) exit 0;; esac; done; exit 1"),
+		 0);
 }
 
 TEST(helpers_get_three_descriptors)

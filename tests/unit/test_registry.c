@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 #define MT_MANIFEST "application/vnd.oci.image.manifest.v1+json"
 #define MT_INDEX "application/vnd.oci.image.index.v1+json"
@@ -148,6 +149,13 @@ static void serve(struct srv *s, int fd, const char *request, unsigned n)
 
 	if (flaky(g, fd, n))
 		return;
+	if (strstr(request, "GET /token"))
+		return srv_reply(fd, "200 OK", "", "{\"token\":\"t\"}", 13);
+	if (is(g, "login-bearer") && !strstr(request, "Authorization: Bearer t\r\n")) {
+		VL_FREE char *ask =
+			vl_asprintf("WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%d/token\"\r\n", s->port);
+		return srv_reply(fd, "401 Who", ask, "", 0);
+	}
 	if (is(g, "login") && !strstr(request, "Authorization: Basic dTpw\r\n"))
 		return srv_reply(fd, "401 Who", "WWW-Authenticate: Basic realm=\"x\"\r\n", "", 0);
 	if (strstr(request, g->blob_digest))
@@ -222,13 +230,15 @@ struct use {
 	struct oci_ref ref;
 };
 
+static const char *home = ".";
+
 static struct oci_client *client(const char *user)
 {
 	struct oci_net net = { .config_dir = ".", .username = user, .password = user ? "p" : NULL };
 	struct oci_client *c;
 	struct vl_err err = { 0 };
 
-	setenv("HOME", ".", 1);
+	setenv("HOME", home, 1);
 	unsetenv("REGISTRY_AUTH_FILE");
 	unsetenv("DOCKER_CONFIG");
 	unsetenv("XDG_RUNTIME_DIR");
@@ -388,6 +398,29 @@ TEST(logins)
 	CHECK(!strstr(err.text, "d3Jvbmc6cA"));
 	CHECK_EQ(srv_count(&g.s), 6);
 	use_end(&u);
+	reg_free(&g);
+}
+
+/* Without the store, only what is refused is refused; and then it is said. */
+TEST(store_of_credentials_that_is_not_here)
+{
+	static const char file[] = "{\"credsStore\":\"no-such-store\"}";
+	struct reg g;
+	struct vl_err err = { 0 };
+
+	reg_start(&g, "");
+	CHECK_EQ(mkdir("home", 0700), 0);
+	CHECK_EQ(mkdir("home/.docker", 0700), 0);
+	VL_CLOSE int fd = vl_open("home/.docker/config.json", O_WRONLY | O_CREAT, 0600, &err);
+	CHECK_EQ(vl_write_full(fd, file, strlen(file)), 0);
+	home = "home";
+	CHECK_EQ(resolve(&g, ":v1", "amd64", &err), 0);
+	g.mode = "login-bearer";
+	CHECK_EQ(resolve(&g, ":v1", "amd64", &err), 0);
+	g.mode = "login";
+	CHECK_EQ(resolve(&g, ":v1", "amd64", &err), -EACCES);
+	CHECK_HAS(err.text, "docker-credential-no-such-store is not in $PATH");
+	home = ".";
 	reg_free(&g);
 }
 
