@@ -137,7 +137,7 @@ int oci_challenge_best(const struct oci_http_resp *resp, struct oci_challenge *r
 	struct vl_err why = { 0 };
 	const char *value;
 
-	vl_fail(&why, ENOTSUP, "it refuses (401), but does not say how to log in");
+	vl_fail(&why, EACCES, "the registry asks for a login (401), but does not say how");
 	for (unsigned i = 0; (value = oci_http_head(resp, "WWW-Authenticate", i)); i++) {
 		VL_CLEANUP(oci_challenge_free) struct oci_challenge c = { 0 };
 		if (oci_challenge_parse(value, &c, &why) < 0 || c.scheme <= best.scheme)

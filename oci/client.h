@@ -139,7 +139,7 @@ struct oci_challenge {
 void oci_challenge_free(struct oci_challenge *c);
 /* One WWW-Authenticate value, which may hold several challenges: the best one we can answer. -ENOTSUP: none. */
 int oci_challenge_parse(const char *value, struct oci_challenge *ret, struct vl_err *err);
-/* The best of all WWW-Authenticate headers. -ENOTSUP also when there is none. */
+/* The best of all WWW-Authenticate headers. -EACCES: there is none. */
 int oci_challenge_best(const struct oci_http_resp *r, struct oci_challenge *ret, struct vl_err *err);
 
 /* Thread-safe cache of tokens by realm, service, scopes and user. */
