@@ -1,6 +1,6 @@
 /* Inside oci/: how a request reaches a registry. From the bottom up:
  *
- *   http.c        one request and its answer (the only libcurl user)
+ *   http.c        one request and its answer (the only libcurl user); proxy.c names the proxy that fails
  *   hosts.c       which servers stand for a registry: mirrors, plain HTTP, certificates
  *   credentials.c who we are there: credential files and helpers
  *   token.c       challenges and bearer tokens

@@ -272,6 +272,13 @@ registry_of() { printf '[[registry]]\nlocation = "%s"\n' "$1"; }
 	log_in "$TTOK_HOST"
 	logged_in
 	can_pull "$TTOK_HOST/private/tool:1"
+	# insecure = true is about the registry: a token server of another name has to show who it is
+	{ registry_of "localhost:${TTOK_HOST#*:}" && echo 'insecure = true'; } | conf
+	cannot_pull "token" "localhost:${TTOK_HOST#*:}/private/tool:1"
+	stderr_has "certificate"
+	{ registry_of "$TTOK_HOST" && echo 'insecure = true'; } | conf
+	rm -r "${CERTS:?}/$TTOK_HOST"
+	can_pull "$TTOK_HOST/private/tool:1"
 }
 
 @test "registry: tokens: one that is refused in the middle is replaced" {
