@@ -33,6 +33,8 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 	int r;
 
 	raise_file_limit();
+	if (src->client)
+		oci_client_say(src->client, p);
 	/* A directory is the host's own files, read with the rights of the caller. */
 	if ((src->kind != IMG_SOURCE_DIR && (r = vl_drop_privileges(err)) < 0) ||
 	    (r = img_source_resolve(src, w->job->o->arch, &found, err)) < 0 ||

@@ -98,8 +98,19 @@ static void keep(void *arg, const struct oci_digest *d, int fd)
 	}
 }
 
+/* A site's stays: it is not ours to remove, and ours is found before it. */
+static void drop(void *arg, const struct oci_digest *d)
+{
+	struct img_store *s = arg;
+	VL_FREE char *name = blob_name(d);
+
+	if (name && s->blobs >= 0)
+		unlinkat(s->blobs, name, 0);
+}
+
 const struct oci_blob_store *img_store_blobs(struct img_store *s)
 {
-	s->blob_store = (struct oci_blob_store){ .lookup = lookup, .create = create, .keep = keep, .arg = s };
+	s->blob_store =
+		(struct oci_blob_store){ .lookup = lookup, .create = create, .keep = keep, .drop = drop, .arg = s };
 	return &s->blob_store;
 }

@@ -66,6 +66,11 @@ int oci_client_new(const struct oci_net *net, const struct vl_progress *say, str
 	return 0;
 }
 
+void oci_client_say(struct oci_client *c, const struct vl_progress *say)
+{
+	c->say = *say;
+}
+
 void oci_client_free(struct oci_client *c)
 {
 	if (!c)

@@ -12,10 +12,10 @@
 #include <stdio.h>
 
 #define MAX_OPEN 200 /* fetched files nobody has read yet: descriptors, and room on the disk */
-#define MAX_LOOKUPS 3
+#define HASH_PIECE (1u << 20)
 #define MAX_SHORT_ANSWERS 5 /* an answer that ended early without saying so */
 
-enum state { QUEUED, RUNNING, KEPT, DONE };
+enum state { QUEUED, RUNNING, CLOSED, DONE }; /* CLOSED: read, and nobody else asked for it yet */
 
 struct download {
 	struct download *next; /* in the order they were asked for */
@@ -341,14 +341,55 @@ static int fetch(struct download *d, struct vl_err *err)
 
 /* ---- threads ---- */
 
-static bool is_kept(struct download *d)
+/* A disk may have changed it, or a crash: it is hashed before anybody reads it. -EBADMSG: not its digest's bytes. */
+static int hash_kept(struct download *d, int fd, struct vl_err *err)
 {
-	const struct oci_blob_store *b = d->list->blobs;
+	VL_FREE uint8_t *buf = vl_alloc(HASH_PIECE);
+	uint8_t raw[VL_HASH_MAX];
+	char hex[VL_HASH_MAX * 2 + 1];
+	int r = vl_hash_new(d->digest.algo, &d->hash, err);
 
-	if (!b || !b->lookup || d->document)
-		return false;
-	VL_CLOSE int fd = b->lookup(b->arg, &d->digest, d->size);
-	return fd >= 0;
+	for (uint64_t pos = 0, n; r == 0 && pos < d->size; pos += n) {
+		n = VL_MIN(d->size - pos, (uint64_t)HASH_PIECE);
+		if (is_stopped(d))
+			return vl_fail(err, ECANCELED, "stopped");
+		if ((r = vl_pread_full(fd, buf, n, pos, d->what, err)) == 0)
+			vl_hash_update(d->hash, buf, n);
+	}
+	if (r < 0)
+		return r;
+	vl_hex(raw, vl_hash_final(d->hash, raw), hex);
+	return vl_streq(hex, d->digest.hex) ? 0 : vl_fail(err, EBADMSG, "it has %s:%s", d->digest.algo, hex);
+}
+
+/* Twice: behind a damaged one of our own may be a good one of the site's. */
+static bool take_kept(struct download *d)
+{
+	struct oci_downloads *l = d->list;
+	const struct oci_blob_store *b = l->blobs;
+	struct vl_err why;
+
+	for (int n = 0; n < 2 && b && b->lookup && !d->document; n++) {
+		VL_CLOSE int fd = b->lookup(b->arg, &d->digest, d->size);
+		if (fd < 0)
+			return false;
+		int r = hash_kept(d, fd, &why);
+		vl_hash_free(vl_steal(&d->hash));
+		if (r == 0) {
+			pthread_mutex_lock(&l->lock);
+			d->fd = vl_steal_fd(&fd);
+			d->pos = d->size;
+			pthread_mutex_unlock(&l->lock);
+			return true;
+		}
+		if (r == -ECANCELED)
+			return false;
+		if (n == 0)
+			vl_progress_warn(&l->client->say, "the kept %s is damaged and not used: %s", d->what, why.text);
+		if (b->drop)
+			b->drop(b->arg, &d->digest);
+	}
+	return false;
 }
 
 static struct download *next_work(struct oci_downloads *l)
@@ -366,13 +407,13 @@ static struct download *next_work(struct oci_downloads *l)
 	return l->n_open < MAX_OPEN ? any : NULL;
 }
 
-static void finish(struct download *d, enum state state, int r, const struct vl_err *err)
+static void finish(struct download *d, int r, const struct vl_err *err)
 {
-	d->state = state;
+	d->state = DONE;
 	d->result = r;
 	if (r < 0)
 		d->err = *err;
-	else if (state == DONE)
+	else
 		d->released = d->size = d->pos;
 	pthread_cond_broadcast(&d->changed);
 }
@@ -385,12 +426,10 @@ static void run(struct oci_downloads *l, struct download *d)
 	d->state = RUNNING;
 	l->n_open++;
 	pthread_mutex_unlock(&l->lock);
-	bool kept = is_kept(d);
-	int r = kept ? 0 : fetch(d, &err);
+	int r = take_kept(d) ? 0 : fetch(d, &err);
 	vl_hash_free(vl_steal(&d->hash));
 	pthread_mutex_lock(&l->lock);
-	l->n_open -= kept;
-	finish(d, kept ? KEPT : DONE, r, &err);
+	finish(d, r, &err);
 }
 
 static void *work(void *arg)
@@ -512,7 +551,6 @@ struct reader {
 	struct oci_blob base;
 	struct download *d;
 	uint64_t pos;
-	int fd; /* of a kept blob, else -1 */
 };
 
 static ssize_t follow_read(struct oci_blob *b, void *p, size_t n, struct vl_err *err)
@@ -539,18 +577,6 @@ static ssize_t follow_read(struct oci_blob *b, void *p, size_t n, struct vl_err 
 	return (ssize_t)n;
 }
 
-static ssize_t kept_read(struct oci_blob *b, void *p, size_t n, struct vl_err *err)
-{
-	struct reader *f = (struct reader *)b;
-
-	n = VL_MIN(n, b->size - f->pos);
-	int r = vl_pread_full(f->fd, p, n, f->pos, b->what, err);
-	if (r < 0)
-		return r;
-	f->pos += n;
-	return (ssize_t)n;
-}
-
 static void reader_close(struct oci_blob *b)
 {
 	struct reader *f = (struct reader *)b;
@@ -561,60 +587,45 @@ static void reader_close(struct oci_blob *b)
 	d->readers--;
 	d->uses -= d->uses > 0;
 	if (d->state == DONE && !d->readers && !d->uses && !d->document && d->result == 0) {
-		/* nobody wants it any more; asked again, it is fetched again */
+		/* nobody wants it any more; asked again, it is looked up or fetched again */
 		vl_closep(&d->fd);
 		l->n_open--;
-		d->state = KEPT;
+		d->state = CLOSED;
 		d->released = d->pos = d->most = 0;
 		d->resumed = d->wanted = false;
 		pthread_cond_signal(&l->more);
 	}
 	pthread_mutex_unlock(&l->lock);
-	vl_closep(&f->fd);
 	free(b->what);
 	free(f);
 }
 
-static struct oci_blob *new_reader(struct download *d, int fd)
+static struct oci_blob *new_reader(struct download *d)
 {
 	struct reader *f = vl_alloc(sizeof *f);
 
-	f->base = (struct oci_blob){ fd < 0 ? follow_read : kept_read, reader_close, d->size, vl_strdup(d->what),
-				     fd < 0 };
+	f->base = (struct oci_blob){ follow_read, reader_close, d->size, vl_strdup(d->what), true };
 	f->d = d;
-	f->fd = fd;
 	d->readers++;
 	return &f->base;
 }
 
-/* Locked. KEPT says that it was in the store; it may have gone since. */
 static int open_locked(struct oci_downloads *l, struct download *d, struct oci_blob **ret, struct vl_err *err)
 {
 	d->wanted = true;
-	for (int n = 0;; n++) {
-		if (d->state == QUEUED)
-			wake(l);
-		if (d->state == QUEUED && !l->n_threads) /* a limit on threads: slower, but it goes on */
-			run(l, d);
-		while (d->state == QUEUED || (d->state == RUNNING && (d->size == UINT64_MAX || d->fd < 0)))
-			pthread_cond_wait(&d->changed, &l->lock);
-		if (d->state != KEPT)
-			break;
-		if (n == MAX_LOOKUPS)
-			return vl_fail(err, EIO, "%s comes and goes in the store", d->what);
-		const struct oci_blob_store *b = l->blobs;
-		int fd = b && b->lookup ? b->lookup(b->arg, &d->digest, d->size) : -1;
-		if (fd >= 0) {
-			*ret = new_reader(d, fd);
-			return 0;
-		}
+	if (d->state == CLOSED)
 		d->state = QUEUED;
-	}
+	if (d->state == QUEUED)
+		wake(l);
+	if (d->state == QUEUED && !l->n_threads) /* a limit on threads: slower, but it goes on */
+		run(l, d);
+	while (d->state == QUEUED || (d->state == RUNNING && (d->size == UINT64_MAX || d->fd < 0)))
+		pthread_cond_wait(&d->changed, &l->lock);
 	if (d->state == DONE && d->result < 0) {
 		*err = d->err;
 		return d->result;
 	}
-	*ret = new_reader(d, -1);
+	*ret = new_reader(d);
 	return 0;
 }
 

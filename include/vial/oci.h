@@ -64,13 +64,16 @@ struct oci_client;
 int oci_client_new(const struct oci_net *net, const struct vl_progress *say, struct oci_client **ret,
 		   struct vl_err *err);
 void oci_client_free(struct oci_client *c); /* NULL is fine */
+/* Warnings go there from now on; before the first request. */
+void oci_client_say(struct oci_client *c, const struct vl_progress *say);
 
 /* What downloaded blobs are written into, and where earlier ones are. NULL functions: files of $TMPDIR
- * that have no name. All run in the process that converts; keep and lookup may be called by threads. */
+ * that have no name. All run in the process that converts; lookup, keep and drop may be called by threads. */
 struct oci_blob_store {
 	int (*lookup)(void *arg, const struct oci_digest *d, uint64_t size); /* fd of a kept blob, caller's; -1 */
 	int (*create)(void *arg, struct vl_err *err);                        /* fd of an empty nameless file */
 	void (*keep)(void *arg, const struct oci_digest *d, int fd);         /* whole and checked; borrows fd */
+	void (*drop)(void *arg, const struct oci_digest *d);                 /* what lookup gave is damaged */
 	void *arg;
 };
 

@@ -197,6 +197,38 @@ nothing_but() {
 	[ "$(count_requests "^GET .*/blobs/$shared")" -eq 0 ]
 }
 
+@test "pull: a kept layer that is damaged is fetched again, for every image that has it" {
+	local sum
+	expect 0 vial -q pull good.sif "docker://$REG_HOST/apps/tool:1.0"
+	cp -r "$STORE" site
+	rm -r "$STORE"
+	for place in "$STORE" site; do
+		rm -f a.sif
+		if [ "$place" = site ]; then
+			rm -r "$STORE"
+			export VIAL_SITE_CACHE=$PWD/site
+		else
+			cp -r site "$STORE"
+		fi
+		rm -f "$place"/images/* "$place"/names/*
+		for blob in "$place"/blobs/sha256/*; do
+			printf 'damage' | dd of="$blob" bs=1 seek=500 conv=notrunc status=none
+		done
+		expect 0 vial pull a.sif "docker://$REG_HOST/apps/tool:1.0"
+		stderr_has "is damaged"
+		cmp a.sif good.sif
+		for blob in "$STORE"/blobs/sha256/*; do
+			sum=$(sha256sum <"$blob")
+			[ "${blob##*/}" = "${sum%% *}" ] || complain "$blob is not what its name says"
+		done
+	done
+	# what was fetched again is what is used from now on
+	rm a.sif "$STORE"/images/*
+	expect 0 vial pull a.sif "docker://$REG_HOST/apps/tool:1.0"
+	stderr_lacks "is damaged"
+	cmp a.sif good.sif
+}
+
 @test "pull: build takes a registry as its source" {
 	expect 0 vial -q build a.sif "docker://$REG_HOST/apps/tool:1.0"
 	expect 0 vial -q pull b.sif "docker://$REG_HOST/apps/tool:1.0"

@@ -786,7 +786,15 @@ TEST(layers_are_kept_once)
 	b->keep(b->arg, &d, third);
 	CHECK(has_layer(b, &d, 5, "layer"));
 
+	/* damaged: as large as before, so only dropping it lets a good one in */
+	b->drop(b->arg, &d);
+	CHECK(!has_layer(b, &d, 5, ""));
+	VL_CLOSE int fourth = new_layer(b, "layer");
+	b->keep(b->arg, &d, fourth);
+	CHECK(has_layer(b, &d, 5, "layer"));
+
 	b->keep(b->arg, &evil, third);
+	b->drop(b->arg, &evil);
 	CHECK_EQ(count_names("a/store/names"), 0);
 	CHECK(!has_layer(b, &evil, 5, ""));
 	img_store_free(s);
