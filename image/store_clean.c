@@ -18,15 +18,31 @@ struct cleaning {
 	int64_t now;
 	uint64_t freed;
 	bool stop; /* f wants no more */
+	int failed;
+	struct vl_err *err; /* of the first that could not be removed */
 };
 
-static void remove_item(struct cleaning *k, const struct img_store_entry *it)
+/* Seconds since then. A clock may have been wrong, here or on a file server: what was used in the future is new, and
+ * not out of reach. */
+static int64_t age_of(const struct cleaning *k, int64_t then)
 {
-	if (!k->how->dry && unlinkat(k->store->dirfd, it->file, 0) < 0)
-		return; /* somebody was faster */
+	return VL_MAX(k->now - then, (int64_t)0);
+}
+
+/* True: it is not there any more (or would not be). One that stays is no reason to keep the others. */
+static bool remove_item(struct cleaning *k, const struct img_store_entry *it)
+{
+	if (!k->how->dry && unlinkat(k->store->dirfd, it->file, 0) < 0) {
+		if (errno == ENOENT)
+			return true; /* somebody was faster */
+		if (!k->failed)
+			k->failed = vl_fail_sys(k->err, errno, "cannot remove %s from the image store", it->path);
+		return false;
+	}
 	k->freed += it->size;
 	if (!img_store_tell_of(it, k->f, k->arg))
 		k->stop = true;
+	return true;
 }
 
 /* A name record, a left-over, a lock: by its file name. */
@@ -70,17 +86,19 @@ static void remove_unused(struct cleaning *k, const char *spare)
 		struct img_store_entry *it = &c->items[i];
 		if (k->how->limit && total <= k->how->limit)
 			break;
-		if (!(k->how->kinds & it->kind) || k->now - it->used < k->how->unused_seconds ||
+		if (!(k->how->kinds & it->kind) || age_of(k, it->used) < k->how->unused_seconds ||
 		    (spare && vl_streq(it->path, spare)))
 			continue;
-		if (it->kind == IMG_STORE_IMAGE) {
+		if (it->kind == IMG_STORE_IMAGE)
 			img_store_join_names(c, it);
-			for (size_t n = img_store_first_record(c, it->id);
-			     n < c->n_records && vl_streq(c->records[n].n.key, it->id); n++)
-				c->records[n].gone = true;
-		}
+		if (!remove_item(k, it))
+			continue;
 		total -= it->size;
-		remove_item(k, it);
+		if (it->kind != IMG_STORE_IMAGE)
+			continue;
+		for (size_t n = img_store_first_record(c, it->id);
+		     n < c->n_records && vl_streq(c->records[n].n.key, it->id); n++)
+			c->records[n].gone = true;
 	}
 }
 
@@ -96,7 +114,7 @@ static void remove_names(struct cleaning *k)
 		VL_FREE char *image = vl_asprintf("%s.sif", n->n.key), *name = vl_asprintf("names/%s", n->file);
 		if (n->gone && !k->how->dry)
 			unlinkat(k->store->dirfd, name, 0);
-		else if (!n->gone && k->now - n->n.time >= age &&
+		else if (!n->gone && age_of(k, n->n.time) >= age &&
 			 faccessat(k->store->images, image, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
 			remove_other(k, "names", n->file);
 	}
@@ -169,7 +187,7 @@ int img_store_clean_but(struct img_store *s, const struct img_store_clean *how, 
 			void *arg, uint64_t *ret_bytes, struct vl_err *err)
 {
 	IMG_STORE_SCAN struct img_store_scan c = { 0 };
-	struct cleaning k = { .store = s, .how = how, .f = f, .arg = arg, .scan = &c, .now = time(NULL) };
+	struct cleaning k = { .store = s, .how = how, .f = f, .arg = arg, .scan = &c, .now = time(NULL), .err = err };
 	int r = img_store_scan_own(s, &c, err);
 
 	if (r < 0)
@@ -178,6 +196,8 @@ int img_store_clean_but(struct img_store *s, const struct img_store_clean *how, 
 	remove_names(&k);
 	if ((r = remove_left_overs(&k, err)) < 0)
 		return r;
+	if (k.failed)
+		return k.failed;
 	*ret_bytes = k.freed;
 	return 0;
 }

@@ -78,7 +78,8 @@ typedef bool img_store_item_fn(void *arg, const struct img_store_item *i);
 int img_store_list(struct img_store *s, img_store_item_fn *f, void *arg, struct vl_err *err);
 /* What to remove: kinds (a set), unused for at least so many seconds (0 = all), only as far as the rest stays above
  * `limit` bytes (0 = no matter). dry: only tells. Images in the making and their files are left alone; what a killed
- * process left behind is always removed. f (may be NULL) is told of each. */
+ * process left behind is always removed. f (may be NULL) is told of each. What cannot be removed is the error at the
+ * end, after the others went. */
 struct img_store_clean {
 	unsigned kinds;
 	int64_t unused_seconds;

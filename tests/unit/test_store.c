@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define KEY_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -422,6 +423,25 @@ TEST(clean_by_kind_age_and_limit)
 	CHECK(access("a/store/blobs/sha256/" KEY_C, F_OK) < 0);
 	CHECK_EQ(find(s, KEY_B), 0);
 	CHECK_EQ(clean(s, &(struct img_store_clean){ .kinds = 7 }), each);
+	CHECK_EQ(count_names("a/store/images"), 0);
+	img_store_free(s);
+}
+
+/* By a clock that was wrong: new, but not for ever. */
+TEST(what_was_used_in_the_future_can_go)
+{
+	struct img_store *s = open_store();
+
+	make_image(s, KEY_A, "a");
+	make_image(s, KEY_B, "b");
+	set_used("a/store/images/" KEY_A ".sif", time(NULL) + 400 * 86400);
+	CHECK_EQ(clean(s, &(struct img_store_clean){ .kinds = 7, .unused_seconds = 1000 }), 0);
+	CHECK_EQ(count_names("a/store/images"), 2);
+	clean(s, &(struct img_store_clean){ .kinds = 3, .limit = 1 });
+	CHECK_EQ(count_names("a/store/images"), 0);
+	make_image(s, KEY_A, "a");
+	set_used("a/store/images/" KEY_A ".sif", time(NULL) + 400 * 86400);
+	clean(s, &(struct img_store_clean){ .kinds = 7 });
 	CHECK_EQ(count_names("a/store/images"), 0);
 	img_store_free(s);
 }
@@ -967,6 +987,32 @@ TEST(without_locks_everybody_makes_his_own)
 	clean(s, &(struct img_store_clean){ .kinds = 0 });
 	CHECK_EQ(count_names("a/store/locks"), 0);
 	CHECK_EQ(count_names("a/store/images"), 1);
+	img_store_free(s);
+}
+
+static bool count_item(void *arg, const struct img_store_item *i)
+{
+	(void)i;
+	++*(int *)arg;
+	return true;
+}
+
+TEST(what_cannot_be_removed_is_an_error)
+{
+	struct img_store *s = open_store();
+	struct vl_err err = { 0 };
+	uint64_t bytes = 7;
+	int told = 0;
+
+	make_image(s, KEY_A, "a");
+	make_image(s, KEY_B, "b");
+	refuse(SYS_unlinkat, 0, 0, EROFS);
+	CHECK_EQ(img_store_clean(s, &(struct img_store_clean){ .kinds = 7 }, count_item, &told, &bytes, &err), -EROFS);
+	CHECK_HAS(err.text, "a/store/images/");
+	CHECK_HAS(err.text, "Read-only file system");
+	CHECK_EQ(told, 0);
+	CHECK_EQ(bytes, 7);
+	CHECK_EQ(count_names("a/store/images"), 2);
 	img_store_free(s);
 }
 
