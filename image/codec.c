@@ -108,6 +108,22 @@ static int unknown(const char *spec, uint32_t block_size, const char *why, int c
 	return vl_fail(err, code, "compression '%s' is not %s: %s, then :LEVEL", spec, why, known ? known : "none");
 }
 
+char *img_codec_words(const char *spec)
+{
+	const char *s = spec ? spec : "zstd", *colon = strchr(s, ':');
+	size_t n = colon ? (size_t)(colon - s) : strlen(s);
+	uint64_t level;
+
+	for (size_t i = 0; i < VL_COUNT(codecs); i++) {
+		if (strlen(codecs[i].name) != n || strncmp(codecs[i].name, s, n) != 0 || !codecs[i].max)
+			continue;
+		level = codecs[i].def;
+		if (!colon || vl_parse_u64(colon + 1, codecs[i].min, codecs[i].max, &level) == 0)
+			return vl_asprintf("%s:%u", codecs[i].name, (unsigned)level);
+	}
+	return vl_strdup(s);
+}
+
 int img_codec_new(const char *spec, uint32_t block_size, struct img_codec *ret, struct vl_err *err)
 {
 	const char *s = spec ? spec : "zstd", *colon = strchr(s, ':');

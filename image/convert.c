@@ -76,10 +76,11 @@ static int64_t source_time(const struct work *w)
 static void make_uuid(const struct work *w, uint8_t ret[16])
 {
 	VL_BUF struct vl_buf b = { 0 };
+	VL_FREE char *compress = img_codec_words(w->o->compress);
 	uint8_t sha[32];
 
-	vl_buf_addf(&b, "vial %s %s %s %s %u %d %s\n", w->o->builder, w->src->bootstrap, w->src->from,
-		    w->o->compress ? w->o->compress : "", w->block_size, w->o->owner, w->o->arch);
+	vl_buf_addf(&b, "vial %s %s %s %s %u %d %s\n", w->o->builder, w->src->bootstrap, w->src->from, compress,
+		    w->block_size, w->o->owner, w->o->arch);
 	vl_buf_addf(&b, "%s %s\n", w->image.manifest.hex, w->image.config_text ? w->image.config_text : "");
 	for (size_t i = 0; i < w->image.n_layers; i++)
 		vl_buf_addf(&b, "%s\n", w->image.layers[i].diff_id.hex);

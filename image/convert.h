@@ -28,6 +28,10 @@ struct img_source {
 	struct oci_artifact artifact;
 	struct oci_file_info url;
 };
+/* The words of the definition that an image of this source carries: "docker", and *ret_from (new). digest: of its
+ * manifest, which a registry's source is named by. */
+const char *img_source_words(const char *source, const struct oci_ref *ref, const struct oci_digest *digest,
+			     char **ret_from);
 /* Opens what is local and reads configuration and credentials: made before privileges go, and before the fork. blobs:
  * where layers are downloaded to; NULL = nameless files. */
 int img_source_open(const struct img_build_opts *o, const struct oci_blob_store *blobs, struct img_source *ret,

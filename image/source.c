@@ -18,6 +18,24 @@ static const struct {
 	[OCI_HTTP] = { IMG_SOURCE_URL, "http" },
 };
 
+/* A registry's without the tag, so that one digest always gives the same bytes. */
+const char *img_source_words(const char *source, const struct oci_ref *ref, const struct oci_digest *digest,
+			     char **ret_from)
+{
+	struct oci_ref r = *ref;
+
+	r.tag = NULL;
+	if (digest)
+		r.digest = *digest;
+	if (ref->kind == OCI_HTTP)
+		*ret_from = vl_strdup(ref->path);
+	else if (ref->kind == OCI_REGISTRY)
+		*ret_from = oci_ref_short(&r);
+	else
+		*ret_from = vl_strdup(strchr(source, ':') + 1);
+	return kinds[ref->kind].word;
+}
+
 /* An artifact is the image already: it is downloaded straight into the file it will be. */
 static int into_target(void *arg, struct vl_err *err)
 {
@@ -53,8 +71,7 @@ int img_source_open(const struct img_build_opts *o, const struct oci_blob_store 
 	if (r < 0)
 		return r;
 	ret->kind = kinds[ret->ref.kind].kind;
-	ret->bootstrap = kinds[ret->ref.kind].word;
-	ret->from = vl_strdup(ret->kind == IMG_SOURCE_URL ? ret->ref.path : strchr(o->source, ':') + 1);
+	ret->bootstrap = img_source_words(o->source, &ret->ref, NULL, &ret->from);
 	if (oci_ref_is_remote(&ret->ref) &&
 	    (r = oci_client_new(o->net ? o->net : &defaults, NULL, &ret->client, err)) < 0)
 		return r;
@@ -70,17 +87,6 @@ int img_source_open(const struct img_build_opts *o, const struct oci_blob_store 
 static void digest_text(const struct oci_digest *d, char ret[IMG_DIGEST_SIZE])
 {
 	snprintf(ret, IMG_DIGEST_SIZE, "%s:%s", d->algo, d->hex);
-}
-
-/* The words of the definition: without the tag, so that one digest always gives the same bytes. */
-static void name_registry_source(struct img_source *s)
-{
-	struct oci_ref r = s->ref;
-
-	r.tag = NULL;
-	r.digest = s->image.manifest;
-	free(s->from);
-	s->from = oci_ref_short(&r);
 }
 
 static int resolve_image(struct img_source *s, const char *arch, struct img_found *ret, struct vl_err *err)
@@ -101,8 +107,10 @@ static int resolve_image(struct img_source *s, const char *arch, struct img_foun
 	}
 	if (*s->image.named.algo)
 		digest_text(&s->image.named, ret->named);
-	if (s->ref.kind == OCI_REGISTRY)
-		name_registry_source(s);
+	if (s->ref.kind == OCI_REGISTRY) {
+		vl_freep(&s->from);
+		s->bootstrap = img_source_words(NULL, &s->ref, &s->image.manifest, &s->from);
+	}
 	return 0;
 }
 

@@ -1,9 +1,9 @@
 /* The image store: finished images and downloaded layers, by what they are made of.
  *
  *   STORE/CACHEDIR.TAG            backup programs leave the directory out
- *   STORE/images/KEY.sif          KEY: SHA-256 over manifest digest and conversion options, 64 hex digits
+ *   STORE/images/KEY.sif          KEY: SHA-256 over manifest digest, source and conversion options
  *   STORE/blobs/sha256/HEX        layers as the registry had them
- *   STORE/names/HASH.json         what a name meant when it was asked for: {name, arch, digest, key, time}
+ *   STORE/names/HASH.json         what a name meant when it was asked for: {name, arch, digest, key, others, time}
  *   STORE/locks/KEY               held by the one who makes KEY; its text is how far that is
  *
  * Made for any number of processes on any number of nodes: a file appears by rename or link, whole; nobody
@@ -47,8 +47,11 @@ void img_store_tell(struct img_making *m, const char *what, uint64_t done, uint6
 int img_store_commit(struct img_making *m, int *ret_fd, char **ret_path, struct vl_err *err);
 void img_store_give_up(struct img_making *m); /* idempotent; fine with IMG_MAKING_INIT and after a commit */
 
-/* What a digest that people name (of an index, say) led to for an architecture: text of the manifest digest. */
+/* What a name led to for an architecture: text of the manifest digest. "REPOSITORY@DIGEST" for a digest that people name
+ * (of an index, say). */
 int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[IMG_DIGEST_SIZE]);
+bool img_store_name_has(struct img_store *s, const char *name, const char *arch, const char *digest, const char *key);
+/* A record of the same digest keeps the keys it had: one for each set of options. */
 int img_store_name_set(struct img_store *s, const char *name, const char *arch, const char *digest, const char *key,
 		       struct vl_err *err);
 

@@ -102,6 +102,21 @@ static void remove_unused(struct cleaning *k, const char *spare)
 	}
 }
 
+static int by_file(const void *a, const void *b)
+{
+	const struct img_store_record *x = a, *y = b;
+
+	return strcmp(x->file, y->file);
+}
+
+static bool has_image(const struct cleaning *k, const struct img_store_record *n)
+{
+	VL_FREE char *image = vl_asprintf("%s.sif", n->n.key);
+
+	return !n->gone && !(faccessat(k->store->images, image, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT);
+}
+
+/* A name is one file, whatever the number of its images: it stays as long as one of them. */
 static void remove_names(struct cleaning *k)
 {
 	struct img_store_scan *c = k->scan;
@@ -109,14 +124,22 @@ static void remove_names(struct cleaning *k)
 
 	for (size_t i = 0; i < c->broken.n && !k->stop; i++)
 		remove_other(k, "names", c->broken.v[i]);
-	for (size_t i = 0; i < c->n_records && !k->stop; i++) {
-		struct img_store_record *n = &c->records[i];
-		VL_FREE char *image = vl_asprintf("%s.sif", n->n.key), *name = vl_asprintf("names/%s", n->file);
-		if (n->gone && !k->how->dry)
+	if (c->n_records)
+		qsort(c->records, c->n_records, sizeof *c->records, by_file);
+	for (size_t i = 0, end; i < c->n_records && !k->stop; i = end) {
+		const struct img_store_record *first = &c->records[i];
+		bool used = false, gone = false;
+		for (end = i; end < c->n_records && vl_streq(c->records[end].file, first->file); end++) {
+			used |= has_image(k, &c->records[end]);
+			gone |= c->records[end].gone;
+		}
+		VL_FREE char *name = vl_asprintf("names/%s", first->file);
+		if (used)
+			continue;
+		if (gone && !k->how->dry)
 			unlinkat(k->store->dirfd, name, 0);
-		else if (!n->gone && age_of(k, n->n.time) >= age &&
-			 faccessat(k->store->images, image, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
-			remove_other(k, "names", n->file);
+		else if (!gone && age_of(k, first->n.time) >= age)
+			remove_other(k, "names", first->file);
 	}
 }
 

@@ -43,10 +43,12 @@ void img_store_show_text(char *text, const struct vl_progress *progress);
  * its file name. */
 struct img_store_name {
 	char *name, *arch, *digest, *key;
+	struct vl_strv others; /* keys of the same digest with other options */
 	int64_t time;
 };
 int img_store_name_parse(const char *text, size_t n, const char *file, struct img_store_name *ret);
-int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret);
+/* owner NULL: anybody's. */
+int img_store_name_read(int dirfd, const char *file, const uid_t *owner, struct img_store_name *ret);
 void img_store_name_free(struct img_store_name *n);
 
 /* ---- store_list.c: a store as it is now ---- */

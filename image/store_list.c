@@ -123,6 +123,22 @@ static int scan_tier(struct place *p, struct vl_err *err)
 
 /* ---- names ---- */
 
+static void add_record(struct img_store_scan *c, const struct img_store_name *n, const char *key, const char *file)
+{
+	if (c->n_records == c->cap_records) {
+		c->cap_records = c->cap_records ? c->cap_records * 2 : 64;
+		c->records = vl_realloc(c->records, c->cap_records, sizeof *c->records);
+	}
+	c->records[c->n_records++] = (struct img_store_record){
+		.n = { .name = vl_strdup(n->name),
+		       .arch = vl_strdup(n->arch),
+		       .digest = vl_strdup(n->digest),
+		       .key = vl_strdup(key),
+		       .time = n->time },
+		.file = vl_strdup(file),
+	};
+}
+
 static int see_name(void *arg, const char *file)
 {
 	struct place *p = arg;
@@ -132,16 +148,15 @@ static int see_name(void *arg, const char *file)
 
 	if (*file == '.')
 		return 0;
-	int r = img_store_name_read(p->dirfd, path, &n);
+	int r = img_store_name_read(p->dirfd, path, p->site ? &p->uid : NULL, &n);
 	if (r == -EBADMSG)
 		vl_strv_add(&c->broken, file);
 	if (r < 0)
 		return 0;
-	if (c->n_records == c->cap_records) {
-		c->cap_records = c->cap_records ? c->cap_records * 2 : 64;
-		c->records = vl_realloc(c->records, c->cap_records, sizeof *c->records);
-	}
-	c->records[c->n_records++] = (struct img_store_record){ .n = n, .file = vl_strdup(file) };
+	add_record(c, &n, n.key, file);
+	for (size_t i = 0; i < n.others.n; i++)
+		add_record(c, &n, n.others.v[i], file);
+	img_store_name_free(&n);
 	return 0;
 }
 
@@ -177,6 +192,18 @@ size_t img_store_first_record(const struct img_store_scan *c, const char *key)
 	return low;
 }
 
+/* "REPOSITORY@DIGEST", without a tag. */
+static bool is_digest_name(const char *name)
+{
+	const char *at = strrchr(name, '@'), *slash = at ? memrchr(name, '/', (size_t)(at - name)) : NULL;
+	struct oci_digest d;
+	struct vl_err ignored;
+
+	if (!at || oci_digest_parse(at + 1, &d, &ignored) < 0)
+		return false;
+	return !memchr(slash ? slash : name, ':', (size_t)(at - (slash ? slash : name)));
+}
+
 void img_store_join_names(struct img_store_scan *c, struct img_store_entry *it)
 {
 	VL_BUF struct vl_buf names = { 0 };
@@ -188,7 +215,7 @@ void img_store_join_names(struct img_store_scan *c, struct img_store_entry *it)
 			it->digest = vl_strdup(n->digest);
 		if (i && vl_streq(c->records[i - 1].n.key, it->id) && vl_streq(c->records[i - 1].n.name, n->name))
 			continue; /* the same name for another architecture */
-		if (vl_prefix(n->name, "sha256:") || vl_prefix(n->name, "sha512:"))
+		if (is_digest_name(n->name))
 			continue; /* what was asked for by digest: it is shown as such */
 		vl_buf_addf(&names, "%s%s", names.len ? "," : "", n->name);
 	}

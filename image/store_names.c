@@ -6,6 +6,7 @@
 #include <time.h>
 
 #define RECORD_MAX (16u << 10) /* a name, a digest, a key: below 1 KiB for every name a registry takes */
+#define OTHERS_MAX 32          /* of 67 bytes each; more sets of options than anybody uses at a time */
 #define NAME_MAX_LEN 4096      /* a host, a repository of 255 bytes, a digest; or a URL */
 
 static void file_name(const char *name, const char *arch, char ret[70])
@@ -24,6 +25,7 @@ void img_store_name_free(struct img_store_name *n)
 	vl_freep(&n->arch);
 	vl_freep(&n->digest);
 	vl_freep(&n->key);
+	vl_strv_free(&n->others);
 }
 
 /* file NULL: whatever it is called */
@@ -43,11 +45,19 @@ static int take_fields(const vl_json *j, const char *file, struct img_store_name
 	if ((file && !vl_streq(right, vl_basename(file))) || !img_store_is_key(key, strlen(key)) ||
 	    (*digest && oci_digest_parse(digest, &d, &err) < 0))
 		return -EBADMSG;
+	const vl_json *others = vl_json_arr(j, "others");
+	for (size_t i = 0; i < vl_json_len(others); i++) {
+		const char *k = vl_json_string(vl_json_at(others, i));
+		if (i == OTHERS_MAX || !k || !img_store_is_key(k, strlen(k)))
+			return -EBADMSG;
+	}
 	*ret = (struct img_store_name){ .name = vl_strdup(name),
 					.arch = vl_strdup(arch),
 					.digest = vl_strdup(digest),
 					.key = vl_strdup(key),
 					.time = t };
+	for (size_t i = 0; i < vl_json_len(others); i++)
+		vl_strv_add(&ret->others, vl_json_string(vl_json_at(others, i)));
 	return 0;
 }
 
@@ -61,7 +71,7 @@ int img_store_name_parse(const char *text, size_t n, const char *file, struct im
 	return take_fields(j, file, ret);
 }
 
-int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret)
+int img_store_name_read(int dirfd, const char *file, const uid_t *owner, struct img_store_name *ret)
 {
 	struct stat st;
 	struct vl_err err;
@@ -69,7 +79,7 @@ int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret)
 
 	if (fd < 0)
 		return fd == -ENOENT ? fd : -EBADMSG;
-	if (st.st_size <= 0 || st.st_size > RECORD_MAX)
+	if ((owner && st.st_uid != 0 && st.st_uid != *owner) || st.st_size <= 0 || st.st_size > RECORD_MAX)
 		return -EBADMSG;
 	size_t n = (size_t)st.st_size;
 	VL_FREE char *text = vl_alloc(n + 1);
@@ -78,23 +88,71 @@ int img_store_name_read(int dirfd, const char *file, struct img_store_name *ret)
 	return img_store_name_parse(text, n, file, ret);
 }
 
-int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[IMG_DIGEST_SIZE])
+/* The user's own, else a site's. */
+static int find_record(struct img_store *s, const char *name, const char *arch, struct img_store_name *ret)
 {
-	struct img_store_name n = { 0 };
 	char file[70];
 
 	file_name(name, arch, file);
-	int r = img_store_name_read(s->names, file, &n);
+	int r = s->names < 0 ? -ENOENT : img_store_name_read(s->names, file, NULL, ret);
 	VL_FREE char *in_site = vl_asprintf("names/%s", file);
 	for (size_t i = 0; i < s->n_sites && r < 0; i++)
-		r = img_store_name_read(s->sites[i].fd, in_site, &n);
+		r = img_store_name_read(s->sites[i].fd, in_site, &s->sites[i].uid, ret);
+	return r < 0 ? -ENOENT : 0;
+}
+
+int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[160])
+{
+	struct img_store_name n = { 0 };
+	int r = find_record(s, name, arch, &n);
+
 	if (r < 0)
-		return -ENOENT;
+		return r;
 	r = *n.digest ? 0 : -ENOENT;
 	if (r == 0)
 		snprintf(ret_digest, 160, "%s", n.digest);
 	img_store_name_free(&n);
 	return r;
+}
+
+static bool has_key(const struct img_store_name *n, const char *key)
+{
+	bool has = vl_streq(n->key, key);
+
+	for (size_t i = 0; i < n->others.n && !has; i++)
+		has = vl_streq(n->others.v[i], key);
+	return has;
+}
+
+bool img_store_name_has(struct img_store *s, const char *name, const char *arch, const char *digest, const char *key)
+{
+	struct img_store_name n = { 0 };
+
+	if (find_record(s, name, arch, &n) < 0)
+		return false;
+	bool has = vl_streq(n.digest, digest) && has_key(&n, key);
+	img_store_name_free(&n);
+	return has;
+}
+
+/* What the record that is there has for the same digest; the oldest go when there are too many. */
+static vl_json *other_keys(struct img_store *s, const char *file, const char *digest, const char *key)
+{
+	vl_json *ret = vl_json_new_arr();
+	struct img_store_name n = { 0 };
+
+	if (img_store_name_read(s->names, file, NULL, &n) < 0)
+		return ret;
+	if (vl_streq(n.digest, digest) && *digest) {
+		if (!vl_streq(n.key, key))
+			vl_json_add(ret, vl_json_new_str(n.key));
+		for (size_t i = 0; i < n.others.n && vl_json_len(ret) < OTHERS_MAX; i++) {
+			if (!vl_streq(n.others.v[i], key))
+				vl_json_add(ret, vl_json_new_str(n.others.v[i]));
+		}
+	}
+	img_store_name_free(&n);
+	return ret;
 }
 
 int img_store_name_set(struct img_store *s, const char *name, const char *arch, const char *digest, const char *key,
@@ -111,6 +169,7 @@ int img_store_name_set(struct img_store *s, const char *name, const char *arch, 
 	vl_json_set(j, "arch", vl_json_new_str(arch));
 	vl_json_set(j, "digest", vl_json_new_str(digest));
 	vl_json_set(j, "key", vl_json_new_str(key));
+	vl_json_set(j, "others", other_keys(s, file, digest, key));
 	vl_json_set(j, "time", vl_json_new_int((int64_t)time(NULL)));
 	/* what would not be read back is not written */
 	if (take_fields(j, file, &n) < 0)

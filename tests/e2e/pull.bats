@@ -229,6 +229,47 @@ nothing_but() {
 	cmp a.sif good.sif
 }
 
+@test "pull: from the store or not, the bytes are the same" {
+	copy_image "docker://$REG_HOST/apps/tool:1.0" "docker://$REG_HOST/apps/copy:2"
+	digest=$(manifest_digest "$REG_HOST/apps/tool:1.0")
+	expect 0 vial -q pull a.sif "docker://$REG_HOST/apps/tool:1.0"
+	# one digest, two repositories: the image says where it is from
+	expect 0 vial -q pull b.sif "docker://$REG_HOST/apps/copy:2"
+	expect 0 vial -q pull --disable-cache c.sif "docker://$REG_HOST/apps/copy:2"
+	cmp b.sif c.sif
+	expect 0 vial -q pull d.sif "docker://$REG_HOST/apps/copy@$digest"
+	cmp d.sif c.sif
+	[ "$(store_images)" -eq 2 ]
+	# one layout under two paths
+	sko copy -q --src-tls-verify=false "docker://$REG_HOST/apps/tool:1.0" oci:one:x
+	cp -r one two
+	for layout in one two; do
+		expect 0 vial exec "oci:$layout:x" true
+		expect 0 vial -q pull $layout.sif "oci:$layout:x"
+		expect 0 vial -q build $layout.built "oci:$layout:x"
+		cmp $layout.sif $layout.built
+	done
+	[ "$(store_images)" -eq 4 ]
+	# the defaults by their names are the defaults
+	for option in zstd zstd:3; do
+		expect 0 vial -q build --disable-cache other.sif --compress $option "docker://$REG_HOST/apps/tool:1.0"
+		cmp other.sif a.sif
+		rm other.sif
+	done
+}
+
+@test "pull: a digest from the store is that of the manifest" {
+	digest=$(manifest_digest "$REG_HOST/apps/tool:1.0")
+	put_index "$REG_HOST" apps/tool indexed "$(native_arch)=1.0"
+	named=$(manifest_digest "$REG_HOST/apps/tool:indexed")
+	for name in a b; do
+		expect 0 vial -q pull --json $name.sif "docker://$PROXY_HOST/apps/tool@$named"
+		json "$output" "d['sourceDigest'] == '$digest'"
+	done
+	[ "$named" != "$digest" ]
+	cmp a.sif b.sif
+}
+
 @test "pull: build takes a registry as its source" {
 	expect 0 vial -q build a.sif "docker://$REG_HOST/apps/tool:1.0"
 	expect 0 vial -q pull b.sif "docker://$REG_HOST/apps/tool:1.0"

@@ -479,16 +479,26 @@ TEST(site_files_of_somebody_else_are_refused)
 		return; /* only root can give files away */
 	struct img_store *site = open_with(&(struct img_store_opts){ .dir = "site", .keep_layers = true });
 	make_image(site, KEY_A, "planted");
+	struct vl_err err = { 0 };
+	char digest[160], path[256], hex[65];
+	uint8_t raw[32];
+	CHECK_EQ(img_store_name_set(site, "x", "amd64", DIGEST, KEY_A, &err), 0);
 	img_store_free(site);
+	vl_sha256("x\namd64\n", 8, raw);
+	vl_hex(raw, 32, hex);
+	snprintf(path, sizeof path, "site/names/%s.json", hex);
+	CHECK_EQ(chown(path, 12345, 12345), 0);
 	CHECK_EQ(chown("site/images/" KEY_A ".sif", 12345, 12345), 0);
 
 	static const char *const sites[] = { "site", NULL };
 	struct img_store *s = open_with(&(struct img_store_opts){ .dir = "own", .site_dirs = sites });
 	CHECK_EQ(find(s, KEY_A), -ENOENT);
+	CHECK_EQ(img_store_name_find(s, "x", "amd64", digest), -ENOENT);
 	CHECK_EQ(chown("site", 12345, 12345), 0); /* now the one who made it owns the site's store */
 	img_store_free(s);
 	s = open_with(&(struct img_store_opts){ .dir = "own", .site_dirs = sites });
 	CHECK_EQ(find(s, KEY_A), 0);
+	CHECK_EQ(img_store_name_find(s, "x", "amd64", digest), 0);
 	img_store_free(s);
 }
 
@@ -555,6 +565,38 @@ TEST(names_round_trip)
 	CHECK_EQ(count_names("a/store/names"), 1);
 	clean(s, &(struct img_store_clean){ .kinds = 7 });
 	CHECK_EQ(count_names("a/store/names"), 0);
+	img_store_free(s);
+}
+
+/* The same source with other options: one name, and it stays as long as one of its images. */
+TEST(a_name_has_all_images_of_its_digest)
+{
+	struct img_store *s = open_store();
+	struct vl_err err = { 0 };
+	char digest[160];
+
+	make_image(s, KEY_A, "a");
+	make_image(s, KEY_B, "b");
+	CHECK_EQ(img_store_name_set(s, "x:1", "amd64", DIGEST, KEY_A, &err), 0);
+	CHECK(img_store_name_has(s, "x:1", "amd64", DIGEST, KEY_A));
+	CHECK(!img_store_name_has(s, "x:1", "amd64", DIGEST, KEY_B));
+	CHECK_EQ(img_store_name_set(s, "x:1", "amd64", DIGEST, KEY_B, &err), 0);
+	CHECK(img_store_name_has(s, "x:1", "amd64", DIGEST, KEY_A));
+	CHECK(img_store_name_has(s, "x:1", "amd64", DIGEST, KEY_B));
+	set_used("a/store/images/" KEY_A ".sif", 1000);
+	set_used("a/store/images/" KEY_B ".sif", 2000);
+	uint64_t each = clean(s, &(struct img_store_clean){ .kinds = 1, .dry = true }) / 2;
+	clean(s, &(struct img_store_clean){ .kinds = 3, .limit = each });
+	CHECK_EQ(find(s, KEY_A), -ENOENT);
+	CHECK_EQ(find(s, KEY_B), 0);
+	CHECK_EQ(img_store_name_find(s, "x:1", "amd64", digest), 0);
+	clean(s, &(struct img_store_clean){ .kinds = 1 });
+	CHECK_EQ(img_store_name_find(s, "x:1", "amd64", digest), -ENOENT);
+	CHECK_EQ(count_names("a/store/names"), 0);
+	/* another digest: the images of the first are not its own */
+	CHECK_EQ(img_store_name_set(s, "x:1", "amd64", DIGEST, KEY_A, &err), 0);
+	CHECK_EQ(img_store_name_set(s, "x:1", "amd64", "sha256:" KEY_B, KEY_B, &err), 0);
+	CHECK(!img_store_name_has(s, "x:1", "amd64", "sha256:" KEY_B, KEY_A));
 	img_store_free(s);
 }
 
