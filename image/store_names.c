@@ -101,7 +101,7 @@ static int find_record(struct img_store *s, const char *name, const char *arch, 
 	return r < 0 ? -ENOENT : 0;
 }
 
-int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[160])
+int img_store_name_find(struct img_store *s, const char *name, const char *arch, char ret_digest[IMG_DIGEST_SIZE])
 {
 	struct img_store_name n = { 0 };
 	int r = find_record(s, name, arch, &n);
@@ -110,7 +110,7 @@ int img_store_name_find(struct img_store *s, const char *name, const char *arch,
 		return r;
 	r = *n.digest ? 0 : -ENOENT;
 	if (r == 0)
-		snprintf(ret_digest, 160, "%s", n.digest);
+		snprintf(ret_digest, IMG_DIGEST_SIZE, "%s", n.digest);
 	img_store_name_free(&n);
 	return r;
 }
