@@ -47,7 +47,7 @@ struct download {
 	bool bad;   /* all bytes were there, and it was wrong: from the start again */
 	bool parts; /* what was wrong came in parts */
 	char *from; /* URL of the mirror that bytes are from; NULL = of none */
-	const struct oci_call *call;
+	struct oci_call call;
 	char range[64];
 	const char *heads[2];
 };
@@ -132,7 +132,7 @@ static int on_head(void *arg, const struct oci_http_resp *resp, struct vl_err *e
 
 	d->skip = 0;
 	vl_freep(&d->from);
-	d->from = d->call->from->mirror ? vl_strdup(d->call->from->url) : NULL;
+	d->from = d->call.from->mirror ? vl_strdup(d->call.from->url) : NULL;
 	if (resp->status == 206)
 		return check_partial(d, oci_http_head(resp, "Content-Range", 0), err);
 	d->skip = d->pos;
@@ -168,7 +168,7 @@ static int check_hash(struct download *d, struct vl_err *err)
 	return vl_fail(err, EBADMSG,
 		       "its bytes are not what the digest says, theirs is %s:%s; try again, and tell who runs %s if it "
 		       "stays so",
-		       d->digest.algo, hex, d->call->from ? d->call->from->host : "the registry");
+		       d->digest.algo, hex, d->call.from ? d->call.from->host : "the registry");
 }
 
 /* Readers may have what is there. */
@@ -279,19 +279,19 @@ static int fetch_bytes(struct download *d, struct vl_err *err)
 
 	for (int n = 0;; n++) {
 		OCI_RESP struct oci_http_resp resp = { 0 };
-		struct oci_call call = { .ref = l->ref, .path = path, .what = d->what, .digest_content = true };
-		call.again = set_range;
-		call.check = on_end;
-		call.useful = &d->most;
-		call.req = (struct oci_http_req){
+		struct oci_call *call = &d->call;
+		*call = (struct oci_call){ .ref = l->ref, .path = path, .what = d->what, .digest_content = true };
+		call->again = set_range;
+		call->check = on_end;
+		call->useful = &d->most;
+		call->req = (struct oci_http_req){
 			.method = "GET", .head = on_head, .sink = on_bytes, .arg = d, .cancelled = is_stopped
 		};
-		call.req.max_seconds = d->document ? OCI_HTTP_DOCUMENT_SECONDS : 0;
-		d->call = &call;
+		call->req.max_seconds = d->document ? OCI_HTTP_DOCUMENT_SECONDS : 0;
 		uint64_t before = d->pos;
-		int r = set_range(d, &call, err);
+		int r = set_range(d, call, err);
 		if (r == 0)
-			r = oci_client_call(l->client, &call, &resp, err);
+			r = oci_client_call(l->client, call, &resp, err);
 		if (r < 0) /* broken after the last byte is whole */
 			return d->whole && (r == -ECONNRESET || r == -ETIMEDOUT || r == -EALREADY) ? 0 : r;
 		if (d->whole)
@@ -332,7 +332,7 @@ static int fetch(struct download *d, struct vl_err *err)
 		*err = (struct vl_err){ 0 };
 		r = fetch_bytes(d, err);
 	}
-	d->call = NULL;
+	d->call = (struct oci_call){ 0 };
 	vl_freep(&d->from);
 	if (r == 0 && l->blobs && l->blobs->keep && !d->document)
 		l->blobs->keep(l->blobs->arg, &d->digest, d->fd);
