@@ -55,8 +55,8 @@ int cmd_net_new(struct cmd_ctx *c, const struct net_opts *o, struct cmd_net **re
 				   .password = n->username ? n->password : NULL,
 				   .agent = n->agent,
 				   .no_https = o->no_https,
-				   .downloads = (unsigned)VL_MIN(s.downloads, 64u),
-				   .retries = (unsigned)VL_MIN(s.retries, 100u) };
+				   .downloads = (unsigned)VL_MIN(VL_MAX(s.downloads, 1u), 64u),
+				   .retries = s.retries ? (unsigned)VL_MIN(s.retries, 100u) : OCI_NO_RETRIES };
 	cmd_store_settings_free(&s);
 	if (r < 0) {
 		cmd_net_free(n);

@@ -15,8 +15,8 @@ const struct opt cmd_store_settings[] = {
 	{ 0, "cache-layers", OPT_FLAG, O(layers), NULL, "keep downloaded layers (default yes)", "CACHE_LAYERS", 0 },
 	{ 0, "download-concurrency", OPT_U64, O(downloads), "N", "layers at a time (default 4)", "DOWNLOAD_CONCURRENCY",
 	  0 },
-	{ 0, "retries", OPT_U64, O(retries), "N", "after a broken connection or a busy server (default 5)", "RETRIES",
-	  0 },
+	{ 0, "retries", OPT_U64, O(retries), "N", "after a broken connection or a busy server (default 5; 0: none)",
+	  "RETRIES", 0 },
 	OPT_END,
 };
 #undef O
@@ -39,7 +39,7 @@ static char *store_dir(const struct store_settings *s)
 
 int cmd_store_settings_get(struct cmd_ctx *c, struct store_settings *ret, struct vl_err *err)
 {
-	struct store_settings s = { .layers = true };
+	struct store_settings s = { .layers = true, .downloads = 4, .retries = 5 };
 	char *argv[] = { (char *)"", NULL };
 	int first, r = opt_parse(cmd_store_settings, &s, 1, argv, false, c->config, &first, err);
 
