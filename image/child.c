@@ -52,7 +52,7 @@ static void send_warning(void *arg, const char *text)
 	vl_msg_send(r->sock, VL_MSG_WARN, text, VL_MIN(strlen(text) + 1, (size_t)WARNING_MAX));
 }
 
-static void run_work(const struct img_child *c, int sock, bool steps)
+static void run_work(const struct img_child *c, int sock, bool steps, pid_t parent)
 {
 	struct reporter rep = { .sock = sock };
 	struct vl_progress p = { steps ? send_step : NULL, send_warning, &rep };
@@ -60,6 +60,8 @@ static void run_work(const struct img_child *c, int sock, bool steps)
 	struct vl_err err = { 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) /* it died before that */
+		_exit(1);
 	if (c->work(c->arg, sock, &p, result, &err) < 0)
 		vl_msg_send_err(sock, &err);
 	else
@@ -197,11 +199,11 @@ int img_child_run(const struct img_child *c, const struct vl_progress *progress,
 	pthread_sigmask(SIG_BLOCK, &ours, &p.before);
 	p.sock = pair[0];
 	p.sigfd = signalfd(-1, &ours, SFD_CLOEXEC);
-	pid_t pid = p.sigfd < 0 ? -1 : fork();
+	pid_t self = getpid(), pid = p.sigfd < 0 ? -1 : fork();
 	if (pid == 0) {
 		close(pair[0]);
 		/* stays blocked here: the parent decides, so that one Ctrl-C is one message */
-		run_work(c, pair[1], progress && progress->step);
+		run_work(c, pair[1], progress && progress->step, self);
 		_exit(0);
 	}
 	close(pair[1]);
