@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <time.h>
+#include <vial/sif.h>
 
 /* What backup programs look for: https://bford.info/cachedir/ */
 static const char tag_text[] =
@@ -83,9 +84,10 @@ static void open_sites(struct img_store *s, const char *const *dirs)
 
 	for (; dirs && *dirs; dirs++) {
 		VL_CLOSE int fd = open(*dirs, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (fd < 0 || fstat(fd, &st) < 0 || fstat(s->dirfd, &own) < 0)
+		if (fd < 0 || fstat(fd, &st) < 0)
 			continue;
-		if (st.st_dev == own.st_dev && st.st_ino == own.st_ino) /* who fills the site's store has it as own */
+		if (fstat(s->dirfd, &own) == 0 && st.st_dev == own.st_dev &&
+		    st.st_ino == own.st_ino) /* who fills the site's store has it as own */
 			continue;
 		s->sites = vl_realloc(s->sites, s->n_sites + 1, sizeof *s->sites);
 		s->sites[s->n_sites++] = (struct img_store_site){
@@ -94,6 +96,32 @@ static void open_sites(struct img_store *s, const char *const *dirs)
 			.fd = vl_steal_fd(&fd),
 		};
 	}
+}
+
+static void close_own(struct img_store *s)
+{
+	vl_closep(&s->dirfd);
+	vl_closep(&s->images);
+	vl_closep(&s->blobs);
+	vl_closep(&s->names);
+	vl_closep(&s->locks);
+}
+
+static int open_own(struct img_store *s, struct vl_err *err)
+{
+	int r = make_parents(s->dir, err);
+
+	if (r < 0)
+		return r;
+	s->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dirfd < 0)
+		return vl_fail_sys(err, errno, "cannot open the image store %s; " IMG_STORE_HINT, s->dir);
+	if ((r = check_owner(s->dirfd, s->dir, err)) < 0 || (r = open_subdir(s, "images", &s->images, err)) < 0 ||
+	    (r = open_subdir(s, "blobs", &s->blobs, err)) < 0 || (r = open_subdir(s, "names", &s->names, err)) < 0 ||
+	    (r = open_subdir(s, "locks", &s->locks, err)) < 0)
+		return r;
+	write_tag(s);
+	return 0;
 }
 
 int img_store_open(const struct img_store_opts *o, struct img_store **ret, struct vl_err *err)
@@ -105,24 +133,25 @@ int img_store_open(const struct img_store_opts *o, struct img_store **ret, struc
 	s->dirfd = s->images = s->blobs = s->names = s->locks = -1;
 	s->limit = o->limit;
 	s->keep_layers = o->keep_layers;
-	if ((r = make_parents(s->dir, err)) < 0)
-		goto fail;
-	s->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->dirfd < 0) {
-		r = vl_fail_sys(err, errno, "cannot open the image store %s; " IMG_STORE_HINT, s->dir);
-		goto fail;
-	}
-	if ((r = check_owner(s->dirfd, s->dir, err)) < 0 || (r = open_subdir(s, "images", &s->images, err)) < 0 ||
-	    (r = open_subdir(s, "blobs", &s->blobs, err)) < 0 || (r = open_subdir(s, "names", &s->names, err)) < 0 ||
-	    (r = open_subdir(s, "locks", &s->locks, err)) < 0)
-		goto fail;
-	write_tag(s);
+	r = open_own(s, &s->why);
+	if (r < 0)
+		close_own(s);
 	open_sites(s, o->site_dirs);
+	if (r < 0 && !s->n_sites) {
+		*err = s->why;
+		img_store_free(s);
+		return r;
+	}
 	*ret = s;
 	return 0;
-fail:
-	img_store_free(s);
-	return r;
+}
+
+int img_store_need_own(struct img_store *s, struct vl_err *err)
+{
+	if (s->dirfd >= 0)
+		return 0;
+	*err = s->why;
+	return -s->why.code;
 }
 
 void img_store_free(struct img_store *s)
@@ -134,11 +163,7 @@ void img_store_free(struct img_store *s)
 		free(s->sites[i].path);
 	}
 	free(s->sites);
-	vl_closep(&s->dirfd);
-	vl_closep(&s->images);
-	vl_closep(&s->blobs);
-	vl_closep(&s->names);
-	vl_closep(&s->locks);
+	close_own(s);
 	free(s->dir);
 	free(s);
 }
@@ -188,6 +213,27 @@ void img_store_touch(int fd, const struct stat *st)
 		return; /* only the order of removal suffers */
 }
 
+/* Header, table, and every object within the file: a crash or a full disk may have left less. An artifact that is no
+ * SIF has nothing to look at, but for being all zeros. */
+static bool is_whole(int fd, const struct stat *st)
+{
+	SIF_IMAGE struct sif_image sif = { 0 };
+	struct vl_err ignored;
+	uint8_t head[128] = { 0 };
+	bool zero = true;
+
+	if (st->st_size == 0)
+		return false;
+	int r = sif_load(fd, &sif, &ignored);
+	if (r != -ENOEXEC)
+		return r == 0;
+	if (pread(fd, head, sizeof head, 0) <= 0)
+		return false;
+	for (size_t i = 0; i < sizeof head && zero; i++)
+		zero = !head[i];
+	return !zero;
+}
+
 int img_store_find(struct img_store *s, const char *key, int *ret_fd, char **ret_path, struct vl_err *err)
 {
 	VL_FREE char *name = vl_asprintf("%s.sif", key), *in_site = vl_asprintf("images/%s.sif", key);
@@ -196,8 +242,8 @@ int img_store_find(struct img_store *s, const char *key, int *ret_fd, char **ret
 	if (!img_store_is_key(key, strlen(key)))
 		return vl_fail(err, EINVAL, "not a key of the image store");
 	VL_CLOSE int fd = img_store_open_file(s->images, name, O_RDONLY, &st);
-	/* an empty one is what a crashed server may leave of a rename */
-	if (fd >= 0 && st.st_size > 0) {
+	/* a broken one is made again: the new one takes its place */
+	if (fd >= 0 && is_whole(fd, &st)) {
 		img_store_touch(fd, &st);
 		*ret_path = vl_asprintf("%s/images/%s", s->dir, name);
 		*ret_fd = vl_steal_fd(&fd);
@@ -206,7 +252,7 @@ int img_store_find(struct img_store *s, const char *key, int *ret_fd, char **ret
 	for (size_t i = 0; i < s->n_sites; i++) {
 		vl_closep(&fd);
 		fd = img_store_open_site(&s->sites[i], in_site, &st);
-		if (fd < 0 || st.st_size == 0)
+		if (fd < 0 || !is_whole(fd, &st))
 			continue;
 		*ret_path = vl_asprintf("%s/%s", s->sites[i].path, in_site);
 		*ret_fd = vl_steal_fd(&fd);

@@ -43,6 +43,8 @@ static int create(void *arg, struct vl_err *err)
 {
 	struct img_store *s = arg;
 	VL_NEWFILE struct vl_newfile f = VL_NEWFILE_INIT;
+	if (s->blobs < 0)
+		return vl_tmpfile("a downloaded blob", err);
 	VL_FREE char *path = vl_asprintf("%s/blobs/layer", s->dir);
 	int r = vl_newfile_open(&f, path, 0644, true, err);
 

@@ -211,9 +211,9 @@ int img_store_clean_but(struct img_store *s, const struct img_store_clean *how, 
 {
 	IMG_STORE_SCAN struct img_store_scan c = { 0 };
 	struct cleaning k = { .store = s, .how = how, .f = f, .arg = arg, .scan = &c, .now = time(NULL), .err = err };
-	int r = img_store_scan_own(s, &c, err);
+	int r = img_store_need_own(s, err);
 
-	if (r < 0)
+	if (r < 0 || (r = img_store_scan_own(s, &c, err)) < 0)
 		return r;
 	remove_unused(&k, spare);
 	remove_names(&k);

@@ -14,7 +14,8 @@ struct img_store_site {
 
 struct img_store {
 	char *dir;
-	int dirfd, images, blobs, names, locks;
+	int dirfd, images, blobs, names, locks; /* all -1: only the sites' can be used */
+	struct vl_err why;                      /* then: why not */
 	struct img_store_site *sites;
 	size_t n_sites;
 	uint64_t limit;
@@ -24,6 +25,8 @@ struct img_store {
 
 #define IMG_STORE_HINT "set VIAL_CACHEDIR to a directory that can be written, or use --disable-cache"
 
+/* 0, or why there is no own store. */
+int img_store_need_own(struct img_store *s, struct vl_err *err);
 bool img_store_is_key(const char *s, size_t n);
 /* A regular file below dirfd, never through a link, never blocking on a FIFO. fd or -errno. */
 int img_store_open_file(int dirfd, const char *name, int flags, struct stat *ret_st);

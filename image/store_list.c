@@ -258,7 +258,7 @@ int img_store_scan_own(struct img_store *s, struct img_store_scan *c, struct vl_
 int img_store_list(struct img_store *s, img_store_item_fn *f, void *arg, struct vl_err *err)
 {
 	IMG_STORE_SCAN struct img_store_scan c = { 0 };
-	int r = img_store_scan_own(s, &c, err);
+	int r = s->dirfd < 0 ? 0 : img_store_scan_own(s, &c, err);
 
 	if (r < 0)
 		return r;

@@ -233,6 +233,8 @@ int img_store_take(struct img_store *s, const char *key, const struct vl_progres
 
 	if (r != -ENOENT)
 		return r;
+	if ((r = img_store_need_own(s, err)) < 0)
+		return r;
 	for (int i = 0;; i++) {
 		r = get_lock(s, key, progress, &m.lock, err);
 		if (r == 0)

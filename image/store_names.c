@@ -164,6 +164,8 @@ int img_store_name_set(struct img_store *s, const char *name, const char *arch, 
 	char file[70];
 	int r;
 
+	if ((r = img_store_need_own(s, err)) < 0)
+		return r;
 	file_name(name, arch, file);
 	vl_json_set(j, "name", vl_json_new_str(name));
 	vl_json_set(j, "arch", vl_json_new_str(arch));

@@ -58,6 +58,7 @@ struct img_store_opts {
 	bool keep_layers;             /* keep downloaded layers too */
 };
 struct img_store;
+/* Where dir cannot be used, the sites' are still searched; what needs dir then fails as this would have. */
 int img_store_open(const struct img_store_opts *o, struct img_store **ret, struct vl_err *err);
 void img_store_free(struct img_store *s); /* NULL is fine */
 const char *img_store_dir(const struct img_store *s);

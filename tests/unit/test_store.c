@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <vial/sif.h>
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define KEY_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -122,6 +123,19 @@ static void set_used(const char *path, time_t t)
 	const struct timespec ts[2] = { { .tv_sec = t }, { .tv_sec = t } };
 
 	CHECK_EQ(utimensat(AT_FDCWD, path, ts, 0), 0);
+}
+
+static bool count_item(void *arg, const struct img_store_item *i)
+{
+	(void)i;
+	++*(int *)arg;
+	return true;
+}
+
+static int new_blob(const struct oci_blob_store *b)
+{
+	struct vl_err err = { 0 };
+	return b->create(b->arg, &err);
 }
 
 /* ---- opening ---- */
@@ -470,6 +484,64 @@ TEST(site_tier_is_searched_and_never_changed)
 	put("own/images/" KEY_A ".sif", "own");
 	CHECK_EQ(take(s, KEY_A, NULL, &m, text), 0);
 	CHECK_STR(text, "own");
+	img_store_free(s);
+}
+
+TEST(site_tier_without_an_own_store)
+{
+	struct img_store *site = open_with(&(struct img_store_opts){ .dir = "site", .keep_layers = true });
+	make_image(site, KEY_A, "of the site");
+	img_store_free(site);
+	put("file", "");
+
+	static const char *const sites[] = { "site", NULL };
+	struct img_store *s = open_with(&(struct img_store_opts){ .dir = "file/store", .site_dirs = sites });
+	const struct oci_blob_store *b = img_store_blobs(s);
+	struct img_making m = IMG_MAKING_INIT;
+	struct vl_err err = { 0 };
+	char text[64], *path = NULL;
+	uint64_t bytes;
+	int fd = -1, listed = 0;
+	CHECK_EQ(take(s, KEY_A, NULL, &m, text), 0);
+	CHECK_STR(text, "of the site");
+	CHECK_EQ(img_store_take(s, KEY_B, NULL, &m, &fd, &path, &err), -ENOTDIR);
+	CHECK_HAS(err.text, "file/store");
+	CHECK_HAS(err.text, "--disable-cache");
+	CHECK_EQ(img_store_name_set(s, "x", "amd64", DIGEST, KEY_A, &err), -ENOTDIR);
+	CHECK_EQ(img_store_clean(s, &(struct img_store_clean){ .kinds = 7 }, NULL, NULL, &bytes, &err), -ENOTDIR);
+	CHECK_EQ(img_store_list(s, count_item, &listed, &err), 0);
+	CHECK_EQ(listed, 1);
+	VL_CLOSE int blob = new_blob(b);
+	CHECK(blob >= 0);
+	img_store_free(s);
+}
+
+/* What a crash or a full disk may leave is made again. */
+TEST(broken_images_are_not_there)
+{
+	struct img_store *s = open_store();
+	const char *path = "a/store/images/" KEY_A ".sif";
+	struct sif_new how = { 0 };
+	struct sif_object o = { .type = SIF_DEFFILE, .group = SIF_DEFAULT_GROUP, .name = "" };
+	struct sif_writer *w = NULL;
+	struct vl_err err = { 0 };
+	struct stat st;
+
+	VL_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	CHECK_EQ(sif_writer_new(fd, &how, &w, &err), 0);
+	CHECK_EQ(sif_writer_add(w, &o, "some text", 9, &err), 0);
+	CHECK_EQ(sif_writer_end(w, &err), 0);
+	sif_writer_free(w);
+	CHECK_EQ(find(s, KEY_A), 0);
+	CHECK_EQ(fstat(fd, &st), 0);
+	CHECK_EQ(ftruncate(fd, st.st_size - 1), 0);
+	CHECK_EQ(find(s, KEY_A), -ENOENT);
+	CHECK_EQ(ftruncate(fd, 0), 0);
+	CHECK_EQ(ftruncate(fd, st.st_size), 0); /* zeros */
+	CHECK_EQ(find(s, KEY_A), -ENOENT);
+	make_image(s, KEY_A, "made again");
+	CHECK_EQ(find(s, KEY_A), 0);
+	CHECK_EQ(count_names("a/store/images"), 1);
 	img_store_free(s);
 }
 
@@ -1030,13 +1102,6 @@ TEST(without_locks_everybody_makes_his_own)
 	CHECK_EQ(count_names("a/store/locks"), 0);
 	CHECK_EQ(count_names("a/store/images"), 1);
 	img_store_free(s);
-}
-
-static bool count_item(void *arg, const struct img_store_item *i)
-{
-	(void)i;
-	++*(int *)arg;
-	return true;
 }
 
 TEST(what_cannot_be_removed_is_an_error)
