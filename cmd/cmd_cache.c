@@ -316,7 +316,8 @@ int cmd_cache_prune_run(struct cmd_ctx *c, const struct cmd *self, void *opts, i
 	struct vl_err err = { 0 };
 
 	(void)self, (void)argc, (void)argv;
-	if (o->limit && (vl_parse_size(o->limit, UINT64_MAX, &how.limit) < 0 || how.limit == 0))
+	/* 0 is none, as in the configuration */
+	if (o->limit && vl_parse_size(o->limit, UINT64_MAX, &how.limit) < 0)
 		return cmd_usage(c, "--limit takes a size such as 50G, not '%s'", o->limit);
 	if (!how.limit && !o->days)
 		return cmd_usage(c, "no limit is configured; use --limit SIZE or --days N, or set VIAL_CACHE_LIMIT");

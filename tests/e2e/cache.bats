@@ -138,6 +138,9 @@ json() { python3 -c "import json, sys; j = json.load(sys.stdin); print($1)" <<<"
 	expect 0 env VIAL_CACHE_LIMIT=$image "$VIAL" cache prune
 	[ ! -e "$STORE/images/$B.sif" ] && [ -e "$STORE/images/$A.sif" ]
 	expect 0 vial cache prune --days 30
+	expect 0 env VIAL_CACHE_LIMIT=0 "$VIAL" cache prune --days 30
+	expect 1 env VIAL_CACHE_LIMIT=0 "$VIAL" cache prune
+	stderr_has "no limit is configured"
 	[ -e "$STORE/images/$A.sif" ]
 }
 
