@@ -235,6 +235,11 @@ int img_fetch(const struct img_build_opts *o, struct img_store *store, const str
 	r = fetch(&f, err);
 	img_store_give_up(&f.making);
 	vl_closep(&f.nameless);
+	if (r == -ENOSPC && store) {
+		VL_FREE char *what = vl_strdup(err->text);
+		vl_fail(err, ENOSPC, "%s; the image store %s may be full: `vial cache clean` makes room", what,
+			img_store_dir(store));
+	}
 	if (r < 0) {
 		ret->stats.signal = f.ret.stats.signal; /* the one output of a failure: who ended it */
 		img_fetched_free(&f.ret);
