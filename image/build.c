@@ -92,7 +92,7 @@ int img_job_run(const struct img_job *job, const struct vl_progress *progress, s
 	int r;
 
 	j.o = &o;
-	if ((r = check(&o, err)) < 0 || (r = img_source_open(&o, job->blobs, &src, err)) < 0)
+	if ((r = check(&o, err)) < 0 || (r = img_source_open(&o, job->blobs, progress, &src, err)) < 0)
 		return r;
 	struct building w = { &j, &src };
 	struct img_build_stats stats = { 0 };

@@ -34,8 +34,8 @@ const char *img_source_words(const char *source, const struct oci_ref *ref, cons
 			     char **ret_from);
 /* Opens what is local and reads configuration and credentials: made before privileges go, and before the fork. blobs:
  * where layers are downloaded to; NULL = nameless files. */
-int img_source_open(const struct img_build_opts *o, const struct oci_blob_store *blobs, struct img_source *ret,
-		    struct vl_err *err);
+int img_source_open(const struct img_build_opts *o, const struct oci_blob_store *blobs, const struct vl_progress *say,
+		    struct img_source *ret, struct vl_err *err);
 /* Manifests, config, or the file's own facts: what the image will be made of. */
 int img_source_resolve(struct img_source *s, const char *arch, struct img_found *ret, struct vl_err *err);
 /* Tells a registry which layers come, in that order. */

@@ -59,8 +59,8 @@ static int open_directory(const char *path, struct img_source *s, struct vl_err 
 	return s->dirfd < 0 ? vl_fail_sys(err, errno, "cannot open the directory %s", path) : 0;
 }
 
-int img_source_open(const struct img_build_opts *o, const struct oci_blob_store *blobs, struct img_source *ret,
-		    struct vl_err *err)
+int img_source_open(const struct img_build_opts *o, const struct oci_blob_store *blobs, const struct vl_progress *say,
+		    struct img_source *ret, struct vl_err *err)
 {
 	static const struct oci_net defaults;
 	int r = oci_ref_parse(o->source, &ret->ref, err);
@@ -73,7 +73,7 @@ int img_source_open(const struct img_build_opts *o, const struct oci_blob_store 
 	ret->kind = kinds[ret->ref.kind].kind;
 	ret->bootstrap = img_source_words(o->source, &ret->ref, NULL, &ret->from);
 	if (oci_ref_is_remote(&ret->ref) &&
-	    (r = oci_client_new(o->net ? o->net : &defaults, NULL, &ret->client, err)) < 0)
+	    (r = oci_client_new(o->net ? o->net : &defaults, say, &ret->client, err)) < 0)
 		return r;
 	if (ret->kind == IMG_SOURCE_URL)
 		return 0;

@@ -372,6 +372,14 @@ registry_of() { printf '[[registry]]\nlocation = "%s"\n' "$1"; }
 
 # ---- mirrors -----------------------------------------------------------------------------------
 
+@test "registry: a credential file that cannot be read is named, and stops nobody" {
+	mkdir -p "$HOME/.docker"
+	echo '{ "auths": ' >"$HOME/.docker/config.json"
+	expect 0 vial pull a.sif "docker://$REG_HOST/apps/tool:1"
+	stderr_has "WARNING"
+	stderr_has "$HOME/.docker/config.json"
+}
+
 @test "registry: a mirror is asked first" {
 	start_proxy MIRROR REG
 	watch MIRROR
