@@ -87,7 +87,7 @@ static void serve(const struct vmnt_image *image, int sock, int fuse)
 	struct vmnt_session *s;
 	struct vl_err err = { 0 };
 	enum vl_msg_type go;
-	char none = 0;
+	char how = 0;
 
 	let_go_of_descriptors(image->fd, sock, fuse);
 	reset_signals();
@@ -97,10 +97,11 @@ static void serve(const struct vmnt_image *image, int sock, int fuse)
 		vl_msg_send_err(sock, &err);
 		return;
 	}
-	if (vl_msg_send(sock, VL_MSG_OK, NULL, 0) < 0 || vl_msg_recv(sock, &go, &none, 1, NULL) < 0 || go != VL_MSG_OK)
+	if (vl_msg_send(sock, VL_MSG_OK, NULL, 0) < 0 || vl_msg_recv(sock, &go, &how, 1, NULL) < 0 || go != VL_MSG_OK)
 		return; /* the other side is gone or gave up */
-	close(sock);
-	vmnt_session_loop(s);
+	if (how != VMNT_GO_CONTROL)
+		vl_closep(&sock);
+	vmnt_session_loop(s, sock);
 }
 
 /* ---- in the caller -------------------------------------------------------------------------- */
@@ -183,7 +184,7 @@ static int mount_it(const struct vmnt_server *s, const struct vmnt_image *image,
 	return vmnt_new("fuse", opts, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
 }
 
-int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, struct vl_err *err)
+int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, int *ret_control, struct vl_err *err)
 {
 	struct stat st;
 	VL_CLOSE int fd = -1;
@@ -194,12 +195,15 @@ int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, str
 	if (r == 0)
 		r = fd = mount_it(s, image, err);
 	if (r >= 0)
-		r = vl_msg_send(s->sock, VL_MSG_OK, NULL, 0);
+		r = vl_msg_send(s->sock, VL_MSG_OK, &(char){ VMNT_GO_CONTROL }, ret_control != NULL);
+	VL_CLOSE int control = ret_control && r >= 0 ? vl_steal_fd(&s->sock) : -1;
 	vmnt_server_abort(s); /* our copy of the device: with it, the server's death would go unseen */
 	if (r < 0)
 		return err->code ? r : vl_fail_sys(err, -r, "%s: the image server is gone", image->name);
 	if (fstat(fd, &st) < 0)
 		return vl_fail_sys(err, errno, "%s: the image server does not answer", image->name);
+	if (ret_control)
+		*ret_control = vl_steal_fd(&control);
 	return vl_steal_fd(&fd);
 }
 

@@ -166,24 +166,35 @@ struct sq_virtual {
 	char *name;
 	bool dir;
 };
+#define SQ_VIRTUALS_MAX 4096 /* a start has some ten; each costs a look when a name is not there */
 struct sq_virtuals {
-	struct sq_virtual *v;
-	size_t n;
+	struct sq_virtual *v; /* SQ_VIRTUALS_MAX of them from the first plan on */
+	_Atomic size_t n;
 };
 #define SQ_VIRTUAL (1ull << 62) /* node id = SQ_VIRTUAL | index */
 /* Node ids are stateless: root is 1 (a FUSE rule), others their inode reference + 2. */
 uint64_t vmnt_node_of(const struct squash *s, uint64_t ref);
 uint64_t vmnt_ref_of(const struct squash *s, uint64_t node);
-void vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *ret);
+/* Adds what is missing to l (zeros at first). -ENOSPC: SQ_VIRTUALS_MAX are there. */
+int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *l);
 /* Index of the first one at or after `from` below that parent (and with that name, unless NULL), or -1. */
 ssize_t vmnt_virtual_find(const struct sq_virtuals *l, size_t from, uint64_t parent, const char *name);
 void vmnt_virtual_free(struct sq_virtuals *l);
 
-/* ---- squash_srv.c: the FUSE session ---- */
+/* ---- squash_srv_session.c: the FUSE session ---- */
 
 struct vmnt_session;
 int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_session **ret, struct vl_err *err);
-void vmnt_session_loop(struct vmnt_session *s); /* returns when the mount is gone */
+/* Returns when the mount is gone. control: a socket to be served meanwhile, taken; -1: none. */
+void vmnt_session_loop(struct vmnt_session *s, int control);
 void vmnt_session_free(struct vmnt_session *s);
+/* For the control thread: no request may be in its hands, or it would wait for itself. */
+int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *places, size_t n, struct vl_err *err);
+char *vmnt_session_stats(struct vmnt_session *s); /* returns new */
+
+/* ---- control.c ---- */
+
+#define VMNT_GO_CONTROL 'c'                                /* in the message that starts the server: keep the socket */
+void vmnt_control_serve(int sock, struct vmnt_session *s); /* returns when nobody holds the other end */
 
 #endif

@@ -3,37 +3,23 @@
  * The image never changes, so every answer may be kept for ever, a node id is the inode's place
  * in the image, and there is nothing to open, close or forget: after the first look a file costs
  * the kernel no message but its reads. */
-#define FUSE_USE_VERSION 312
-#include "squash.h"
+#include "squash_srv.h"
 
-#include <fuse_lowlevel.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 
 #define FOREVER 1e9 /* seconds */
 #define OVERFLOW_ID 65534
 #define VIRTUAL_OFF (1ll << 62) /* listing offsets: below come ".", ".." and the image's entries */
 #define FIRST_ENTRY 2
 
-struct vmnt_session {
-	struct squash sq;
-	struct sq_virtuals virt;
-	struct fuse_session *fuse;
-	uid_t uid;
-	gid_t gid;
-	bool all_ids;
-	time_t started;
-	char *buf; /* one reply */
-	size_t buf_size;
-};
-
 /* Where every answer begins. */
-static struct vmnt_session *session(fuse_req_t req)
+static struct vmnt_session *session(fuse_req_t req, enum srv_count what)
 {
 	struct vmnt_session *s = fuse_req_userdata(req);
 
+	s->count[what]++;
 	s->sq.work = 0;
 	return s;
 }
@@ -120,7 +106,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct vmnt_session *s = session(req);
+	struct vmnt_session *s = session(req, SRV_LOOKUP);
 	struct fuse_entry_param e;
 	struct sq_inode dir;
 	struct sq_entry found;
@@ -152,7 +138,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 	struct stat st;
 
 	(void)fi;
-	int r = stat_node(session(req), node, &st, &i);
+	int r = stat_node(session(req, SRV_GETATTR), node, &st, &i);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -161,7 +147,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 static void op_readlink(fuse_req_t req, fuse_ino_t node)
 {
-	struct vmnt_session *s = session(req);
+	struct vmnt_session *s = session(req, SRV_READLINK);
 	char target[SQ_LINK_MAX + 1];
 	struct sq_inode i;
 	struct stat st;
@@ -195,7 +181,7 @@ static bool want_reply(struct vmnt_session *s, size_t size)
 
 static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct vmnt_session *s = session(req);
+	struct vmnt_session *s = session(req, SRV_READ);
 	struct sq_inode i;
 	struct stat st;
 
@@ -206,6 +192,7 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, str
 		fuse_reply_err(req, (int)-n);
 	else
 		fuse_reply_buf(req, s->buf, (size_t)n);
+	s->count[SRV_BYTES] += n > 0 ? (uint64_t)n : 0;
 }
 
 struct listing {
@@ -283,7 +270,7 @@ static void list_virtual(struct listing *l, uint64_t node, off_t off)
 
 static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool plus)
 {
-	struct vmnt_session *s = session(req);
+	struct vmnt_session *s = session(req, SRV_READDIR);
 	struct listing l = { req, s, size, 0, plus };
 	struct sq_inode i;
 	struct stat st;
@@ -321,7 +308,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t o
 
 static void op_statfs(fuse_req_t req, fuse_ino_t node)
 {
-	const struct sq_super *sb = &session(req)->sq.super;
+	const struct sq_super *sb = &session(req, SRV_STATFS)->sq.super;
 	struct statvfs v = {
 		.f_bsize = sb->block_size,
 		.f_frsize = sb->block_size,
@@ -335,7 +322,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t node)
 
 /* getxattr, listxattr, access, flush and the like are absent: libfuse answers ENOSYS for them and
  * the kernel stops asking. */
-static const struct fuse_lowlevel_ops ops = {
+const struct fuse_lowlevel_ops vmnt_srv_ops = {
 	.init = op_init,
 	.lookup = op_lookup,
 	.getattr = op_getattr,
@@ -347,52 +334,3 @@ static const struct fuse_lowlevel_ops ops = {
 	.readdirplus = op_readdirplus,
 	.statfs = op_statfs,
 };
-
-/* ---- session -------------------------------------------------------------------------------- */
-
-static void say_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
-{
-	(void)level, (void)fmt, (void)ap;
-}
-
-int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_session **ret, struct vl_err *err)
-{
-	char *argv[] = { (char *)"vial", NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-	struct vmnt_session *s = vl_alloc(sizeof *s);
-	char dev[32];
-
-	*s = (struct vmnt_session){
-		.uid = image->uid, .gid = image->gid, .all_ids = image->all_ids, .started = time(NULL)
-	};
-	int r = vmnt_sq_open(&s->sq, image, err);
-	if (r < 0) {
-		free(s);
-		return r;
-	}
-	vmnt_virtual_plan(&s->sq, image->places, image->n_places, &s->virt);
-	fuse_set_log_func(say_nothing);
-	s->fuse = fuse_session_new(&args, &ops, sizeof ops, s);
-	snprintf(dev, sizeof dev, "/dev/fd/%d", fusefd); /* libfuse: "the mount is made, here is its descriptor" */
-	if (!s->fuse || fuse_session_mount(s->fuse, dev) != 0) {
-		vmnt_session_free(s);
-		return vl_fail(err, ENOMEM, "libfuse cannot start a session");
-	}
-	*ret = s;
-	return 0;
-}
-
-void vmnt_session_loop(struct vmnt_session *s)
-{
-	fuse_session_loop(s->fuse);
-}
-
-void vmnt_session_free(struct vmnt_session *s)
-{
-	if (s->fuse)
-		fuse_session_destroy(s->fuse);
-	vmnt_virtual_free(&s->virt);
-	vmnt_sq_close(&s->sq);
-	free(s->buf);
-	free(s);
-}

@@ -1,5 +1,6 @@
-/* Bind targets that the image lacks. They are worked out once, before the mount, by walking the
- * image as the kernel would: links followed inside the root, ".." stopping at it. */
+/* Bind targets that the image lacks, found by walking the image as the kernel would: links followed
+ * inside the root, ".." stopping at it. One thread adds, others read meanwhile: a place never moves
+ * or goes, and counts only when it is complete. */
 #include "squash.h"
 
 #include <sys/stat.h>
@@ -19,7 +20,9 @@ uint64_t vmnt_ref_of(const struct squash *s, uint64_t node)
 
 ssize_t vmnt_virtual_find(const struct sq_virtuals *l, size_t from, uint64_t parent, const char *name)
 {
-	for (size_t i = from; i < l->n; i++)
+	size_t n = l->n;
+
+	for (size_t i = from; i < n; i++)
 		if (l->v[i].parent == parent && (!name || vl_streq(l->v[i].name, name)))
 			return (ssize_t)i;
 	return -1;
@@ -27,9 +30,11 @@ ssize_t vmnt_virtual_find(const struct sq_virtuals *l, size_t from, uint64_t par
 
 static uint64_t add(struct sq_virtuals *l, uint64_t parent, const char *name, bool dir)
 {
-	l->v = vl_realloc(l->v, l->n + 1, sizeof *l->v);
-	l->v[l->n] = (struct sq_virtual){ parent, vl_strdup(name), dir };
-	return SQ_VIRTUAL | l->n++;
+	size_t n = l->n;
+
+	l->v[n] = (struct sq_virtual){ parent, vl_strdup(name), dir };
+	l->n = n + 1;
+	return SQ_VIRTUAL | n;
 }
 
 enum found { IS_DIR, IS_LINK, IS_MISSING, IS_OTHER };
@@ -58,7 +63,7 @@ static enum found look(struct squash *s, const struct sq_virtuals *l, uint64_t p
 	return S_ISDIR(ret_inode->mode) ? IS_DIR : S_ISLNK(ret_inode->mode) ? IS_LINK : IS_OTHER;
 }
 
-static void make(struct squash *s, const struct vmnt_place *place, struct sq_virtuals *l)
+static int make(struct squash *s, const struct vmnt_place *place, struct sq_virtuals *l)
 {
 	uint64_t stack[MAX_DEPTH] = { 1 };
 	size_t depth = 0;
@@ -74,7 +79,7 @@ static void make(struct squash *s, const struct vmnt_place *place, struct sq_vir
 		struct sq_inode inode;
 
 		if (!n)
-			return;
+			return 0;
 		enum found f = IS_DIR;
 		if (vl_streq(name, "..")) {
 			depth -= depth > 0;
@@ -82,18 +87,20 @@ static void make(struct squash *s, const struct vmnt_place *place, struct sq_vir
 			f = n > SQ_NAME_MAX ? IS_OTHER : look(s, l, stack[depth], name, &node, &inode);
 			if (f == IS_MISSING) {
 				bool dir = *after || place->dir;
+				if (l->n == SQ_VIRTUALS_MAX)
+					return -ENOSPC;
 				node = add(l, stack[depth], name, dir);
 				f = dir ? IS_DIR : IS_OTHER;
 			}
 			if (f == IS_OTHER || (f == IS_LINK && !*after && place->nofollow))
-				return; /* there, or not to be had: the bind itself will tell */
+				return 0; /* there, or not to be had: the bind itself will tell */
 			if (f == IS_DIR) {
 				if (depth + 1 == MAX_DEPTH)
-					return;
+					return 0;
 				stack[++depth] = node;
 			} else {
 				if (++links > MAX_LINKS || vmnt_sq_link(s, &inode, target) < 0)
-					return;
+					return 0;
 				char *joined = vl_asprintf("%s/%s", target, after);
 				free(after);
 				after = joined;
@@ -105,11 +112,17 @@ static void make(struct squash *s, const struct vmnt_place *place, struct sq_vir
 	}
 }
 
-void vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *ret)
+int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *l)
 {
-	*ret = (struct sq_virtuals){ 0 };
-	for (size_t i = 0; i < n; i++)
-		make(s, &places[i], ret);
+	int r = 0;
+
+	if (!l->v)
+		l->v = vl_alloc(SQ_VIRTUALS_MAX * sizeof *l->v);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		s->work = 0;
+		r = make(s, &places[i], l);
+	}
+	return r;
 }
 
 void vmnt_virtual_free(struct sq_virtuals *l)
@@ -117,5 +130,6 @@ void vmnt_virtual_free(struct sq_virtuals *l)
 	for (size_t i = 0; i < l->n; i++)
 		free(l->v[i].name);
 	free(l->v);
-	*l = (struct sq_virtuals){ 0 };
+	l->v = NULL;
+	l->n = 0;
 }

@@ -85,7 +85,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 		return r;
 
 	/* The image, answering. */
-	fd = squash ? vmnt_server_mount(&server, &image, err) : clone_directory(p, err);
+	fd = squash ? vmnt_server_mount(&server, &image, NULL, err) : clone_directory(p, err);
 	if (fd < 0)
 		return fd;
 

@@ -51,6 +51,8 @@ struct vmnt_image {
 	bool all_ids; /* the user namespace maps every id: show the image's own */
 	const struct vmnt_place *places;
 	size_t n_places;
+	unsigned threads; /* of the server; 0: the CPUs it may use, at most 8 */
+	uint64_t memory;  /* bytes that its caches and buffers may fill; 0: 64 MiB */
 };
 
 /* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
@@ -63,13 +65,23 @@ struct vmnt_server {
  * server must not be a member of that one, or the mount would never lose its last user. */
 int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, struct vl_err *err);
 /* Call inside the mount namespace. Waits for the server, mounts, and returns once the mount has
- * answered a first question: detached mount descriptor or -errno. Ends s either way. */
-int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, struct vl_err *err);
+ * answered a first question: detached mount descriptor or -errno. Ends s either way.
+ * ret_control: NULL, or gets a socket to the running server, the caller's. The server does not end when
+ * it is closed: it ends when the last mount of the image is gone. */
+int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, int *ret_control, struct vl_err *err);
 void vmnt_server_abort(struct vmnt_server *s);
 #define VMNT_SERVER __attribute__((cleanup(vmnt_server_abort)))
 #define VMNT_SERVER_INIT                                                                                               \
 	{                                                                                                              \
 		.sock = -1, .fuse = -1                                                                                 \
 	}
+
+/* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */
+
+/* Places that must exist for another start's binds: added to the running server, known "not there" answers
+ * taken back, before this returns. Never hides a name of the image. Equal places are added once. */
+int vmnt_server_add_places(int control, const struct vmnt_place *places, size_t n, struct vl_err *err);
+/* One JSON object: what the server was asked and how it went. Returns new. */
+int vmnt_server_stats(int control, char **ret_json, struct vl_err *err);
 
 #endif

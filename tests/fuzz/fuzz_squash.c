@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	VL_CLOSE int fd = memfd_create("image", MFD_CLOEXEC);
 	struct vmnt_image image = { .fd = fd, .name = "input" };
 	struct squash s;
-	struct sq_virtuals v;
+	struct sq_virtuals v = { 0 };
 	struct vl_err err = { 0 };
 
 	if (fd < 0 || vl_write_full(fd, data, size) < 0 || vmnt_sq_open(&s, &image, &err) < 0)

@@ -1,0 +1,182 @@
+/* The server as it runs: a process of its own behind a mount, in namespaces of the test. */
+#include "check.h"
+#include "squash_maker.h"
+
+#include <vial/mount.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+static const uint8_t text[] = "in the image\n";
+
+static void write_text(const char *path, const char *what)
+{
+	VL_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0 && write(fd, what, strlen(what)) == (ssize_t)strlen(what));
+}
+
+static int image_fd(const struct maker *m)
+{
+	VL_BUF struct vl_buf b = { 0 };
+	int fd = memfd_create("image", MFD_CLOEXEC);
+
+	maker_make(m, &b);
+	CHECK(fd >= 0 && vl_write_full(fd, b.data, b.len) == 0);
+	return fd;
+}
+
+/* A mount of the image, in namespaces of our own; *control as vmnt_server_mount has it. */
+static int mount_image(const struct maker *m, int *control)
+{
+	VMNT_SERVER struct vmnt_server s = VMNT_SERVER_INIT;
+	struct vl_err err = { 0 };
+	VL_CLOSE int fd = image_fd(m);
+	char map[64];
+	uid_t uid = getuid();
+	gid_t gid = getgid();
+
+	CHECK(unshare(CLONE_NEWUSER) == 0);
+	write_text("/proc/self/setgroups", "deny");
+	snprintf(map, sizeof map, "0 %u 1", uid);
+	write_text("/proc/self/uid_map", map);
+	snprintf(map, sizeof map, "0 %u 1", gid);
+	write_text("/proc/self/gid_map", map);
+	struct vmnt_image image = { .fd = fd, .name = "image" };
+	CHECK_EQ(vmnt_server_start(&image, &s, &err), 0);
+	CHECK(unshare(CLONE_NEWNS) == 0);
+	int mnt = vmnt_server_mount(&s, &image, control, &err);
+	if (mnt < 0)
+		CHECK_FAIL("no mount: %s", err.text);
+	return mnt;
+}
+
+static const struct maker simple = { .file = { { .name = "file", .data = text, .size = sizeof text, .xattr = -1u } },
+				     .n = 1 };
+
+static bool listed(int at, const char *dir, const char *name)
+{
+	DIR *d = fdopendir(openat(at, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	bool yes = false;
+
+	CHECK(d);
+	for (struct dirent *e; (e = readdir(d));)
+		yes |= vl_streq(e->d_name, name);
+	closedir(d);
+	return yes;
+}
+
+TEST(places_appear_in_a_running_mount)
+{
+	struct vl_err err = { 0 };
+	int control = -1, mnt = mount_image(&simple, &control);
+	struct stat st;
+	const struct vmnt_place places[] = {
+		{ .path = "/new", .dir = true },
+		{ .path = "/dir/a/b", .dir = false },
+		{ .path = "/file", .dir = true },
+		{ .path = "/dir/../new/deep" },
+	};
+
+	/* remembered by the kernel: a name that is not there, and a listing without it */
+	CHECK(fstatat(mnt, "new", &st, 0) < 0 && errno == ENOENT);
+	CHECK(fstatat(mnt, "dir/a", &st, 0) < 0 && errno == ENOENT);
+	CHECK(!listed(mnt, ".", "new") && !listed(mnt, "dir", "a"));
+	CHECK(!listed(mnt, ".", "new") && listed(mnt, ".", "file"));
+	CHECK_EQ(vmnt_server_add_places(control, places, VL_COUNT(places), &err), 0);
+	CHECK(fstatat(mnt, "new", &st, 0) == 0 && S_ISDIR(st.st_mode));
+	CHECK(fstatat(mnt, "dir/a/b", &st, 0) == 0 && S_ISREG(st.st_mode));
+	CHECK(fstatat(mnt, "new/deep", &st, 0) == 0 && S_ISREG(st.st_mode));
+	CHECK(fstatat(mnt, "file", &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_size == sizeof text);
+	CHECK(listed(mnt, ".", "new") && listed(mnt, "dir", "a") && listed(mnt, "new", "deep"));
+	/* again: nothing doubles */
+	VL_FREE char *before = NULL, *after = NULL;
+	CHECK_EQ(vmnt_server_stats(control, &before, &err), 0);
+	CHECK_HAS(before, "\"places\":4");
+	CHECK_EQ(vmnt_server_add_places(control, places, VL_COUNT(places), &err), 0);
+	CHECK_EQ(vmnt_server_stats(control, &after, &err), 0);
+	CHECK_HAS(after, "\"places\":4");
+	close(control); /* the mount stays */
+	CHECK(fstatat(mnt, "dir/none", &st, 0) < 0 && errno == ENOENT);
+	close(mnt);
+}
+
+/* Others look, list and read meanwhile: nobody waits for ever, and everybody sees the place afterwards. */
+TEST(places_are_added_under_load)
+{
+	int control = -1, mnt = mount_image(&simple, &control);
+	struct stat st;
+	pid_t pid[4];
+	int go[2];
+
+	CHECK(pipe(go) == 0);
+	for (int i = 0; i < 4; i++) {
+		pid[i] = fork();
+		if (pid[i])
+			continue;
+		close(go[1]);
+		fcntl(go[0], F_SETFL, O_NONBLOCK);
+		char name[64], c;
+		for (unsigned k = 0; read(go[0], &c, 1) < 0; k++) {
+			snprintf(name, sizeof name, "dir/%d-%u", i, k);
+			fstatat(mnt, name, &st, 0);
+			listed(mnt, "dir", name);
+		}
+		_exit(fstatat(mnt, "dir/last/1", &st, 0) != 0);
+	}
+	for (int i = 0; i < 200; i++) {
+		struct vl_err err = { 0 };
+		char path[64];
+		snprintf(path, sizeof path, "/dir/new%d/1", i);
+		struct vmnt_place place = { .path = i == 199 ? "/dir/last/1" : path };
+		fstatat(mnt, path + 1, &st, 0);
+		CHECK_EQ(vmnt_server_add_places(control, &place, 1, &err), 0);
+		CHECK(fstatat(mnt, place.path + 1, &st, 0) == 0);
+	}
+	close(go[1]);
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(vl_wait(pid[i]), 0);
+	close(mnt);
+}
+
+TEST(places_are_bounded_and_checked)
+{
+	struct vl_err err = { 0 };
+	int control = -1, mnt = mount_image(&simple, &control);
+	VL_FREE struct vmnt_place *l = vl_alloc(5000 * sizeof *l);
+	VL_STRV struct vl_strv names = { 0 };
+	struct stat st;
+
+	for (size_t i = 0; i < 5000; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "/many/%zu", i);
+		vl_strv_add(&names, name);
+		l[i].path = names.v[i];
+	}
+	CHECK(vmnt_server_add_places(control, l, 5000, &err) < 0);
+	CHECK_HAS(err.text, "too many places");
+	CHECK(fstatat(mnt, "many/4000", &st, 0) == 0); /* what fitted is there, and all goes on */
+	err = (struct vl_err){ 0 };
+	CHECK(vmnt_server_add_places(control, &(struct vmnt_place){ .path = "many/1" }, 1, &err) < 0);
+	CHECK_HAS(err.text, "absolute");
+	CHECK(vl_msg_send(control, VL_MSG_OK, "nonsense", 8) == 0); /* no socket for an answer: dropped */
+	VL_FREE char *stats = NULL;
+	CHECK_EQ(vmnt_server_stats(control, &stats, &err), 0);
+	CHECK_HAS(stats, "\"lookup\":");
+	close(mnt);
+}
+
+TEST(a_dead_server_is_an_error)
+{
+	struct vl_err err = { 0 };
+	int control = -1, mnt = mount_image(&simple, &control);
+	VL_FREE char *stats = NULL;
+
+	close(mnt); /* the only use of the mount: the server ends */
+	while (vmnt_server_stats(control, &stats, &err) == 0)
+		vl_freep(&stats);
+	CHECK_HAS(err.text, "image server");
+}
