@@ -11,6 +11,7 @@
 
 #define FUSE_DEVICE "/dev/fuse"
 #define MAX_SOURCE 200
+#define MAX_THREADS 8u /* more wait for each other, and the memory of each counts */
 
 static int open_device(struct vl_err *err)
 {
@@ -82,18 +83,31 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void serve(const struct vmnt_image *image, int sock, int fuse)
+/* What can only be learned while there is a file system and no filter. */
+static void settle(struct vmnt_image *image)
 {
+	struct stat st;
+
+	if (!image->size && fstat(image->fd, &st) == 0 && (uint64_t)st.st_size > image->off)
+		image->size = (uint64_t)st.st_size - image->off;
+	if (!image->threads)
+		image->threads = VL_MIN(vl_cpu_count(), MAX_THREADS);
+}
+
+static void serve(const struct vmnt_image *given, int sock, int fuse)
+{
+	struct vmnt_image image = *given;
 	struct vmnt_session *s;
 	struct vl_err err = { 0 };
 	enum vl_msg_type go;
 	char how = 0;
 
-	let_go_of_descriptors(image->fd, sock, fuse);
+	let_go_of_descriptors(image.fd, sock, fuse);
 	reset_signals();
+	settle(&image);
 	leave_file_systems();
 	prctl(PR_SET_NAME, "vial-fuse");
-	if (vl_drop_privileges(&err) < 0 || vmnt_session_new(image, fuse, &s, &err) < 0) {
+	if (vl_drop_privileges(&err) < 0 || vmnt_session_new(&image, fuse, &s, &err) < 0) {
 		vl_msg_send_err(sock, &err);
 		return;
 	}

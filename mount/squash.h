@@ -192,6 +192,12 @@ void vmnt_session_free(struct vmnt_session *s);
 int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *places, size_t n, struct vl_err *err);
 char *vmnt_session_stats(struct vmnt_session *s); /* returns new */
 
+/* ---- jail.c ---- */
+
+/* From here on this process may only use what it has open, and memory. Needs no_new_privs. */
+int vmnt_jail(struct vl_err *err);
+bool vmnt_jail_works(void); /* false: no filter for this architecture, kernel or (sanitizer) build */
+
 /* ---- control.c ---- */
 
 #define VMNT_GO_CONTROL 'c'                                /* in the message that starts the server: keep the socket */

@@ -238,6 +238,7 @@ void vmnt_sq_close(struct squash *s)
 	free(s->ids);
 	free(s->frag_blocks);
 	free(s->packed);
+	*s = (struct squash){ .fd = -1 };
 }
 
 /* ---- inodes --------------------------------------------------------------------------------- */

@@ -47,6 +47,18 @@ setup() {
 	eventually none_left
 }
 
+@test "the server has no capabilities, can gain none, and a filter of system calls" {
+	if nm -D "$VIAL" 2>/dev/null | grep -qE '__(asan|tsan)_init'; then skip "a sanitizer's build has no filter"; fi
+	"$VIAL" exec "$SIF" sh -c 'echo up; exec sleep 30' >out 3>&- &
+	eventually grep -q up out
+	cat "/proc/$(servers)/status" >status
+	kill -9 $!
+	grep -qE '^Seccomp:[[:space:]]+2$' status
+	grep -qE '^NoNewPrivs:[[:space:]]+1$' status
+	for set in Inh Prm Eff Amb; do grep -qE "^Cap$set:[[:space:]]+0+$" status; done
+	eventually none_left
+}
+
 @test "Ctrl-C on the terminal is for the program, not for the server" {
 	python3 - "$VIAL" "$SIF" <<-'EOF'
 		import os, pty, sys, time, select, signal
