@@ -10,6 +10,10 @@
 
 #include <vial/mount.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define SQ_SUPER_SIZE 96
 #define SQ_META_SIZE 8192u
 #define SQ_NAME_MAX 255u
 #define SQ_LINK_MAX 4095u /* the kernel hands out one page */
@@ -33,33 +37,72 @@ enum sq_type {
 	SQ_LSOCK
 };
 
-/* ---- squash_cache.c: decompressed blocks, least recently used goes first ---- */
+/* ---- squash_cache.c: decompressed blocks, shared by all threads ---- */
 
-struct sq_block {
-	uint64_t pos;  /* in the image; 0 = empty slot (the superblock is there) */
-	uint32_t disk; /* bytes on disk, header included */
+enum sq_state { SQ_EMPTY, SQ_FILLING, SQ_READY, SQ_FAILED };
+struct sq_block {      /* who holds it may read all but the links */
+	uint64_t pos;  /* in the image; 0 = none (the superblock is there) */
+	uint32_t disk; /* bytes on disk, header included (metadata) */
 	uint32_t size; /* bytes of data */
 	uint8_t *data;
-	uint64_t used;
+	unsigned refs;
+	enum sq_state state;
+	struct sq_block *next;          /* with the same hash */
+	struct sq_block *older, *newer; /* of those that nobody holds */
 };
 struct sq_cache {
-	struct sq_block *slot;
-	size_t n, cap; /* slots; bytes of data in each */
-	uint64_t clock;
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a block is ready, or free */
+	unsigned waiting;
+	struct sq_block *slot, **head, *oldest, *newest;
+	size_t n, heads;
+	uint8_t *memory;
+	uint64_t hits, misses;
 };
 void vmnt_cache_init(struct sq_cache *c, size_t slots, size_t cap);
 void vmnt_cache_free(struct sq_cache *c);
-struct sq_block *vmnt_cache_find(struct sq_cache *c, uint64_t pos);
-/* The slot to fill for pos; it is empty until the caller sets its pos. */
-struct sq_block *vmnt_cache_victim(struct sq_cache *c);
+/* The block at pos (not 0), held; NULL: who was filling it failed. *ret_fill: it is the caller's to fill, and
+ * vmnt_cache_filled must follow. */
+struct sq_block *vmnt_cache_get(struct sq_cache *c, uint64_t pos, bool *ret_fill);
+/* For all to see; not good: it is let go of, and NULL returned. */
+struct sq_block *vmnt_cache_filled(struct sq_cache *c, struct sq_block *b, bool good);
+void vmnt_cache_put(struct sq_cache *c, struct sq_block *b);
+bool vmnt_cache_has(struct sq_cache *c, uint64_t pos); /* or somebody is at it */
+void vmnt_cache_count(struct sq_cache *c, uint64_t *ret_hits, uint64_t *ret_misses);
 
-/* ---- squash_srv_unpack.c: the only user of squashfuse ---- */
+/* ---- squash_srv_unpack.c: the decompressors ---- */
 
-/* Bytes written to out, or -EIO. */
-int vmnt_unpack(unsigned compression, void *in, size_t n, void *out, size_t cap);
+/* Bytes written to out, or -EIO. state: of one thread, NULL at first, for vmnt_unpack_free in the end. */
+int vmnt_unpack(unsigned compression, void **state, void *in, size_t n, void *out, size_t cap);
+void vmnt_unpack_free(void *state);
 const char *vmnt_unpack_name(unsigned compression); /* NULL: not supported here */
 
-/* ---- squash_read.c ---- */
+/* ---- squash_ahead.c: a thread that unpacks what will be asked for ---- */
+
+struct sq_place { /* a block of data */
+	uint64_t pos;
+	uint32_t word, skip; /* its size as the image has it; where the file begins in it */
+	bool tail;           /* a fragment: ends of many files */
+};
+#define SQ_AHEAD_MAX 4
+struct sq_ahead {
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct sq_place queue[SQ_AHEAD_MAX];
+	size_t n, max; /* max 0: there is no such thread */
+	_Atomic size_t room;
+	uint64_t done;
+};
+struct squash;
+void vmnt_ahead_init(struct sq_ahead *a);
+void vmnt_ahead_free(struct sq_ahead *a);
+void vmnt_ahead_start(struct sq_ahead *a); /* there will be a thread: before any other begins */
+bool vmnt_ahead_idle(struct sq_ahead *a);
+bool vmnt_ahead_push(struct sq_ahead *a, const struct sq_place *at); /* false: too much waits already */
+void vmnt_ahead_cancel(struct sq_ahead *a, uint64_t pos);
+void vmnt_ahead_loop(struct squash *s) __attribute__((noreturn));
+
+/* ---- squash_open.c ---- */
 
 struct sq_super {
 	uint32_t inodes, block_size, fragments;
@@ -89,7 +132,7 @@ struct sq_walk {       /* how far the block list of one file has been walked */
 };
 #define SQ_WALKS 16
 #define SQ_MARK_EVERY 512
-#define SQ_MARKS 8192 /* 256 KiB; at 128 KiB a block, 512 GiB before places get rarer */
+#define SQ_MARKS 2048 /* 64 KiB; at 128 KiB a block, 128 GiB before places get rarer */
 
 struct sq_dir { /* a directory listing being read */
 	uint64_t ref;
@@ -98,19 +141,32 @@ struct sq_dir { /* a directory listing being read */
 	uint32_t count, start; /* entries left of the current header; its inode block */
 	uint32_t number;
 };
-#define SQ_DIR_HINTS 8
+#define SQ_DIR_HINTS 32
 
-struct squash {
+struct sq_shared { /* by all readers of an image */
+	struct sq_cache meta, data;
+	uint32_t *ids;
+	uint64_t *frag_blocks;
+	struct sq_ahead ahead;
+	pthread_mutex_t lock;             /* for what follows up to the empty line */
+	struct sq_dir hint[SQ_DIR_HINTS]; /* where the last listings were interrupted */
+	unsigned next_hint;
+
+	_Atomic uint64_t unpacked, unpack_ns;
+};
+
+#define SQ_HELD 4
+struct squash { /* one reader: of one thread */
 	int fd;
 	uint64_t off;
 	struct sq_super super;
-	uint32_t *ids;
-	uint64_t *frag_blocks;
+	struct sq_shared *sh;
+	bool owner;      /* of what is shared */
 	uint8_t *packed; /* scratch for one compressed block */
-	struct sq_cache meta, data;
+	void *unpacker;
+	struct sq_block *held[SQ_HELD]; /* metadata used last */
+	unsigned next_held;
 	struct sq_walk walk[SQ_WALKS];
-	struct sq_dir hint[SQ_DIR_HINTS]; /* where the last listings were interrupted */
-	unsigned next_hint;
 	uint64_t clock;
 	uint64_t work; /* done for the question at hand; whoever asks sets it to 0 */
 };
@@ -142,13 +198,33 @@ struct sq_entry {
 };
 
 int vmnt_sq_super(const struct vmnt_image *image, struct sq_super *ret, struct vl_err *err);
+/* The first reader, owner of what all share: closed last. */
 int vmnt_sq_open(struct squash *s, const struct vmnt_image *image, struct vl_err *err);
+/* Another one, for another thread. */
+void vmnt_sq_reader(const struct squash *s, struct squash *ret);
 void vmnt_sq_close(struct squash *s);
+
+/* ---- squash_block.c ---- */
+
+int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos); /* within the image, or -EIO */
 int vmnt_sq_meta(struct squash *s, struct sq_cursor *c, void *buf, size_t n);
+void vmnt_sq_let_go(struct squash *s); /* of metadata it holds */
+/* A block of data or fragments, held: vmnt_cache_put. NULL when it cannot be had. */
+struct sq_block *vmnt_sq_data(struct squash *s, const struct sq_place *at);
+/* The same, of exactly n bytes, past the cache. */
+int vmnt_sq_data_to(struct squash *s, const struct sq_place *at, void *out, size_t n);
+
+/* ---- squash_inode.c ---- */
+
 int vmnt_sq_inode(struct squash *s, uint64_t ref, struct sq_inode *ret);
 int vmnt_sq_link(struct squash *s, const struct sq_inode *i, char ret[SQ_LINK_MAX + 1]);
+
+/* ---- squash_file.c ---- */
+
 /* Bytes read, 0 at the end, -EIO. */
 ssize_t vmnt_sq_read(struct squash *s, const struct sq_inode *i, uint64_t off, void *buf, size_t n);
+/* The file is read in order and up to off: the next block, if a thread has nothing else to do. */
+void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off);
 
 /* ---- squash_dir.c ---- */
 

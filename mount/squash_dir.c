@@ -60,15 +60,27 @@ int vmnt_sq_next(struct squash *s, struct sq_dir *d, struct sq_entry *ret)
 	return 1;
 }
 
+/* The next part of a listing may be another thread's to answer: places are remembered for all. */
+static bool find_hint(struct sq_shared *sh, uint64_t ref, uint32_t pos, struct sq_dir *ret)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&sh->lock);
+	for (size_t k = 0; !found && k < SQ_DIR_HINTS; k++)
+		if (sh->hint[k].ref == ref && sh->hint[k].pos == pos) {
+			*ret = sh->hint[k];
+			found = true;
+		}
+	pthread_mutex_unlock(&sh->lock);
+	return found;
+}
+
 int vmnt_sq_dir(struct squash *s, const struct sq_inode *i, uint32_t pos, struct sq_dir *ret)
 {
 	struct sq_entry e;
 
-	for (size_t k = 0; pos && k < SQ_DIR_HINTS; k++)
-		if (s->hint[k].ref == i->ref && s->hint[k].pos == pos) {
-			*ret = s->hint[k];
-			return 0;
-		}
+	if (pos && find_hint(s->sh, i->ref, pos, ret))
+		return 0;
 	int r = start_of(s, i, ret);
 	while (r >= 0 && ret->pos < pos) { /* the hint was pushed out: from the start */
 		r = vmnt_sq_next(s, ret, &e);
@@ -80,7 +92,9 @@ int vmnt_sq_dir(struct squash *s, const struct sq_inode *i, uint32_t pos, struct
 
 void vmnt_sq_dir_hint(struct squash *s, const struct sq_dir *d)
 {
-	s->hint[s->next_hint++ % SQ_DIR_HINTS] = *d;
+	pthread_mutex_lock(&s->sh->lock);
+	s->sh->hint[s->sh->next_hint++ % SQ_DIR_HINTS] = *d;
+	pthread_mutex_unlock(&s->sh->lock);
 }
 
 /* Long directories carry an index: name and place of the first entry of each metadata block. */

@@ -13,15 +13,17 @@
 #define OVERFLOW_ID 65534
 #define VIRTUAL_OFF (1ll << 62) /* listing offsets: below come ".", ".." and the image's entries */
 #define FIRST_ENTRY 2
+#define MAX_BACKGROUND 64 /* what the kernel reads ahead and nobody waits for yet; its default is 12 */
 
 /* Where every answer begins. */
-static struct vmnt_session *session(fuse_req_t req, enum srv_count what)
+static struct srv_worker *worker(fuse_req_t req, enum srv_count what)
 {
 	struct vmnt_session *s = fuse_req_userdata(req);
+	struct srv_worker *w = pthread_getspecific(s->key);
 
-	s->count[what]++;
-	s->sq.work = 0;
-	return s;
+	vmnt_srv_count(s, what, 1);
+	w->sq.work = 0;
+	return w;
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
@@ -33,10 +35,10 @@ static void attr_of_inode(const struct vmnt_session *s, const struct sq_inode *i
 		.st_mode = i->mode,
 		.st_nlink = i->nlink,
 		/* an id the namespace cannot name would deny the owner his own files */
-		.st_uid = !s->all_ids           ? s->uid
+		.st_uid = !s->image.all_ids     ? s->image.uid
 			  : i->uid == SQ_NONE32 ? OVERFLOW_ID
 						: i->uid,
-		.st_gid = !s->all_ids           ? s->gid
+		.st_gid = !s->image.all_ids     ? s->image.gid
 			  : i->gid == SQ_NONE32 ? OVERFLOW_ID
 						: i->gid,
 		.st_rdev = i->rdev,
@@ -57,8 +59,8 @@ static void attr_of_virtual(const struct vmnt_session *s, uint64_t node, struct 
 		.st_ino = (ino_t)s->sq.super.inodes + 1 + i,
 		.st_mode = s->virt.v[i].dir ? S_IFDIR | 0755 : S_IFREG | 0644,
 		.st_nlink = s->virt.v[i].dir ? 2 : 1,
-		.st_uid = s->uid,
-		.st_gid = s->gid,
+		.st_uid = s->image.uid,
+		.st_gid = s->image.gid,
 		.st_blksize = 4096,
 		.st_mtim.tv_sec = s->started,
 		.st_atim.tv_sec = s->started,
@@ -67,26 +69,26 @@ static void attr_of_virtual(const struct vmnt_session *s, uint64_t node, struct 
 }
 
 /* Attributes of any node; *ret_inode is filled for nodes of the image. */
-static int stat_node(struct vmnt_session *s, uint64_t node, struct stat *st, struct sq_inode *ret_inode)
+static int stat_node(struct srv_worker *w, uint64_t node, struct stat *st, struct sq_inode *ret_inode)
 {
 	if (node & SQ_VIRTUAL) {
-		if ((node & ~SQ_VIRTUAL) >= s->virt.n)
+		if ((node & ~SQ_VIRTUAL) >= w->s->virt.n)
 			return -ESTALE;
-		attr_of_virtual(s, node, st);
+		attr_of_virtual(w->s, node, st);
 		return 0;
 	}
-	int r = vmnt_sq_inode(&s->sq, vmnt_ref_of(&s->sq, node), ret_inode);
+	int r = vmnt_sq_inode(&w->sq, vmnt_ref_of(&w->sq, node), ret_inode);
 	if (r == 0)
-		attr_of_inode(s, ret_inode, st);
+		attr_of_inode(w->s, ret_inode, st);
 	return r;
 }
 
-static int entry_of(struct vmnt_session *s, uint64_t node, struct fuse_entry_param *e)
+static int entry_of(struct srv_worker *w, uint64_t node, struct fuse_entry_param *e)
 {
 	struct sq_inode i;
 
 	*e = (struct fuse_entry_param){ .ino = node, .attr_timeout = FOREVER, .entry_timeout = FOREVER };
-	return stat_node(s, node, &e->attr, &i);
+	return stat_node(w, node, &e->attr, &i);
 }
 
 /* ---- operations ----------------------------------------------------------------------------- */
@@ -101,29 +103,31 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		~(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	conn->want |= wanted & conn->capable;
 	conn->max_readahead = 1u << 20;
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
 	conn->time_gran = 1000000000; /* seconds: all that the format has */
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct vmnt_session *s = session(req, SRV_LOOKUP);
+	struct srv_worker *w = worker(req, SRV_LOOKUP);
 	struct fuse_entry_param e;
 	struct sq_inode dir;
 	struct sq_entry found;
 	struct stat st;
 	uint64_t node = 0;
 
-	int r = stat_node(s, parent, &st, &dir);
+	int r = stat_node(w, parent, &st, &dir);
 	if (r == 0 && !(parent & SQ_VIRTUAL)) {
-		r = vmnt_sq_lookup(&s->sq, &dir, name, &found);
+		r = vmnt_sq_lookup(&w->sq, &dir, name, &found);
 		if (r == 0)
-			node = vmnt_node_of(&s->sq, found.ref);
+			node = vmnt_node_of(&w->sq, found.ref);
 	}
-	ssize_t v = r == 0 && node ? -1 : vmnt_virtual_find(&s->virt, 0, parent, name);
+	ssize_t v = r == 0 && node ? -1 : vmnt_virtual_find(&w->s->virt, 0, parent, name);
 	if (v >= 0)
 		node = SQ_VIRTUAL | (uint64_t)v, r = 0;
 	if (r == 0 && node)
-		r = entry_of(s, node, &e);
+		r = entry_of(w, node, &e);
 	else if (r == 0 || r == -ENOENT) /* node 0: "not there", and the kernel may remember that */
 		e = (struct fuse_entry_param){ .entry_timeout = FOREVER }, r = 0;
 	if (r < 0)
@@ -138,7 +142,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 	struct stat st;
 
 	(void)fi;
-	int r = stat_node(session(req, SRV_GETATTR), node, &st, &i);
+	int r = stat_node(worker(req, SRV_GETATTR), node, &st, &i);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -147,14 +151,14 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 static void op_readlink(fuse_req_t req, fuse_ino_t node)
 {
-	struct vmnt_session *s = session(req, SRV_READLINK);
+	struct srv_worker *w = worker(req, SRV_READLINK);
 	char target[SQ_LINK_MAX + 1];
 	struct sq_inode i;
 	struct stat st;
 
-	int r = stat_node(s, node, &st, &i);
+	int r = stat_node(w, node, &st, &i);
 	if (r == 0)
-		r = node & SQ_VIRTUAL ? -EINVAL : vmnt_sq_link(&s->sq, &i, target);
+		r = node & SQ_VIRTUAL ? -EINVAL : vmnt_sq_link(&w->sq, &i, target);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -168,36 +172,45 @@ static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	fuse_reply_err(req, ENOSYS);
 }
 
-static bool want_reply(struct vmnt_session *s, size_t size)
+static bool want_reply(struct srv_worker *w, size_t size)
 {
-	if (size > s->buf_size) {
+	if (size > w->buf_size) {
 		if (size > 8u << 20) /* max_pages of the kernel is 256, 1 MiB */
 			return false;
-		s->buf = vl_realloc(s->buf, size, 1);
-		s->buf_size = size;
+		w->buf = vl_realloc(w->buf, size, 1);
+		w->buf_size = size;
 	}
 	return true;
 }
 
+/* The answer is on its way: time for what the next one needs. */
+static void after_read(struct srv_worker *w, const struct sq_inode *i, uint64_t off, uint64_t n)
+{
+	vmnt_srv_count(w->s, SRV_BYTES, n);
+	if (vmnt_srv_note_read(w->s, i->ref, off, n))
+		vmnt_sq_read_ahead(&w->sq, i, off + n);
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct vmnt_session *s = session(req, SRV_READ);
+	struct srv_worker *w = worker(req, SRV_READ);
 	struct sq_inode i;
 	struct stat st;
 
 	(void)fi;
-	int r = want_reply(s, size) ? stat_node(s, node, &st, &i) : -EINVAL;
-	ssize_t n = r < 0 || node & SQ_VIRTUAL ? r : vmnt_sq_read(&s->sq, &i, (uint64_t)off, s->buf, size);
+	int r = want_reply(w, size) ? stat_node(w, node, &st, &i) : -EINVAL;
+	ssize_t n = r < 0 || node & SQ_VIRTUAL ? r : vmnt_sq_read(&w->sq, &i, (uint64_t)off, w->buf, size);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
-		fuse_reply_buf(req, s->buf, (size_t)n);
-	s->count[SRV_BYTES] += n > 0 ? (uint64_t)n : 0;
+		fuse_reply_buf(req, w->buf, (size_t)n);
+	if (n > 0)
+		after_read(w, &i, (uint64_t)off, (uint64_t)n);
 }
 
 struct listing {
 	fuse_req_t req;
-	struct vmnt_session *s;
+	struct srv_worker *w;
 	size_t size, used;
 	bool plus;
 };
@@ -205,14 +218,14 @@ struct listing {
 /* False when the reply is full. */
 static bool put(struct listing *l, const char *name, uint64_t node, mode_t type, uint64_t number, off_t next)
 {
-	char *p = l->s->buf + l->used;
+	char *p = l->w->buf + l->used;
 	size_t room = l->size - l->used, n;
 
 	if (l->plus) {
 		struct fuse_entry_param e = { .attr = { .st_ino = number, .st_mode = type } };
 		bool dots = vl_streq(name, ".") || vl_streq(name, "..");
 		/* an inode that cannot be read is listed by name; a look at it gives the error */
-		if (!dots && entry_of(l->s, node, &e) < 0)
+		if (!dots && entry_of(l->w, node, &e) < 0)
 			e = (struct fuse_entry_param){ .attr = { .st_ino = number, .st_mode = type } };
 		n = fuse_add_direntry_plus(l->req, p, room, name, &e, next);
 	} else {
@@ -234,7 +247,7 @@ static mode_t mode_of_type(unsigned basic)
 /* The image's own entries from `off` on. 1: all given, 0: reply full, -EIO. */
 static int list_image(struct listing *l, uint64_t node, const struct sq_inode *i, off_t off)
 {
-	struct squash *sq = &l->s->sq;
+	struct squash *sq = &l->w->sq;
 	struct sq_entry e;
 	struct sq_dir d, before;
 
@@ -259,10 +272,10 @@ static void list_virtual(struct listing *l, uint64_t node, off_t off)
 {
 	ssize_t v = off < VIRTUAL_OFF ? 0 : off - VIRTUAL_OFF;
 
-	while ((v = vmnt_virtual_find(&l->s->virt, (size_t)v, node, NULL)) >= 0) {
-		const struct sq_virtual *e = &l->s->virt.v[v];
+	while ((v = vmnt_virtual_find(&l->w->s->virt, (size_t)v, node, NULL)) >= 0) {
+		const struct sq_virtual *e = &l->w->s->virt.v[v];
 		if (!put(l, e->name, SQ_VIRTUAL | (uint64_t)v, e->dir ? S_IFDIR : S_IFREG,
-			 l->s->sq.super.inodes + 1ull + (uint64_t)v, VIRTUAL_OFF + v + 1))
+			 l->w->sq.super.inodes + 1ull + (uint64_t)v, VIRTUAL_OFF + v + 1))
 			return;
 		v++;
 	}
@@ -270,12 +283,12 @@ static void list_virtual(struct listing *l, uint64_t node, off_t off)
 
 static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool plus)
 {
-	struct vmnt_session *s = session(req, SRV_READDIR);
-	struct listing l = { req, s, size, 0, plus };
+	struct srv_worker *w = worker(req, SRV_READDIR);
+	struct listing l = { req, w, size, 0, plus };
 	struct sq_inode i;
 	struct stat st;
 
-	int r = want_reply(s, size) ? stat_node(s, node, &st, &i) : -EINVAL;
+	int r = want_reply(w, size) ? stat_node(w, node, &st, &i) : -EINVAL;
 	if (r == 0 && !S_ISDIR(st.st_mode))
 		r = -ENOTDIR;
 	if (r == 0 && off < 1)
@@ -291,7 +304,7 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool p
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		fuse_reply_buf(req, s->buf, l.used);
+		fuse_reply_buf(req, w->buf, l.used);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
@@ -308,7 +321,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t o
 
 static void op_statfs(fuse_req_t req, fuse_ino_t node)
 {
-	const struct sq_super *sb = &session(req, SRV_STATFS)->sq.super;
+	const struct sq_super *sb = &worker(req, SRV_STATFS)->sq.super;
 	struct statvfs v = {
 		.f_bsize = sb->block_size,
 		.f_frsize = sb->block_size,

@@ -10,22 +10,40 @@
 
 enum srv_count { SRV_LOOKUP, SRV_GETATTR, SRV_READLINK, SRV_READ, SRV_READDIR, SRV_STATFS, SRV_BYTES, SRV_COUNTS };
 
-struct vmnt_session {
+/* Files read of late, in small sets: within one, the least read makes place. */
+struct srv_file {
+	uint64_t ref, next; /* inode; where its last read ended */
+	uint64_t reads, bytes;
+};
+#define SRV_SETS 64
+#define SRV_SET 4
+
+struct srv_worker { /* a thread that answers */
+	struct vmnt_session *s;
 	struct squash sq;
+	char *buf; /* one reply */
+	size_t buf_size;
+};
+
+struct vmnt_session {
+	struct squash sq; /* the first reader; nobody reads with it once threads run */
 	struct sq_virtuals virt;
 	struct fuse_session *fuse;
 	struct vmnt_image image; /* without its places */
-	uid_t uid;
-	gid_t gid;
-	bool all_ids;
 	time_t started;
-	char *buf; /* one reply */
-	size_t buf_size;
-	struct squash control; /* the control thread's own reader, opened when it is needed */
-	bool control_open;
+	pthread_key_t key; /* each thread's srv_worker */
+	pthread_mutex_t lock;
+	struct srv_file file[SRV_SETS][SRV_SET]; /* under the lock */
 	_Atomic uint64_t count[SRV_COUNTS];
 };
 
 extern const struct fuse_lowlevel_ops vmnt_srv_ops;
+
+static inline void vmnt_srv_count(struct vmnt_session *s, enum srv_count what, uint64_t n)
+{
+	atomic_fetch_add_explicit(&s->count[what], n, memory_order_relaxed);
+}
+/* Remembers a read. True: the file is being read in order. */
+bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint64_t n);
 
 #endif

@@ -1,8 +1,10 @@
-/* Begin and end of the FUSE session, and what is done to it while it runs. */
+/* Begin and end of the FUSE session, and its threads. */
 #include "squash_srv.h"
 
-#include <pthread.h>
+#include <malloc.h>
 #include <stdio.h>
+
+#define STACK (512u << 10) /* some 20 KiB are used; the default may be more than a limit on memory leaves */
 
 static void say_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
 {
@@ -17,15 +19,14 @@ int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_ses
 	char dev[32];
 
 	s->image = *image;
-	s->uid = image->uid;
-	s->gid = image->gid;
-	s->all_ids = image->all_ids;
 	s->started = time(NULL);
+	s->sq.fd = -1;
+	pthread_mutex_init(&s->lock, NULL);
 	fuse_set_log_func(say_nothing);
 	s->fuse = fuse_session_new(&args, &vmnt_srv_ops, sizeof vmnt_srv_ops, s);
 	snprintf(dev, sizeof dev, "/dev/fd/%d", fusefd); /* libfuse: "the mount is made, here is its descriptor" */
 	int r = 0;
-	if (!s->fuse || fuse_session_mount(s->fuse, dev) != 0)
+	if (!s->fuse || fuse_session_mount(s->fuse, dev) != 0 || pthread_key_create(&s->key, NULL) != 0)
 		r = vl_fail(err, ENOMEM, "libfuse cannot start a session");
 	/* All is open and no byte of the image has been read. */
 	if (r < 0 || (r = vmnt_jail(err)) < 0 || (r = vmnt_sq_open(&s->sq, image, err)) < 0) {
@@ -36,6 +37,32 @@ int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_ses
 			  &s->virt); /* a bind that lacks its place will say so */
 	*ret = s;
 	return 0;
+}
+
+void vmnt_session_free(struct vmnt_session *s)
+{
+	if (s->fuse)
+		fuse_session_destroy(s->fuse);
+	vmnt_virtual_free(&s->virt);
+	vmnt_sq_close(&s->sq);
+	free(s);
+}
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+/* None is ever joined: who ends the mount ends the process. False: there is none, and arg is still the caller's. */
+static bool start(void *(*f)(void *), void *arg)
+{
+	pthread_attr_t a;
+	pthread_t t;
+
+	if (pthread_attr_init(&a) != 0)
+		return false;
+	pthread_attr_setstacksize(&a, STACK);
+	pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+	int r = pthread_create(&t, &a, f, arg);
+	pthread_attr_destroy(&a);
+	return r == 0;
 }
 
 struct control_arg {
@@ -52,73 +79,73 @@ static void *control_thread(void *p)
 	return NULL;
 }
 
-/* The thread is never joined: who ends the mount ends the process. */
 static void start_control(struct vmnt_session *s, int sock)
 {
 	struct control_arg *a = vl_alloc(sizeof *a);
-	pthread_t t;
 
 	*a = (struct control_arg){ sock, s };
-	if (pthread_create(&t, NULL, control_thread, a) == 0) {
-		pthread_detach(t);
-		return;
+	if (!start(control_thread, a)) {
+		close(sock); /* whoever asks is told that the server is gone */
+		free(a);
 	}
-	close(sock); /* whoever asks is told that the server is gone */
-	free(a);
+}
+
+static void *ahead_thread(void *p)
+{
+	struct vmnt_session *s = p;
+	struct squash *sq = vl_alloc(sizeof *sq);
+
+	vmnt_sq_reader(&s->sq, sq);
+	vmnt_ahead_loop(sq);
+}
+
+static void *worker_thread(void *p);
+
+static void start_threads(struct vmnt_session *s)
+{
+	if (s->image.threads > 1 && start(ahead_thread, s))
+		vmnt_ahead_start(&s->sq.sh->ahead);
+	for (unsigned i = 1; i < s->image.threads; i++)
+		start(worker_thread, s); /* those there are will do */
+}
+
+/* Questions come over one descriptor: the kernel gives each to one of the threads that wait. */
+static void work(struct vmnt_session *s, bool first)
+{
+	struct srv_worker w = { .s = s };
+	struct fuse_buf question = { .mem = NULL };
+	int r;
+
+	vmnt_sq_reader(&s->sq, &w.sq);
+	pthread_setspecific(s->key, &w);
+	while (!fuse_session_exited(s->fuse)) {
+		r = fuse_session_receive_buf(s->fuse, &question);
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			break;
+		fuse_session_process_buf(s->fuse, &question);
+		if (first) { /* what both sides can do is settled with the first answer */
+			first = false;
+			start_threads(s);
+		}
+	}
+	free(question.mem);
+	free(w.buf);
+	vmnt_sq_close(&w.sq);
+}
+
+static void *worker_thread(void *p)
+{
+	work(p, false);
+	return NULL;
 }
 
 void vmnt_session_loop(struct vmnt_session *s, int control)
 {
+	mallopt(M_ARENA_MAX, 1); /* threads allocate next to nothing; an arena is 64 MiB of addresses */
+	vmnt_sq_let_go(&s->sq);
 	if (control >= 0)
 		start_control(s, control);
-	fuse_session_loop(s->fuse);
-}
-
-void vmnt_session_free(struct vmnt_session *s)
-{
-	if (s->fuse)
-		fuse_session_destroy(s->fuse);
-	vmnt_virtual_free(&s->virt);
-	if (s->control_open)
-		vmnt_sq_close(&s->control);
-	vmnt_sq_close(&s->sq);
-	free(s->buf);
-	free(s);
-}
-
-/* ---- while it runs: the control thread -------------------------------------------------------- */
-
-int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *places, size_t n, struct vl_err *err)
-{
-	size_t before = s->virt.n;
-	int r = s->control_open ? 0 : vmnt_sq_open(&s->control, &s->image, err);
-
-	if (r < 0)
-		return r;
-	s->control_open = true;
-	r = vmnt_virtual_plan(&s->control, places, n, &s->virt);
-	/* "Not there" and whole listings may be remembered for ever. The entry first: taking it back waits for
-	 * lookups and listings under way in that directory, which began before there was anything to see. A
-	 * directory the kernel has not seen is -ENOENT, and fine. */
-	for (size_t i = before; i < s->virt.n; i++) {
-		const struct sq_virtual *v = &s->virt.v[i];
-		fuse_lowlevel_notify_inval_entry(s->fuse, v->parent, v->name, strlen(v->name));
-		fuse_lowlevel_notify_inval_inode(s->fuse, v->parent, 0, 0);
-	}
-	if (r < 0)
-		return vl_fail(err, -r, "too many places were made up for binds: %d at most", SQ_VIRTUALS_MAX);
-	return 0;
-}
-
-/* By hand: a JSON library wants random bytes from a file first, and there are no files here. */
-char *vmnt_session_stats(struct vmnt_session *s)
-{
-	static const char *const name[] = { "lookup", "getattr", "readlink", "read", "readdir", "statfs" };
-	struct vl_buf b = { 0 };
-
-	vl_buf_adds(&b, "{\"requests\":{");
-	for (size_t i = 0; i < VL_COUNT(name); i++)
-		vl_buf_addf(&b, "%s\"%s\":%llu", i ? "," : "", name[i], (unsigned long long)s->count[i]);
-	vl_buf_addf(&b, "},\"bytes\":%llu,\"places\":%zu}", (unsigned long long)s->count[SRV_BYTES], (size_t)s->virt.n);
-	return b.data;
+	work(s, true);
 }

@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		{ .path = "/link/new", .dir = true },
 	};
 	VL_CLOSE int fd = memfd_create("image", MFD_CLOEXEC);
-	struct vmnt_image image = { .fd = fd, .name = "input" };
+	struct vmnt_image image = { .fd = fd, .name = "input", .memory = 1 << 20 };
 	struct squash s;
 	struct sq_virtuals v = { 0 };
 	struct vl_err err = { 0 };

@@ -1,0 +1,78 @@
+/* What the control thread does to a session that runs. */
+#include "squash_srv.h"
+
+int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *places, size_t n, struct vl_err *err)
+{
+	size_t before = s->virt.n;
+	struct squash *sq = vl_alloc(sizeof *sq);
+
+	vmnt_sq_reader(&s->sq, sq);
+	int r = vmnt_virtual_plan(sq, places, n, &s->virt);
+	vmnt_sq_close(sq);
+	free(sq);
+	/* "Not there" and whole listings may be remembered for ever. The entry first: taking it back waits for
+	 * lookups and listings under way in that directory, which began before there was anything to see. A
+	 * directory the kernel has not seen is -ENOENT, and fine. */
+	for (size_t i = before; i < s->virt.n; i++) {
+		const struct sq_virtual *v = &s->virt.v[i];
+		fuse_lowlevel_notify_inval_entry(s->fuse, v->parent, v->name, strlen(v->name));
+		fuse_lowlevel_notify_inval_inode(s->fuse, v->parent, 0, 0);
+	}
+	if (r < 0)
+		return vl_fail(err, -r, "too many places were made up for binds: %d at most", SQ_VIRTUALS_MAX);
+	return 0;
+}
+
+bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint64_t n)
+{
+	struct srv_file *set = s->file[(ref * 0x9e3779b97f4a7c15ull >> 32) % SRV_SETS], *f = set;
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < SRV_SET && f->ref != ref; i++)
+		f = set[i].ref == ref || set[i].reads < f->reads ? &set[i] : f;
+	if (f->ref != ref)
+		*f = (struct srv_file){ .ref = ref };
+	bool in_order = f->reads && f->next == off;
+	f->reads++;
+	f->bytes += n;
+	f->next = off + n;
+	pthread_mutex_unlock(&s->lock);
+	return in_order;
+}
+
+static void add_counts(struct vl_buf *b, struct vmnt_session *s)
+{
+	static const char *const name[] = { "lookup", "getattr", "readlink", "read", "readdir", "statfs" };
+
+	vl_buf_adds(b, "\"requests\":{");
+	for (size_t i = 0; i < VL_COUNT(name); i++)
+		vl_buf_addf(b, "%s\"%s\":%llu", i ? "," : "", name[i], (unsigned long long)s->count[i]);
+	vl_buf_addf(b, "},\"bytes\":%llu,\"places\":%zu", (unsigned long long)s->count[SRV_BYTES], (size_t)s->virt.n);
+}
+
+static void add_cache(struct vl_buf *b, const char *name, struct sq_cache *c)
+{
+	uint64_t hits, misses;
+
+	vmnt_cache_count(c, &hits, &misses);
+	vl_buf_addf(b, ",\"%s\":{\"hits\":%llu,\"misses\":%llu}", name, (unsigned long long)hits,
+		    (unsigned long long)misses);
+}
+
+/* By hand: a JSON library wants random bytes from a file first, and there are no files here. */
+char *vmnt_session_stats(struct vmnt_session *s)
+{
+	struct sq_shared *sh = s->sq.sh;
+	struct vl_buf b = { 0 };
+
+	vl_buf_adds(&b, "{");
+	add_counts(&b, s);
+	add_cache(&b, "metadata", &sh->meta);
+	add_cache(&b, "data", &sh->data);
+	vl_buf_addf(&b, ",\"unpacked\":{\"blocks\":%llu,\"nanoseconds\":%llu}", (unsigned long long)sh->unpacked,
+		    (unsigned long long)sh->unpack_ns);
+	pthread_mutex_lock(&sh->ahead.lock);
+	vl_buf_addf(&b, ",\"ahead\":%llu,\"threads\":%u}", (unsigned long long)sh->ahead.done, s->image.threads);
+	pthread_mutex_unlock(&sh->ahead.lock);
+	return b.data;
+}
