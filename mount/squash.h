@@ -160,6 +160,8 @@ struct squash { /* one reader: of one thread */
 	int fd;
 	uint64_t off;
 	struct sq_super super;
+	uint64_t xattr_first; /* where names and values begin */
+	uint32_t xattr_sets;
 	struct sq_shared *sh;
 	bool owner;      /* of what is shared */
 	uint8_t *packed; /* scratch for one compressed block */
@@ -225,6 +227,14 @@ int vmnt_sq_link(struct squash *s, const struct sq_inode *i, char ret[SQ_LINK_MA
 ssize_t vmnt_sq_read(struct squash *s, const struct sq_inode *i, uint64_t off, void *buf, size_t n);
 /* The file is read in order and up to off: the next block, if a thread has nothing else to do. */
 void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off);
+
+/* ---- squash_xattr.c ---- */
+
+#define SQ_XATTR_MAX 65536 /* the kernel's limit for a value and for a list of names */
+int vmnt_sq_xattr_open(struct squash *s);
+/* Both fill up to SQ_XATTR_MAX bytes and return how many; -ENODATA, -EIO. */
+ssize_t vmnt_sq_xattr_get(struct squash *s, const struct sq_inode *i, const char *name, void *buf);
+ssize_t vmnt_sq_xattr_list(struct squash *s, const struct sq_inode *i, char *buf);
 
 /* ---- squash_dir.c ---- */
 

@@ -139,7 +139,7 @@ static int share(struct squash *s, const struct vmnt_image *image)
 	vmnt_cache_init(&s->sh->meta, (size_t)VL_MAX(memory / META_SHARE / SQ_META_SIZE, threads * (SQ_HELD + 1ull)),
 			SQ_META_SIZE);
 	vmnt_cache_init(&s->sh->data, data_slots(s, memory, threads), s->super.block_size);
-	return load_ids(s) < 0 || load_fragments(s) < 0 ? -EIO : 0;
+	return load_ids(s) < 0 || load_fragments(s) < 0 || vmnt_sq_xattr_open(s) < 0 ? -EIO : 0;
 }
 
 static void begin(struct squash *s)
@@ -170,7 +170,12 @@ int vmnt_sq_open(struct squash *s, const struct vmnt_image *image, struct vl_err
 
 void vmnt_sq_reader(const struct squash *s, struct squash *ret)
 {
-	*ret = (struct squash){ .fd = s->fd, .off = s->off, .super = s->super, .sh = s->sh };
+	*ret = (struct squash){ .fd = s->fd,
+				.off = s->off,
+				.super = s->super,
+				.xattr_first = s->xattr_first,
+				.xattr_sets = s->xattr_sets,
+				.sh = s->sh };
 	begin(ret);
 }
 

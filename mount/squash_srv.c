@@ -333,8 +333,51 @@ static void op_statfs(fuse_req_t req, fuse_ino_t node)
 	fuse_reply_statfs(req, &v);
 }
 
-/* getxattr, listxattr, access, flush and the like are absent: libfuse answers ENOSYS for them and
- * the kernel stops asking. */
+static void reply_xattr(fuse_req_t req, struct srv_worker *w, ssize_t n, size_t size)
+{
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else if (!size) /* how long is it? */
+		fuse_reply_xattr(req, (size_t)n);
+	else if ((size_t)n > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, w->buf, (size_t)n);
+}
+
+/* 1: an inode of the image, 0: one that has none, -errno; ENOSYS where the image has none at all: the kernel
+ * stops asking. */
+static int xattrs_of(struct srv_worker *w, uint64_t node, struct sq_inode *ret)
+{
+	struct stat st;
+
+	if (!w->sq.xattr_sets)
+		return -ENOSYS;
+	if (!want_reply(w, SQ_XATTR_MAX))
+		return -ENOMEM;
+	int r = stat_node(w, node, &st, ret);
+	return r < 0 ? r : !(node & SQ_VIRTUAL) && ret->xattr != SQ_NONE32;
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
+{
+	struct srv_worker *w = worker(req, SRV_XATTR);
+	struct sq_inode i;
+	int r = xattrs_of(w, node, &i);
+
+	reply_xattr(req, w, r < 0 ? r : r ? vmnt_sq_xattr_get(&w->sq, &i, name, w->buf) : -ENODATA, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
+{
+	struct srv_worker *w = worker(req, SRV_XATTR);
+	struct sq_inode i;
+	int r = xattrs_of(w, node, &i);
+
+	reply_xattr(req, w, r > 0 ? vmnt_sq_xattr_list(&w->sq, &i, w->buf) : r, size);
+}
+
+/* access, flush and the like are absent: libfuse answers ENOSYS for them and the kernel stops asking. */
 const struct fuse_lowlevel_ops vmnt_srv_ops = {
 	.init = op_init,
 	.lookup = op_lookup,
@@ -346,4 +389,6 @@ const struct fuse_lowlevel_ops vmnt_srv_ops = {
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
 	.statfs = op_statfs,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
 };

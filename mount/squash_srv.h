@@ -8,7 +8,17 @@
 #include <fuse_lowlevel.h>
 #include <time.h>
 
-enum srv_count { SRV_LOOKUP, SRV_GETATTR, SRV_READLINK, SRV_READ, SRV_READDIR, SRV_STATFS, SRV_BYTES, SRV_COUNTS };
+enum srv_count {
+	SRV_LOOKUP,
+	SRV_GETATTR,
+	SRV_READLINK,
+	SRV_READ,
+	SRV_READDIR,
+	SRV_STATFS,
+	SRV_XATTR,
+	SRV_BYTES,
+	SRV_COUNTS
+};
 
 /* Files read of late, in small sets: within one, the least read makes place. */
 struct srv_file {

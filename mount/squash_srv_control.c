@@ -42,7 +42,7 @@ bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint
 
 static void add_counts(struct vl_buf *b, struct vmnt_session *s)
 {
-	static const char *const name[] = { "lookup", "getattr", "readlink", "read", "readdir", "statfs" };
+	static const char *const name[] = { "lookup", "getattr", "readlink", "read", "readdir", "statfs", "xattr" };
 
 	vl_buf_adds(b, "\"requests\":{");
 	for (size_t i = 0; i < VL_COUNT(name); i++)

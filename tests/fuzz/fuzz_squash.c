@@ -11,7 +11,7 @@
 struct walk {
 	struct squash *s;
 	unsigned nodes;
-	uint8_t buf[20000];
+	uint8_t buf[SQ_XATTR_MAX];
 };
 
 static void visit(struct walk *w, uint64_t ref, unsigned depth)
@@ -27,8 +27,16 @@ static void visit(struct walk *w, uint64_t ref, unsigned depth)
 		abort();
 	uint64_t offs[] = { 0, i.size > 5000 ? i.size - 5000 : 1 };
 	for (size_t k = 0; S_ISREG(i.mode) && k < VL_COUNT(offs); k++)
-		if (vmnt_sq_read(w->s, &i, offs[k], w->buf, sizeof w->buf) > (ssize_t)sizeof w->buf)
+		if (vmnt_sq_read(w->s, &i, offs[k], w->buf, 20000) > 20000)
 			abort();
+	ssize_t n = vmnt_sq_xattr_list(w->s, &i, (char *)w->buf);
+	if (n > 0) {
+		VL_FREE char *names = vl_memdup(w->buf, (size_t)n);
+		if (names[n - 1])
+			abort();
+		for (const char *p = names; p < names + n; p += strlen(p) + 1)
+			(void)vmnt_sq_xattr_get(w->s, &i, p, w->buf);
+	}
 	if (!S_ISDIR(i.mode) || vmnt_sq_dir(w->s, &i, 0, &d) < 0)
 		return;
 	while (w->nodes < MAX_NODES && vmnt_sq_next(w->s, &d, &e) > 0) {

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 static const uint8_t text[] = "in the image\n";
 
@@ -184,4 +185,54 @@ TEST(a_dead_server_is_an_error)
 	while (vmnt_server_stats(control, &stats, &err) == 0)
 		vl_freep(&stats);
 	CHECK_HAS(err.text, "image server");
+}
+
+TEST(attributes_of_files)
+{
+	/* user.name = "value", security.capability = cap_net_raw+p */
+	static const uint8_t pairs[] = { 0,   0,   4,   0,  'n', 'a', 'm', 'e', 5,   0,   0,   0,   'v',  'a',
+					 'l', 'u', 'e', 2,  0,   10,  0,   'c', 'a', 'p', 'a', 'b', 'i',  'l',
+					 'i', 't', 'y', 20, 0,   0,   0,   0,   0,   0,   2,   0,   0x20, 0,
+					 0,   0,   0,   0,  0,   0,   0,   0,   0,   0,   0,   0,   0 };
+	static const struct maker with = {
+		.file = { { .name = "file", .data = text, .size = sizeof text },
+			  { .name = "other", .data = text, .size = sizeof text, .xattr = -1u } },
+		.n = 2,
+		.xattrs = pairs,
+		.xattrs_len = sizeof pairs,
+		.set = { { 0, 2, sizeof pairs } },
+		.n_sets = 1,
+	};
+	int mnt = mount_image(&with, NULL);
+	VL_CLOSE int file = openat(mnt, "file", O_RDONLY | O_CLOEXEC);
+	VL_CLOSE int other = openat(mnt, "other", O_RDONLY | O_CLOEXEC);
+	char b[64];
+
+	CHECK(file >= 0 && other >= 0);
+	CHECK_EQ(flistxattr(file, NULL, 0), 30);
+	CHECK_EQ(flistxattr(file, b, sizeof b), 30);
+	CHECK_MEM(b, "user.name\0security.capability", 30);
+	CHECK_EQ(fgetxattr(file, "security.capability", b, sizeof b), 20);
+	CHECK_MEM(b, pairs + sizeof pairs - 20, 20);
+	CHECK_EQ(flistxattr(file, b, sizeof b), 30);
+	CHECK_STR(b, "user.name");
+	CHECK_EQ(fgetxattr(file, "user.name", NULL, 0), 5);
+	CHECK_EQ(fgetxattr(file, "user.name", b, sizeof b), 5);
+	CHECK_MEM(b, "value", 5);
+	CHECK(fgetxattr(file, "user.name", b, 4) < 0 && errno == ERANGE);
+	CHECK(fgetxattr(file, "user.none", b, 4) < 0 && errno == ENODATA);
+	CHECK_EQ(flistxattr(other, b, sizeof b), 0);
+	CHECK(fgetxattr(other, "user.name", b, sizeof b) < 0 && errno == ENODATA);
+	close(mnt);
+}
+
+TEST(attributes_of_an_image_that_has_none)
+{
+	int mnt = mount_image(&simple, NULL);
+	VL_CLOSE int file = openat(mnt, "file", O_RDONLY | O_CLOEXEC);
+	char b[64];
+
+	CHECK(fgetxattr(file, "user.name", b, sizeof b) < 0 && errno == ENOTSUP);
+	CHECK(flistxattr(file, b, sizeof b) <= 0);
+	close(mnt);
 }

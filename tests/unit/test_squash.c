@@ -221,3 +221,118 @@ TEST(whole_blocks_do_not_pass_the_cache)
 	close(s.fd);
 	vmnt_sq_close(&s);
 }
+
+/* ---- extended attributes -------------------------------------------------------------------- */
+
+static void pair(struct vl_buf *b, unsigned type, const char *name, const void *value, size_t n)
+{
+	maker_put(b, type, 2);
+	maker_put(b, strlen(name), 2);
+	vl_buf_adds(b, name);
+	maker_put(b, n, 4);
+	vl_buf_add(b, value, n);
+}
+
+static const uint8_t capability[20] = { 1, 0, 0, 2, 0, 0x20, 0, 0 };
+
+struct attributes {
+	struct maker m;
+	struct vl_buf pairs;
+	struct squash s;
+	struct sq_inode i;
+	char buf[SQ_XATTR_MAX];
+};
+
+static void open_attributes(struct attributes *a)
+{
+	static const uint8_t text[] = "text";
+
+	a->m.file[0] = (struct maker_file){ .name = "file", .data = text, .size = 4 };
+	a->m.n = 1;
+	a->m.xattrs = (uint8_t *)a->pairs.data;
+	a->m.xattrs_len = a->pairs.len;
+	a->m.n_sets = 1;
+	open_image(&a->m, &a->s);
+	find(&a->s, "file", &a->i);
+}
+
+static void close_attributes(struct attributes *a)
+{
+	close(a->s.fd);
+	vmnt_sq_close(&a->s);
+	vl_buf_free(&a->pairs);
+	free(a);
+}
+
+TEST(attributes_read_back)
+{
+	struct attributes *a = vl_alloc(sizeof *a);
+	uint8_t ref[8] = { 0 };
+
+	pair(&a->pairs, 0, "first", "one", 3); /* value at byte 9: after 2 + 2 + 5 */
+	pair(&a->pairs, 1, "secret", "x", 1);
+	pair(&a->pairs, 2, "capability", capability, sizeof capability);
+	pair(&a->pairs, 9, "odd", "x", 1);
+	vl_put_le64(ref, 9);
+	pair(&a->pairs, 0x100, "shared", ref, 8);
+	a->m.set[0].count = 5;
+	open_attributes(a);
+	const char want[] = "user.first\0security.capability\0user.shared";
+	CHECK_EQ(vmnt_sq_xattr_list(&a->s, &a->i, a->buf), (ssize_t)sizeof want);
+	CHECK_MEM(a->buf, want, sizeof want);
+	CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, "security.capability", a->buf), (ssize_t)sizeof capability);
+	CHECK_MEM(a->buf, capability, sizeof capability);
+	CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, "user.shared", a->buf), 3);
+	CHECK_MEM(a->buf, "one", 3);
+	CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, "trusted.secret", a->buf), -ENODATA);
+	CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, "secret", a->buf), -ENODATA);
+	CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, "user.none", a->buf), -ENODATA);
+	a->i.xattr = SQ_NONE32;
+	CHECK_EQ(vmnt_sq_xattr_list(&a->s, &a->i, a->buf), 0);
+	CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, "user.first", a->buf), -ENODATA);
+	a->i.xattr = 1;
+	CHECK_EQ(vmnt_sq_xattr_list(&a->s, &a->i, a->buf), -EIO);
+	close_attributes(a);
+}
+
+/* Each is one lie of an image: -EIO, and soon. */
+TEST(attributes_that_lie)
+{
+	static const struct {
+		unsigned type;
+		const char *name;
+		uint64_t value, bytes;
+		uint32_t count, offset;
+	} lie[] = {
+		{ 0, "more", 0, 8, 0xffffffff, 0 },                /* pairs than there are */
+		{ 0, "far", 0, 8, 1, 0x7fff0000 },                 /* set beyond the end */
+		{ 0, "inside", 0, 8, 1, 8000 },                    /* set behind its block */
+		{ 0x100, "away", 0xffffffffffffffffull, 8, 1, 0 }, /* value nowhere */
+		{ 0x100, "short", 0, 4, 1, 0 },                    /* no reference */
+		{ 0x100, "long", 4, 8, 1, 0 },                     /* "long" and more is its length */
+	};
+
+	for (size_t k = 0; k < VL_COUNT(lie); k++) {
+		struct attributes *a = vl_alloc(sizeof *a);
+		char name[64];
+		pair(&a->pairs, lie[k].type, lie[k].name, &lie[k].value, lie[k].bytes);
+		a->m.set[0].count = lie[k].count;
+		a->m.set[0].offset = lie[k].offset;
+		open_attributes(a);
+		snprintf(name, sizeof name, "user.%s", lie[k].count == 1 ? lie[k].name : "none");
+		CHECK_EQ(vmnt_sq_xattr_get(&a->s, &a->i, name, a->buf), -EIO);
+		close_attributes(a);
+	}
+}
+
+TEST(attributes_without_end_are_an_error)
+{
+	struct attributes *a = vl_alloc(sizeof *a);
+
+	while (a->pairs.len < SQ_META_SIZE - 16)
+		pair(&a->pairs, 0, "a", "", 0);
+	a->m.set[0].count = 0xffffffff;
+	open_attributes(a);
+	CHECK_EQ(vmnt_sq_xattr_list(&a->s, &a->i, a->buf), -EIO);
+	close_attributes(a);
+}
