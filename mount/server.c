@@ -105,9 +105,10 @@ static void serve(const struct vmnt_image *given, int sock, int fuse)
 	let_go_of_descriptors(image.fd, sock, fuse);
 	reset_signals();
 	settle(&image);
+	int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	leave_file_systems();
 	prctl(PR_SET_NAME, "vial-fuse");
-	if (vl_drop_privileges(&err) < 0 || vmnt_session_new(&image, fuse, &s, &err) < 0) {
+	if (vl_drop_privileges(&err) < 0 || vmnt_session_new(&image, fuse, statm, &s, &err) < 0) {
 		vl_msg_send_err(sock, &err);
 		return;
 	}

@@ -270,7 +270,9 @@ void vmnt_virtual_free(struct sq_virtuals *l);
 /* ---- squash_srv_session.c: the FUSE session ---- */
 
 struct vmnt_session;
-int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_session **ret, struct vl_err *err);
+/* statm: /proc/self/statm, for statistics; -1: none. */
+int vmnt_session_new(const struct vmnt_image *image, int fusefd, int statm, struct vmnt_session **ret,
+		     struct vl_err *err);
 /* Returns when the mount is gone. control: a socket to be served meanwhile, taken; -1: none. */
 void vmnt_session_loop(struct vmnt_session *s, int control);
 void vmnt_session_free(struct vmnt_session *s);

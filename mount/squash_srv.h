@@ -40,6 +40,7 @@ struct vmnt_session {
 	struct sq_virtuals virt;
 	struct fuse_session *fuse;
 	struct vmnt_image image; /* without its places */
+	int statm;               /* /proc/self/statm, or -1 */
 	time_t started;
 	pthread_key_t key; /* each thread's srv_worker */
 	pthread_mutex_t lock;

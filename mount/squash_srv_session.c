@@ -11,7 +11,8 @@ static void say_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
 	(void)level, (void)fmt, (void)ap;
 }
 
-int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_session **ret, struct vl_err *err)
+int vmnt_session_new(const struct vmnt_image *image, int fusefd, int statm, struct vmnt_session **ret,
+		     struct vl_err *err)
 {
 	char *argv[] = { (char *)"vial", NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
@@ -19,6 +20,7 @@ int vmnt_session_new(const struct vmnt_image *image, int fusefd, struct vmnt_ses
 	char dev[32];
 
 	s->image = *image;
+	s->statm = statm;
 	s->started = time(NULL);
 	s->sq.fd = -1;
 	pthread_mutex_init(&s->lock, NULL);

@@ -81,7 +81,10 @@ void vmnt_server_abort(struct vmnt_server *s);
 /* Places that must exist for another start's binds: added to the running server, known "not there" answers
  * taken back, before this returns. Never hides a name of the image. Equal places are added once. */
 int vmnt_server_add_places(int control, const struct vmnt_place *places, size_t n, struct vl_err *err);
-/* One JSON object: what the server was asked and how it went. Returns new. */
+/* One JSON object of numbers: {"requests":{"lookup":..,"getattr":..,"readlink":..,"read":..,"readdir":..,"statfs":..,
+ * "xattr":..},"bytes":..,"places":..,"metadata":{"hits":..,"misses":..},"data":{the same},"unpacked":{"blocks":..,
+ * "nanoseconds":..,"ahead":..},"threads":..,"resident":..,"files":[{"reads":..,"bytes":..,"path":".."}]}: bytes of
+ * file data given, blocks unpacked and the time that took, files most read first. Returns new. */
 int vmnt_server_stats(int control, char **ret_json, struct vl_err *err);
 
 #endif

@@ -98,6 +98,10 @@ TEST(places_appear_in_a_running_mount)
 	CHECK(fstatat(mnt, "new/deep", &st, 0) == 0 && S_ISREG(st.st_mode));
 	CHECK(fstatat(mnt, "file", &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_size == sizeof text);
 	CHECK(listed(mnt, ".", "new") && listed(mnt, "dir", "a") && listed(mnt, "new", "deep"));
+	VL_CLOSE int file = openat(mnt, "file", O_RDONLY | O_CLOEXEC);
+	char b[64];
+	CHECK_EQ(read(file, b, sizeof b), (ssize_t)sizeof text);
+	CHECK_MEM(b, text, sizeof text);
 	/* again: nothing doubles */
 	VL_FREE char *before = NULL, *after = NULL;
 	CHECK_EQ(vmnt_server_stats(control, &before, &err), 0);
@@ -105,6 +109,13 @@ TEST(places_appear_in_a_running_mount)
 	CHECK_EQ(vmnt_server_add_places(control, places, VL_COUNT(places), &err), 0);
 	CHECK_EQ(vmnt_server_stats(control, &after, &err), 0);
 	CHECK_HAS(after, "\"places\":4");
+	CHECK_HAS(after, "\"path\":\"/file\"");
+	CHECK_HAS(after, "\"bytes\":14");
+	vl_json *j = NULL;
+	CHECK_EQ(vl_json_parse(after, strlen(after), "statistics", &j, &err), 0);
+	int64_t resident = 0;
+	CHECK(vl_json_int(j, "resident", &resident) && resident > 100000 && resident < 64 << 20);
+	vl_json_free(j);
 	close(control); /* the mount stays */
 	CHECK(fstatat(mnt, "dir/none", &st, 0) < 0 && errno == ENOENT);
 	close(mnt);
