@@ -44,6 +44,10 @@ static const unsigned allowed[] = {
 	SYS_pread64,
 	SYS_preadv,
 	SYS_write,
+	SYS_ppoll,
+#ifdef SYS_poll
+	SYS_poll,
+#endif
 	/* the control socket, and the one that comes with each question */
 	SYS_recvmsg,
 	SYS_sendmsg,

@@ -89,14 +89,15 @@ struct sq_ahead {
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct sq_place queue[SQ_AHEAD_MAX];
-	size_t n, max; /* max 0: there is no such thread */
+	size_t n;
+	_Atomic size_t max; /* 0: there is no such thread */
 	_Atomic size_t room;
 	uint64_t done;
 };
 struct squash;
 void vmnt_ahead_init(struct sq_ahead *a);
 void vmnt_ahead_free(struct sq_ahead *a);
-void vmnt_ahead_start(struct sq_ahead *a); /* there will be a thread: before any other begins */
+void vmnt_ahead_start(struct sq_ahead *a); /* there is a thread */
 bool vmnt_ahead_idle(struct sq_ahead *a);
 bool vmnt_ahead_push(struct sq_ahead *a, const struct sq_place *at); /* false: too much waits already */
 void vmnt_ahead_cancel(struct sq_ahead *a, uint64_t pos);
@@ -170,7 +171,9 @@ struct squash { /* one reader: of one thread */
 	unsigned next_held;
 	struct sq_walk walk[SQ_WALKS];
 	uint64_t clock;
-	uint64_t work; /* done for the question at hand; whoever asks sets it to 0 */
+	uint64_t work;           /* done for the question at hand; whoever asks sets it to 0 */
+	void (*slow)(void *arg); /* NULL, or called before a block of data is unpacked */
+	void *slow_arg;
 };
 /* A few hundred kilobytes of an image can unpack to lists of gigabytes, and who follows one answers
  * nobody else meanwhile: past this, in about nanoseconds, a question is answered with -EIO. It is

@@ -119,6 +119,8 @@ static bool sane(const struct sq_place *at)
 
 static int unpack_data(struct squash *s, const struct sq_place *at, void *out, size_t cap)
 {
+	if (s->slow)
+		s->slow(s->slow_arg);
 	return unpack(s, at->pos, at->word & 0xffffff, !(at->word & 1u << 24), out, cap);
 }
 

@@ -25,12 +25,14 @@ struct srv_file {
 	uint64_t ref, next; /* inode; where its last read ended */
 	uint64_t reads, bytes;
 };
+#define SRV_WARM 128 /* questions before threads are started: a short program ends sooner without */
 #define SRV_SETS 64
 #define SRV_SET 4
 
 struct srv_worker { /* a thread that answers */
 	struct vmnt_session *s;
 	struct squash sq;
+	bool listening;
 	char *buf; /* one reply */
 	size_t buf_size;
 };
@@ -46,6 +48,13 @@ struct vmnt_session {
 	pthread_mutex_t lock;
 	struct srv_file file[SRV_SETS][SRV_SET]; /* under the lock */
 	_Atomic uint64_t count[SRV_COUNTS];
+	_Atomic unsigned max_threads;
+	_Atomic unsigned asked; /* by the kernel; stops at SRV_WARM */
+
+	pthread_mutex_t turn; /* for what follows */
+	pthread_cond_t next;
+	bool listening, ended;  /* a thread waits for questions; the mount is gone */
+	unsigned idle, threads; /* wait for their turn; there are */
 };
 
 extern const struct fuse_lowlevel_ops vmnt_srv_ops;

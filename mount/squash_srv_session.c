@@ -2,6 +2,7 @@
 #include "squash_srv.h"
 
 #include <malloc.h>
+#include <poll.h>
 #include <stdio.h>
 
 #define STACK (512u << 10) /* some 20 KiB are used; the default may be more than a limit on memory leaves */
@@ -24,6 +25,8 @@ int vmnt_session_new(const struct vmnt_image *image, int fusefd, int statm, stru
 	s->started = time(NULL);
 	s->sq.fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->turn, NULL);
+	pthread_cond_init(&s->next, NULL);
 	fuse_set_log_func(say_nothing);
 	s->fuse = fuse_session_new(&args, &vmnt_srv_ops, sizeof vmnt_srv_ops, s);
 	snprintf(dev, sizeof dev, "/dev/fd/%d", fusefd); /* libfuse: "the mount is made, here is its descriptor" */
@@ -101,37 +104,103 @@ static void *ahead_thread(void *p)
 	vmnt_ahead_loop(sq);
 }
 
+/* ---- turns: one thread listens ------------------------------------------------------------------ */
+
+/* The kernel would wake another thread for each question, and one program that asks one thing after the other
+ * would find all caches of the CPU cold. So one thread listens and answers what is quickly answered. It hands
+ * the listening on when something slow is to be done, or when more waits already. */
+
 static void *worker_thread(void *p);
 
-static void start_threads(struct vmnt_session *s)
+static void *first_thread(void *p) /* after the main one */
 {
-	if (s->image.threads > 1 && start(ahead_thread, s))
+	struct vmnt_session *s = p;
+
+	if (start(ahead_thread, s))
 		vmnt_ahead_start(&s->sq.sh->ahead);
-	for (unsigned i = 1; i < s->image.threads; i++)
-		start(worker_thread, s); /* those there are will do */
+	return worker_thread(p);
 }
 
-/* Questions come over one descriptor: the kernel gives each to one of the threads that wait. */
-static void work(struct vmnt_session *s, bool first)
+static void hand_on(void *p)
+{
+	struct srv_worker *w = p;
+	struct vmnt_session *s = w->s;
+	unsigned more = 0;
+
+	if (!w->listening)
+		return;
+	pthread_mutex_lock(&s->turn);
+	if (!s->idle && s->threads < s->max_threads && s->asked >= SRV_WARM)
+		more = ++s->threads;
+	if (s->idle || more) {
+		w->listening = s->listening = false;
+		pthread_cond_signal(&s->next);
+	}
+	pthread_mutex_unlock(&s->turn);
+	if (more && !start(more == 2 ? first_thread : worker_thread, s)) {
+		pthread_mutex_lock(&s->turn);
+		s->max_threads = --s->threads; /* those there are will do */
+		pthread_mutex_unlock(&s->turn);
+	}
+}
+
+/* False: the mount is gone. */
+static bool take_turn(struct srv_worker *w)
+{
+	struct vmnt_session *s = w->s;
+
+	if (w->listening)
+		return true;
+	pthread_mutex_lock(&s->turn);
+	while (s->listening && !s->ended) {
+		s->idle++;
+		pthread_cond_wait(&s->next, &s->turn);
+		s->idle--;
+	}
+	w->listening = !s->ended;
+	s->listening |= w->listening;
+	pthread_mutex_unlock(&s->turn);
+	return w->listening;
+}
+
+static void end(struct vmnt_session *s)
+{
+	pthread_mutex_lock(&s->turn);
+	s->ended = true;
+	pthread_cond_broadcast(&s->next);
+	pthread_mutex_unlock(&s->turn);
+}
+
+static void hand_on_if_more(struct srv_worker *w)
+{
+	struct pollfd fd = { .fd = fuse_session_fd(w->s->fuse), .events = POLLIN };
+
+	if (w->s->asked < SRV_WARM)
+		w->s->asked++;
+	else if (w->s->max_threads > 1 && poll(&fd, 1, 0) > 0 && fd.revents == POLLIN)
+		hand_on(w);
+}
+
+static void work(struct vmnt_session *s)
 {
 	struct srv_worker w = { .s = s };
 	struct fuse_buf question = { .mem = NULL };
-	int r;
 
 	vmnt_sq_reader(&s->sq, &w.sq);
+	w.sq.slow = hand_on;
+	w.sq.slow_arg = &w;
 	pthread_setspecific(s->key, &w);
-	while (!fuse_session_exited(s->fuse)) {
-		r = fuse_session_receive_buf(s->fuse, &question);
+	while (take_turn(&w)) {
+		int r = fuse_session_receive_buf(s->fuse, &question);
 		if (r == -EINTR)
 			continue;
-		if (r <= 0)
+		if (r <= 0 || fuse_session_exited(s->fuse))
 			break;
+		hand_on_if_more(&w);
 		fuse_session_process_buf(s->fuse, &question);
-		if (first) { /* what both sides can do is settled with the first answer */
-			first = false;
-			start_threads(s);
-		}
 	}
+	if (w.listening)
+		end(s);
 	free(question.mem);
 	free(w.buf);
 	vmnt_sq_close(&w.sq);
@@ -139,7 +208,7 @@ static void work(struct vmnt_session *s, bool first)
 
 static void *worker_thread(void *p)
 {
-	work(p, false);
+	work(p);
 	return NULL;
 }
 
@@ -147,7 +216,9 @@ void vmnt_session_loop(struct vmnt_session *s, int control)
 {
 	mallopt(M_ARENA_MAX, 1); /* threads allocate next to nothing; an arena is 64 MiB of addresses */
 	vmnt_sq_let_go(&s->sq);
+	s->threads = 1;
+	s->max_threads = VL_MAX(s->image.threads, 1u);
 	if (control >= 0)
 		start_control(s, control);
-	work(s, true);
+	work(s);
 }

@@ -144,7 +144,7 @@ char *vmnt_session_stats(struct vmnt_session *s)
 	pthread_mutex_unlock(&sh->ahead.lock);
 	vl_buf_addf(&b, ",\"unpacked\":{\"blocks\":%llu,\"nanoseconds\":%llu,\"ahead\":%llu}", (ull)sh->unpacked,
 		    (ull)sh->unpack_ns, (ull)ahead);
-	vl_buf_addf(&b, ",\"threads\":%u,\"resident\":%llu", s->image.threads, (ull)resident(s->statm));
+	vl_buf_addf(&b, ",\"threads\":%u,\"resident\":%llu", s->max_threads, (ull)resident(s->statm));
 	add_hot(&b, s);
 	vl_buf_adds(&b, "}");
 	return b.data;
