@@ -71,3 +71,14 @@ void vl_progress_warn(const struct vl_progress *p, const char *fmt, ...)
 	va_end(ap);
 	p->warn(p->arg, text);
 }
+
+void vl_progress_note(const struct vl_progress *p, const char *fmt, ...)
+{
+	if (!p || !p->note)
+		return;
+	va_list ap;
+	va_start(ap, fmt);
+	VL_FREE char *text = vl_vasprintf(fmt, ap);
+	va_end(ap);
+	p->note(p->arg, text);
+}

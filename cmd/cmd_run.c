@@ -9,6 +9,12 @@ static void warn(void *arg, const char *text)
 	vl_logf(&c->log, VL_WARNING, "%s", text);
 }
 
+static void note(void *arg, const char *text)
+{
+	const struct cmd_ctx *c = arg;
+	vl_logf(&c->log, VL_VERBOSE, "%s", text);
+}
+
 static void free_opts(struct action_opts *o)
 {
 	struct vl_strv *lists[] = { &o->bind, &o->mount, &o->no_mount, &o->env, &o->env_file, &o->no_env };
@@ -20,7 +26,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 {
 	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
 	PLAN struct plan plan = PLAN_INIT;
-	struct vl_progress say = { .warn = warn, .arg = c };
+	struct vl_progress say = { .warn = warn, .note = note, .arg = c };
 	struct vl_err err = { 0 };
 	int status = 0;
 

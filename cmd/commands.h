@@ -224,6 +224,13 @@ struct cmd_registry_opts {
 extern const struct opt cmd_login_opts[], cmd_logout_opts[], cmd_registry_list_opts[];
 cmd_fn cmd_login_run, cmd_logout_run, cmd_registry_list_run;
 
+/* cmd_holders.c */
+struct cmd_holders_opts {
+	bool json, stats;
+};
+extern const struct opt cmd_holders_opts[];
+cmd_fn cmd_holders_run;
+
 extern const struct opt cmd_action_opts[];                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 

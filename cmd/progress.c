@@ -62,7 +62,7 @@ static void warn(void *arg, const char *text)
 void cmd_progress_start(struct cmd_progress *p, struct cmd_ctx *c, struct vl_progress *ret)
 {
 	*p = (struct cmd_progress){ .c = c };
-	*ret = (struct vl_progress){ c->log.level >= VL_INFO ? step : NULL, warn, p };
+	*ret = (struct vl_progress){ .step = c->log.level >= VL_INFO ? step : NULL, .warn = warn, .arg = p };
 }
 
 void cmd_progress_end(struct cmd_progress *p)

@@ -36,7 +36,7 @@ int cmd_fetch_by_child(struct cmd_ctx *c, const char *uri, const struct net_opts
 struct action_opts {
 	struct vl_strv bind, mount, no_mount, env, env_file, no_env;
 	const char *home, *cwd, *shell;
-	bool no_home, contain, cleanenv, writable, writable_tmpfs, no_eval, no_umask;
+	bool no_home, contain, cleanenv, writable, writable_tmpfs, private_mount, no_eval, no_umask;
 	bool ignored;
 	struct net_opts net; /* for IMAGE being a URI */
 };

@@ -56,6 +56,12 @@ const struct cmd commands[] = {
 	  "  vial fetch docker://python:3.12\n",
 	  .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_fetch_opts, sizeof(struct fetch_opts), cmd_fetch_run) },
+	{ "holders", "", "List the images that are mounted, and for whom",
+	  "All starts of an image share one mount, which a process called the holder owns; it goes with the\n"
+	  "last of them. Shown are its pid, since when, memory, how many starts use it, the image, and their pids.",
+	  "  vial holders\n  vial holders --json --stats\n",
+	  .max_args = 0, .interspersed = true,
+	  RUN(cmd_holders_opts, sizeof(struct cmd_holders_opts), cmd_holders_run) },
 	{ "inspect", "IMAGE", "Show what an image says about itself",
 	  "Prints labels as `key: value` lines unless told otherwise. Nothing of the image is run.",
 	  "  vial inspect app.sif\n  vial inspect --json --all app.sif\n  vial inspect --digests app.sif\n",

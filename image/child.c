@@ -55,7 +55,7 @@ static void send_warning(void *arg, const char *text)
 static void run_work(const struct img_child *c, int sock, bool steps, pid_t parent)
 {
 	struct reporter rep = { .sock = sock };
-	struct vl_progress p = { steps ? send_step : NULL, send_warning, &rep };
+	struct vl_progress p = { .step = steps ? send_step : NULL, .warn = send_warning, .arg = &rep };
 	uint8_t result[IMG_RESULT_MAX] = { 0 };
 	struct vl_err err = { 0 };
 

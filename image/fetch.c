@@ -195,7 +195,7 @@ static int reopen(struct fetch *f, struct vl_err *err)
 static int fetch(struct fetch *f, struct vl_err *err)
 {
 	bool steps = f->store || (f->progress && f->progress->step); /* who waits for us may want to see them */
-	struct vl_progress p = { steps ? step : NULL, pass_warning, f };
+	struct vl_progress p = { .step = steps ? step : NULL, .warn = pass_warning, .arg = f };
 	struct img_job job = {
 		.o = f->o, .blobs = f->store ? img_store_blobs(f->store) : NULL, .found = found, .arg = f
 	};

@@ -139,11 +139,9 @@ static int add_layer(struct ctr_root *r, const struct plan *p, const struct vmnt
 	return 0;
 }
 
-/* One listing brings the names and attributes of all that lies in "/", which every path that is
- * looked at from now on begins with: one question to the server instead of a dozen. */
-static void look_at_top(const struct ctr_root *r)
+void ctr_look_at_top(int rootfd)
 {
-	VL_CLOSE int fd = openat(r->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	VL_CLOSE int fd = openat(rootfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char b[8192];
 
 	if (fd >= 0)
@@ -161,8 +159,6 @@ int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_
 	if (e < 0 || (e = vmnt_attach(r->fd, r->host, "/", err)) < 0)
 		return e;
 	r->writable = p->writable;
-	if (p->image == PLAN_SQUASHFS)
-		look_at_top(r);
 	/* a squashfs server makes up what is missing by itself */
 	return p->writable_tmpfs || (p->image == PLAN_DIRECTORY && !p->writable) ? add_layer(r, p, places, err) : 0;
 }

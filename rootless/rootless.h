@@ -16,6 +16,8 @@ bool ctr_lies_in(const char *path, const char *dir);
  * the caller's own two. err names the gate when the system forbids it. */
 int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err);
 int ctr_enter_mountns(struct vl_err *err);
+/* Does a namespace of the caller's map every id? */
+bool ctr_may_map_all(void);
 
 /* ---- root.c ---- */
 
@@ -40,6 +42,10 @@ struct vmnt_place *ctr_places(const struct plan *p);
 /* Puts the image over the host's root, with a writable layer where one is asked for or needed. */
 int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, int mountfd,
 		    struct vl_err *err);
+
+/* One listing brings the names and attributes of all that lies in "/", which every path that is
+ * looked at from then on begins with: one question to the server instead of a dozen. */
+void ctr_look_at_top(int rootfd);
 
 /* Where the path leads in the image; what does not exist is taken as it is written. Returns new. */
 char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow);

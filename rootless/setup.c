@@ -1,5 +1,5 @@
 /* The one list: from a plan to a running program. */
-#include "rootless.h"
+#include "hold.h"
 
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -43,6 +43,16 @@ static int enter_cwd(const struct plan *p, struct ctr_start *s, const struct vl_
 	return 0;
 }
 
+static bool share(const struct plan *p, const struct vmnt_image *image, int *ret_mount, const struct vl_progress *say)
+{
+	struct vl_err why = { 0 };
+
+	if (ctr_join(p, image, ret_mount, &why) == 0)
+		return true;
+	vl_progress_note(say, "%s is mounted for this start alone: %s", p->image_path, why.text);
+	return false;
+}
+
 /* Everything between the plan and the last step. */
 static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, const struct vl_progress *say,
 		  struct vl_err *err)
@@ -51,7 +61,8 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	VL_STRV struct vl_strv argv = { 0 };
 	VL_FREE struct vmnt_place *places = NULL;
 	bool squash = p->image == PLAN_SQUASHFS;
-	int r, fd;
+	VL_CLOSE int mount = -1;
+	int r;
 
 	/* The caller, in the host's namespaces, with the caller's rights. */
 	places = ctr_places(p);
@@ -68,14 +79,18 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
 
+	/* One mount for all starts of an image: its holder has one, and a user namespace around it, which is
+	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. */
+	bool shared = squash && !p->private_mount && share(p, &image, &mount, say);
+
 	/* From here on every capability, but only over what this user namespace owns. First of all,
 	 * because nothing that follows is allowed to a plain user outside of one. */
-	if ((r = ctr_enter_userns(p, &image.all_ids, err)) < 0)
+	if (!shared && (r = ctr_enter_userns(p, &image.all_ids, err)) < 0)
 		return r;
 
 	/* The image's server is forked between the namespaces: inside the user namespace, as FUSE
 	 * demands, outside the mount namespace, so that the mount ends with its users. */
-	if (squash && (r = vmnt_server_start(&image, &server, err)) < 0)
+	if (squash && !shared && (r = vmnt_server_start(&image, &server, err)) < 0)
 		return r;
 	if ((r = ctr_enter_mountns(err)) < 0)
 		return r;
@@ -85,12 +100,16 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 		return r;
 
 	/* The image, answering. */
-	fd = squash ? vmnt_server_mount(&server, &image, NULL, err) : clone_directory(p, err);
-	if (fd < 0)
-		return fd;
+	if (!shared)
+		mount = squash ? vmnt_server_mount(&server, &image, NULL, err) : clone_directory(p, err);
+	if (mount < 0)
+		return mount;
+	if (squash && !shared)
+		ctr_look_at_top(mount);
 
 	/* The image over the host's root, then everything onto the image, parents first. */
-	if ((r = ctr_attach_root(root, p, places, fd, err)) < 0 || (r = ctr_place_mounts(root, p, say, err)) < 0)
+	if ((r = ctr_attach_root(root, p, places, vl_steal_fd(&mount), err)) < 0 ||
+	    (r = ctr_place_mounts(root, p, say, err)) < 0)
 		return r;
 
 	/* passwd and group: after the mounts, which may have replaced them. */

@@ -159,7 +159,7 @@ static int map_self(const struct plan *p, struct vl_err *err)
 	return r < 0 ? explain(-r, err) : 0;
 }
 
-static bool may_map_all(void)
+bool ctr_may_map_all(void)
 {
 	cap_flag_value_t uid = CAP_CLEAR, gid = CAP_CLEAR;
 	cap_t c;
@@ -175,7 +175,7 @@ static bool may_map_all(void)
 int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err)
 {
 	int sock = -1;
-	pid_t mapper = may_map_all() ? start_mapper(&sock, err) : -1;
+	pid_t mapper = ctr_may_map_all() ? start_mapper(&sock, err) : -1;
 
 	if (unshare(CLONE_NEWUSER) < 0) {
 		int e = errno;

@@ -275,6 +275,15 @@ int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err);
 int vl_wait(pid_t pid);
 /* CPUs this process may use: affinity and cgroup quota, not the host's count; >= 1. */
 unsigned vl_cpu_count(void);
+/* Processes that live on beside the program which the caller is about to become (base/apart.c). */
+/* run(arg), in a new process and session, which then ends. No wait() of the program ever meets it. *ret_wait
+ * is for vl_wait, soon; 0 = there is nothing to wait for. */
+int vl_start_apart(void (*run)(void *arg), void *arg, pid_t *ret_wait);
+/* For such a process: somebody waits for the end of file of the caller's stdout, a scheduler for its pipes.
+ * Closes every descriptor but these, which lie above 2; standard input, output and errors are /dev/null. */
+void vl_close_all_but(const int *keep, size_t n);
+/* Handlers and the mask of signals as a new program has them. */
+void vl_reset_signals(void);
 /* All capabilities dropped from every set, no_new_privs on. For processes that parse images. */
 int vl_drop_privileges(struct vl_err *err);
 
@@ -292,9 +301,11 @@ void vl_logf(const struct vl_log *l, enum vl_level level, const char *fmt, ...) 
 struct vl_progress {
 	void (*step)(void *arg, const char *what, uint64_t done, uint64_t total);
 	void (*warn)(void *arg, const char *text);
+	void (*note)(void *arg, const char *text); /* for who asks with -v how it went */
 	void *arg;
 };
 void vl_progress_step(const struct vl_progress *p, const char *what, uint64_t done, uint64_t total);
 void vl_progress_warn(const struct vl_progress *p, const char *fmt, ...) VL_PRINTF(2, 3);
+void vl_progress_note(const struct vl_progress *p, const char *fmt, ...) VL_PRINTF(2, 3);
 
 #endif

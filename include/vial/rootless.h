@@ -63,6 +63,7 @@ struct plan {
 	uint64_t image_off, image_size;
 	char *image_path;    /* absolute; for messages and variables */
 	bool writable;       /* directory: its own files may be changed */
+	bool private_mount;  /* not shared with other starts */
 	bool writable_tmpfs; /* changes are kept in memory and thrown away */
 	/* file system */
 	struct plan_mount *mounts;
@@ -123,5 +124,20 @@ void ctr_plan_ask_user(struct plan *p);
 /* Becomes the program of the plan. Returns only on failure, -errno; *ret_status is then the exit
  * status when it was the program itself that could not be started, else 0. Warnings go to say. */
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err);
+
+/* ---- one mount for all starts (holders.c) ---------------------------------------------------- */
+
+struct ctr_holder { /* a process that owns the mount of one image */
+	pid_t pid;
+	int64_t since;   /* seconds since 1970 */
+	uint64_t memory; /* resident bytes, the image's server included; 0 = it cannot be told */
+	char *image;     /* as the first start named it */
+	pid_t *users;
+	size_t n_users;
+	char *stats; /* JSON; NULL when not asked for or not answered */
+};
+/* Those of the caller, oldest first; *ret is new. */
+void ctr_holders(bool stats, struct ctr_holder **ret, size_t *ret_n);
+void ctr_holders_free(struct ctr_holder *l, size_t n);
 
 #endif

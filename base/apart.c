@@ -1,0 +1,95 @@
+/* Processes that outlive their starter and have nothing of it. */
+#include <vial/base.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* Would an orphan of ours come back to us, and so to the program? */
+static bool adopts_orphans(void)
+{
+	int reaper = 0;
+
+	return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &reaper) == 0 && reaper);
+}
+
+/* A child that sends no SIGCHLD is out of sight for wait(), which would else never come to an end
+ * in a program that waits for all its children. Not for orphans: adoption makes them ordinary. */
+static pid_t start_hidden(void (*run)(void *), void *arg)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, 0, 0, 0, 0, 0); /* fork() with no signal at the end */
+
+	if (pid == 0) {
+		setsid();
+		run(arg);
+		_exit(0);
+	}
+	return pid < 0 ? -1 : 0;
+}
+
+/* Forked twice, so that the program finds no child that it never started. */
+static pid_t start_orphan(void (*run)(void *), void *arg)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setsid(); /* away from the terminal: its Ctrl-C is for the program */
+		pid = fork();
+		if (pid == 0)
+			run(arg);
+		_exit(pid < 0);
+	}
+	return pid;
+}
+
+int vl_start_apart(void (*run)(void *arg), void *arg, pid_t *ret_wait)
+{
+	pid_t pid = adopts_orphans() ? start_hidden(run, arg) : start_orphan(run, arg);
+
+	if (pid < 0)
+		return -errno;
+	*ret_wait = pid;
+	return 0;
+}
+
+static void close_range_of(unsigned from, unsigned to)
+{
+	if (from > to || syscall(SYS_close_range, from, to, 0) == 0)
+		return;
+	long max = sysconf(_SC_OPEN_MAX); /* before Linux 5.9 */
+	for (unsigned fd = from; fd <= to && (long)fd < max; fd++)
+		close((int)fd);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void vl_close_all_but(const int *keep, size_t n)
+{
+	VL_FREE int *sorted = vl_memdup(keep, n * sizeof *keep);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	unsigned from = 3;
+
+	qsort(sorted, n, sizeof *sorted, by_number);
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		dup3(null, fd, O_CLOEXEC); /* it never execs */
+	for (size_t i = 0; i < n; i++)
+		if (sorted[i] >= (int)from) {
+			close_range_of(from, (unsigned)sorted[i] - 1);
+			from = (unsigned)sorted[i] + 1;
+		}
+	close_range_of(from, ~0u);
+}
+
+void vl_reset_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}

@@ -1,0 +1,83 @@
+/* vial holders: which images are mounted, for whom. */
+#include "commands.h"
+
+#include <vial/rootless.h>
+
+#include <stdio.h>
+#include <time.h>
+
+#define PIDS_SHOWN 8 /* of a job's hundreds, the first few tell whose they are; --json has all */
+
+const struct opt cmd_holders_opts[] = {
+	{ 0, "json", OPT_FLAG, offsetof(struct cmd_holders_opts, json), NULL, "print everything as JSON", NULL, 0 },
+	{ 0, "stats", OPT_FLAG, offsetof(struct cmd_holders_opts, stats), NULL,
+	  "also what each image's server was asked and how it went, as JSON", NULL, 0 },
+	OPT_END,
+};
+
+static vl_json *to_json(const struct ctr_holder *h)
+{
+	vl_json *j = vl_json_new_obj(), *users = vl_json_new_arr(), *stats = NULL;
+	struct vl_err none;
+
+	for (size_t i = 0; i < h->n_users; i++)
+		vl_json_add(users, vl_json_new_int(h->users[i]));
+	vl_json_set(j, "image", vl_json_new_str(h->image));
+	vl_json_set(j, "pid", vl_json_new_int(h->pid));
+	vl_json_set(j, "since", vl_json_new_int(h->since));
+	vl_json_set(j, "memory", vl_json_new_int((int64_t)h->memory));
+	vl_json_set(j, "users", users);
+	if (h->stats && vl_json_parse(h->stats, strlen(h->stats), "statistics", &stats, &none) == 0)
+		vl_json_set(j, "stats", stats);
+	return j;
+}
+
+static void print_json(const struct ctr_holder *l, size_t n)
+{
+	VL_JSON vl_json *all = vl_json_new_arr();
+
+	for (size_t i = 0; i < n; i++)
+		vl_json_add(all, to_json(&l[i]));
+	VL_FREE char *text = vl_json_text(all, true);
+	puts(text);
+}
+
+static void print_line(const struct ctr_holder *h)
+{
+	VL_BUF struct vl_buf pids = { 0 };
+	VL_FREE char *image = vl_printable(h->image, strlen(h->image));
+	time_t when = (time_t)h->since;
+	char since[32] = "?", memory[16];
+	struct tm tm;
+
+	if (localtime_r(&when, &tm))
+		strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S", &tm);
+	vl_human_size(h->memory, memory);
+	vl_buf_adds(&pids, "");
+	for (size_t i = 0; i < VL_MIN(h->n_users, (size_t)PIDS_SHOWN); i++)
+		vl_buf_addf(&pids, "%s%d", i ? "," : "", h->users[i]);
+	if (h->n_users > PIDS_SHOWN)
+		vl_buf_adds(&pids, ",...");
+	printf("%-8d %-20s %-10s %5zu  %s  %s\n", h->pid, since, memory, h->n_users, image, pids.data);
+	if (h->stats)
+		printf("    %s\n", h->stats);
+}
+
+int cmd_holders_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	const struct cmd_holders_opts *o = opts;
+	struct ctr_holder *l = NULL;
+	size_t n = 0;
+
+	(void)c, (void)self, (void)argc, (void)argv;
+	ctr_holders(o->stats, &l, &n);
+	if (o->json) {
+		print_json(l, n);
+	} else if (n) {
+		printf("%-8s %-20s %-10s %5s  %s\n", "PID", "SINCE", "MEMORY", "USERS", "IMAGE");
+		for (size_t i = 0; i < n; i++)
+			print_line(&l[i]);
+	}
+	ctr_holders_free(l, n);
+	return 0;
+}

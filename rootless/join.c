@@ -1,0 +1,136 @@
+/* A start that shares the mount of others. */
+#include "hold.h"
+
+#include <sched.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+
+#define ATTEMPTS 3 /* a holder may go, or be killed, between two of our steps */
+
+struct making {
+	const struct plan *p;
+	const struct vmnt_image *image;
+	const char *key;
+	int dir, listener, first;
+};
+
+static void become_holder(void *arg)
+{
+	const struct making *m = arg;
+
+	ctr_hold(m->p, m->image, m->key, m->dir, m->listener, m->first);
+}
+
+static int start_holder(struct making *m, const char *name, struct vl_err *err)
+{
+	int pair[2];
+	pid_t wait = 0;
+
+	int r = vl_msg_pair(pair, err);
+	if (r < 0)
+		return r;
+	VL_CLOSE int mine = vl_move_fd_above_stdio(pair[0]);
+	VL_CLOSE int theirs = vl_move_fd_above_stdio(pair[1]);
+	ctr_hold_sweep(m->dir);
+	VL_CLOSE int listener = ctr_hold_listen(m->dir, name);
+	if (mine < 0 || theirs < 0 || listener < 0)
+		return vl_fail_sys(err, listener < 0 ? -listener : EMFILE, "cannot make a socket for the holder");
+	m->first = theirs;
+	m->listener = listener;
+	r = vl_start_apart(become_holder, m, &wait);
+	if (r < 0)
+		return vl_fail_sys(err, -r, "cannot start a holder");
+	vl_wait(wait);
+	return vl_steal_fd(&mine);
+}
+
+/* The holder that is there, or a new one. The lock is on the directory itself and goes with us. */
+static int find_or_make(const struct plan *p, const struct vmnt_image *image, const char *key, int dir,
+			const char *name, struct vl_err *err)
+{
+	struct making m = { .p = p, .image = image, .key = key, .dir = dir };
+
+	if (flock(dir, LOCK_EX) < 0)
+		return vl_fail_sys(err, errno, "cannot lock the runtime directory");
+	int sock = ctr_hold_dial(dir, name);
+	if (sock == -ENOENT || sock == -ECONNREFUSED)
+		sock = start_holder(&m, name, err);
+	else if (sock < 0)
+		vl_fail_sys(err, -sock, "cannot reach the holder");
+	flock(dir, LOCK_UN); /* by hand: the new holder has this open file too */
+	return sock;
+}
+
+static int receive_fd(int sock, int *ret, struct vl_err *err)
+{
+	struct vl_err got = { 0 };
+	enum vl_msg_type type = VL_MSG_ERR;
+	size_t n = 0;
+	int fd = -1;
+
+	int r = vl_msg_recv_fd(sock, &type, &fd, &got, sizeof got, &n);
+	if (r < 0)
+		return vl_fail(err, EAGAIN, "the holder is gone");
+	if (type == VL_MSG_ERR && n == sizeof got) {
+		got.text[sizeof got.text - 1] = 0;
+		return vl_fail(err, got.code == EAGAIN ? EIO : got.code, "%s", got.text);
+	}
+	if (type != VL_MSG_FD || fd < 0) {
+		vl_closep(&fd);
+		return vl_fail(err, EPROTO, "the holder sent no descriptor");
+	}
+	*ret = fd;
+	return 0;
+}
+
+/* Asks and enters. -EAGAIN: there is nobody any more at the other end. */
+static int ask(int sock, const struct vl_buf *request, int *ret_mount, struct vl_err *err)
+{
+	VL_CLOSE int userns = -1, mount = -1;
+
+	if (vl_msg_send(sock, VL_MSG_OK, request->data, request->len) < 0)
+		return vl_fail(err, EAGAIN, "the holder is gone");
+	int r = receive_fd(sock, &userns, err);
+	if (r < 0 || (r = receive_fd(sock, &mount, err)) < 0)
+		return r;
+	if (setns(userns, CLONE_NEWUSER) < 0)
+		return vl_fail_sys(err, errno == EAGAIN ? EIO : errno, "cannot enter the holder's user namespace");
+	*ret_mount = vl_steal_fd(&mount);
+	return 0;
+}
+
+/* A server must not die of the time limit of one of those it serves. */
+static bool has_time_limit(void)
+{
+	struct rlimit l;
+
+	return getrlimit(RLIMIT_CPU, &l) == 0 && l.rlim_max != RLIM_INFINITY;
+}
+
+int ctr_join(const struct plan *p, const struct vmnt_image *image, int *ret_mount, struct vl_err *err)
+{
+	VL_FREE char *key = has_time_limit() ? NULL : ctr_hold_key(p);
+	VL_BUF struct vl_buf request = { 0 };
+	char name[CTR_SOCKET_NAME];
+
+	if (!key)
+		return vl_fail(err, ENOTSUP, "there is no /proc, or a limit on processor time");
+	if (!ctr_pack_join(key, image->places, image->n_places, &request))
+		return vl_fail(err, E2BIG, "there are too many mounts to tell a holder");
+	VL_CLOSE int dir = ctr_rundir(err);
+	if (dir < 0)
+		return dir;
+	dir = vl_move_fd_above_stdio(dir);
+	ctr_hold_name(key, name);
+	for (int i = 0; i < ATTEMPTS; i++) {
+		VL_CLOSE int sock = i ? -ENOENT : ctr_hold_dial(dir, name); /* most often it is there: no lock */
+		if (sock < 0)
+			sock = find_or_make(p, image, key, dir, name, err);
+		if (sock < 0)
+			return sock;
+		int r = ask(sock, &request, ret_mount, err);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return -err->code;
+}
