@@ -1,0 +1,109 @@
+# What a program sees of an image is what the kernel's own squashfs shows of it (as root: with the same
+# image mounted on a loop device), and what the image was made of (as anybody).
+load common
+
+setup_file() {
+	mkdir "$BATS_FILE_TMPDIR/root"
+	make_rootfs "$BATS_FILE_TMPDIR/root"
+	python3 -B "$HERE/mount_tree.py" "$BATS_FILE_TMPDIR/root/data"
+}
+
+# One of each kind of tail and table: what a block size or a compressor meets must not depend on the others.
+layout_options() { # N
+	case $(($1 % 4)) in
+	0) ;;
+	1) echo -no-fragments ;;
+	2) echo -always-use-fragments ;;
+	3) echo -noI -noD -noF ;;
+	esac
+}
+
+# image COMPRESSOR BLOCK N: image.sqfs
+image() {
+	# shellcheck disable=SC2046 # a list of words
+	mksquashfs "$BATS_FILE_TMPDIR/root" image.sqfs -noappend -quiet -no-progress -comp "$1" -b "$2" $(layout_options "$3") \
+		-p 'data/devices d 755 0 0' -p 'data/devices/null c 666 0 0 1 3' -p 'data/devices/disk b 660 0 6 259 70000' \
+		-p 'data/devices/many c 400 0 0 4095 1048575' >mksquashfs.log 2>&1 || { cat mksquashfs.log && return 1; }
+}
+
+# What depends on block size and compressor; the rest of the tree is compared once for each compressor.
+some=(--ignore links --ignore 5000 --ignore deep --ignore of-dirs --least 1000)
+all=(--least 10000)
+
+# compare ARG...: differences fail the test.
+compare() {
+	run timeout 500 python3 -B "$HERE/mount_compare.py" "$@"
+	[ "$status" -eq 0 ] || { COMMAND="mount_compare.py $*" stderr='' && complain "not the same"; }
+}
+
+# with_kernel ARG...: image.sqfs against the kernel's mount of it, which goes with its namespace
+with_kernel() {
+	# shellcheck disable=SC2016 # expanded inside
+	compare_in='mount -t squashfs -o loop,ro,nodev,nosuid image.sqfs kernel 2>&1 || exit 77; exec timeout 500 python3 -B "$@"'
+	mkdir -p kernel
+	run unshare -m --propagation private sh -c "$compare_in" sh "$HERE/mount_compare.py" "$@" image.sqfs /data "$PWD/kernel/data"
+	if [ "$status" -eq 77 ]; then
+		echo "# $output" >&3
+		skip "needs loop devices and squashfs in the kernel"
+	fi
+	[ "$status" -eq 0 ] || { COMMAND="mount_compare.py $*" stderr='' && complain "not the same"; }
+}
+
+# every_block_size COMPRESSOR N
+kernel_sees_the_same() {
+	local block n=$2
+	need_root
+	for block in 4096 131072 1048576; do
+		echo "# $1, blocks of $block, $(layout_options "$n")"
+		image "$1" "$block" "$n"
+		if [ "$block" -eq 131072 ]; then with_kernel "${all[@]}"; else with_kernel "${some[@]}"; fi
+		n=$((n + 1))
+	done
+}
+
+@test "gzip: everything is as in the kernel's mount" { kernel_sees_the_same gzip 0; }
+@test "xz: everything is as in the kernel's mount" { kernel_sees_the_same xz 1; }
+@test "lzo: everything is as in the kernel's mount" { kernel_sees_the_same lzo 2; }
+@test "lz4: everything is as in the kernel's mount" { kernel_sees_the_same lz4 3; }
+@test "zstd: everything is as in the kernel's mount" { kernel_sees_the_same zstd 4; }
+
+@test "every compressor: everything is as in the tree that the image was made of" {
+	local n=0 comp block
+	need_user # root's image shows other owners; the kernel's mount tells more
+	for comp in gzip xz lzo lz4 zstd; do
+		block=$((4096 << (n * 2))) # 4 KiB to 1 MiB
+		echo "# $comp, blocks of $block"
+		image $comp $block $n
+		compare --source --ignore devices "${all[@]}" image.sqfs /data "$BATS_FILE_TMPDIR/root/data"
+		n=$((n + 1))
+	done
+}
+
+@test "eight readers at once all read the same" {
+	local n=0 comp
+	for comp in gzip zstd; do
+		image $comp $((4096 << (n * 4))) $n
+		compare --readers 8 --ignore devices image.sqfs /data "$BATS_FILE_TMPDIR/root/data"
+		n=$((n + 2))
+	done
+}
+
+@test "the comparison finds what is different" {
+	cp -a "$BATS_FILE_TMPDIR/root/data" other
+	mksquashfs "$BATS_FILE_TMPDIR/root" image.sqfs -noappend -quiet -no-progress >/dev/null 2>&1
+	compare --source --least 1000 "${some[@]}" image.sqfs /data "$PWD/other"
+	flip_byte other/files/many-blocks 2000000
+	ln -sf 2 other/hard/link
+	touch other/dirs/257/new
+	chmod 600 other/files/small3
+	touch -d @5 other/files/small4
+	run python3 -B "$HERE/mount_compare.py" --source "${some[@]}" image.sqfs /data "$PWD/other"
+	[ "$status" -eq 1 ]
+	for what in '/files/many-blocks: content is' '/hard/link: target is' '/dirs/257: listing is' '/files/small3: st_mode is' \
+		'/files/small4: mtime is'; do
+		stdout_has "$what"
+	done
+	run python3 -B "$HERE/mount_compare.py" --readers 2 image.sqfs /data "$PWD/other"
+	[ "$status" -eq 1 ]
+	stdout_has "reader 1: b'/files/many-blocks' differs"
+}
