@@ -33,8 +33,11 @@ all=(--least 10000)
 # compare ARG...: differences fail the test.
 compare() {
 	run timeout 500 python3 -B "$HERE/mount_compare.py" "$@"
-	[ "$status" -eq 0 ] || { COMMAND="mount_compare.py $*" stderr='' && complain "not the same"; }
+	same "$@"
 }
+
+# shellcheck disable=SC2034 # complain's
+same() { [ "$status" -eq 0 ] || { COMMAND="mount_compare.py $*" stderr='' && complain "not the same"; }; }
 
 # with_kernel ARG...: image.sqfs against the kernel's mount of it, which goes with its namespace
 with_kernel() {
@@ -46,7 +49,7 @@ with_kernel() {
 		echo "# $output" >&3
 		skip "needs loop devices and squashfs in the kernel"
 	fi
-	[ "$status" -eq 0 ] || { COMMAND="mount_compare.py $*" stderr='' && complain "not the same"; }
+	same "$@"
 }
 
 # every_block_size COMPRESSOR N
