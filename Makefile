@@ -93,6 +93,13 @@ $(O)/tests/%: tests/%.c $(LIBS) $(O)/flags
 	$(call say,CC    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_VIAL)
 
+# a file system with latency, for tests that count reads; not of ours, so without our libraries
+SLOWFS := $(O)/tests/slowfs/slowfs
+$(SLOWFS): tests/slowfs/slowfs.c $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,CC    $@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(call pkg,fuse3,-lfuse3)
+
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 10
 
@@ -103,8 +110,8 @@ test: all unit-programs ## unit and e2e tests, or T='checks', T=tests/e2e/cli.ba
 	@O=$(O) tests/run $(T)
 checks: all ## the named checks of tests/checks.sh only
 	@O=$(O) tests/run checks
-unit-programs: $(UNIT) $(FUZZ:%=$(O)/tests/fuzz/%)
-bench: all ## our figures beside the peers' that are installed
+unit-programs: $(UNIT) $(FUZZ:%=$(O)/tests/fuzz/%) $(SLOWFS)
+bench: all $(SLOWFS) ## our figures beside the peers' that are installed
 	@O=$(O) tests/perf/bench
 demo: all ## build, sign, verify and run an image made of this machine's own programs
 	@O=$(O) ./bootstrap --built demo
