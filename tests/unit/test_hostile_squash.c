@@ -210,9 +210,10 @@ static void look_at_file(struct look *l, const struct sq_inode *i)
 	for (size_t k = 0; k < VL_COUNT(at); k++) {
 		int64_t a = answer(l, vmnt_sq_read(&l->s, i, at[k], one, sizeof one));
 		int64_t b = answer(l, vmnt_sq_read(&l->s, i, at[k], two, sizeof two));
-		CHECK_EQ(a, b);
+		/* which of two sizes given for one block a cache believes may change; what is read may not */
+		CHECK(a == b || a < 0 || b < 0);
 		CHECK(a <= (int64_t)sizeof one && (a < 0 || at[k] >= i->size || (uint64_t)a <= i->size - at[k]));
-		CHECK(a <= 0 || memcmp(one, two, (size_t)a) == 0);
+		CHECK(a <= 0 || b <= 0 || memcmp(one, two, (size_t)a) == 0);
 	}
 }
 
