@@ -149,9 +149,21 @@ class Compare:
         for f in fields:
             self.same(a, f, getattr(x, f), getattr(y, f))
         self.same(a, "mtime", int(x.st_mtime), int(y.st_mtime))
+        self.extended(a, b, stat.S_ISLNK(y.st_mode))
         self.same(a, "st_dev", x.st_dev, self.dev)  # one file system, nothing bound over it
         self.same(a, "a second lstat", os.lstat(a), x)
         return y.st_mode
+
+    def extended(self, a, b, link):
+        # trusted.* is for the first user namespace only, and we are in another; of a tree that an image was made
+        # of, what belongs to the machine (security.selinux) is not in the image
+        def names(p):
+            return sorted(n for n in os.listxattr(p, follow_symlinks=False) if not self.source or n.startswith("user."))
+        self.both(a, b, "extended attributes", names)
+        for n in outcome(names, b) if isinstance(outcome(names, b), list) else []:
+            self.both(a, b, "attribute " + n, os.getxattr, n, follow_symlinks=False)
+        if not link:
+            self.both(a, b, "an attribute that is not there", os.getxattr, "user.none")
 
     def errors(self, a, b, mode):
         """What must not work fails the same way."""

@@ -113,6 +113,27 @@ def modes():
             os.chown("modes/owner%d" % i, u, g)
 
 
+def attributes(rng):
+    """Some that many share, some long, some that only one has; the file system below must allow them."""
+    os.mkdir("xattr")
+    for i in range(300):
+        name = "xattr/%d" % i
+        if i % 3 == 0:
+            os.mkdir(name)
+        else:
+            put(name, b"%d" % i)
+        os.setxattr(name, "user.shared", b"the same for all")
+        if i % 2:
+            os.setxattr(name, "user.own", b"%d" % i)
+        if i % 10 == 0:
+            os.setxattr(name, "user.empty", b"")
+            os.setxattr(name, "user.long", rng.randbytes(1500))
+            os.setxattr(name, b"user.\xff odd", bytes(range(256)))
+        if os.getuid() == 0 and i % 7 == 0:
+            os.setxattr(name, "security.vialtest", b"%d" % i)
+            os.setxattr(name, "trusted.vialtest", b"%d" % i)
+
+
 def main():
     os.mkdir(sys.argv[1])
     os.chmod(sys.argv[1], 0o755)
@@ -124,6 +145,7 @@ def main():
     dirs(rng)
     links()
     modes()
+    attributes(rng)
 
 
 main()
