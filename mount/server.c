@@ -2,12 +2,10 @@
 #include "squash.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #define FUSE_DEVICE "/dev/fuse"
 #define MAX_SOURCE 200
@@ -29,58 +27,12 @@ static int open_device(struct vl_err *err)
 
 /* ---- in the server -------------------------------------------------------------------------- */
 
-static void close_range_of(unsigned from, unsigned to)
-{
-	if (from > to || syscall(SYS_close_range, from, to, 0) == 0)
-		return;
-	long max = sysconf(_SC_OPEN_MAX); /* before Linux 5.9 */
-	for (unsigned fd = from; fd <= to && (long)fd < max; fd++)
-		close((int)fd);
-}
-
-static void sort3(int a[3])
-{
-	for (int i = 0; i < 2; i++)
-		for (int k = 0; k < 2 - i; k++)
-			if (a[k] > a[k + 1]) {
-				int t = a[k];
-				a[k] = a[k + 1];
-				a[k + 1] = t;
-			}
-}
-
-/* Somebody waits for the end of file of the caller's stdout, a scheduler for its pipes: the
- * server, which may live longer than the program by a moment, must hold none of them. */
-static void let_go_of_descriptors(int a, int b, int c)
-{
-	int keep[3] = { a, b, c };
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	sort3(keep);
-	for (int fd = 0; null >= 0 && fd < 3; fd++)
-		dup3(null, fd, O_CLOEXEC); /* it never execs */
-	close_range_of(3, (unsigned)keep[0] - 1);
-	close_range_of((unsigned)keep[0] + 1, (unsigned)keep[1] - 1);
-	close_range_of((unsigned)keep[1] + 1, (unsigned)keep[2] - 1);
-	close_range_of((unsigned)keep[2] + 1, ~0u);
-}
-
 /* A directory of /proc that only ever shows this process's own descriptors is the emptiest place
  * there is; with no capability left afterwards there is no way back out. */
 static void leave_file_systems(void)
 {
 	if (chroot("/proc/self/fdinfo") < 0 || chdir("/") < 0)
 		(void)!chdir("/"); /* no /proc: at least hold no directory busy */
-}
-
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /* What can only be learned while there is a file system and no filter. */
@@ -94,16 +46,26 @@ static void settle(struct vmnt_image *image)
 		image->threads = VL_MIN(vl_cpu_count(), MAX_THREADS);
 }
 
-static void serve(const struct vmnt_image *given, int sock, int fuse)
+struct beginning { /* what the server is started with */
+	const struct vmnt_image *image;
+	int sock, fuse;
+};
+
+static void serve(void *arg)
 {
-	struct vmnt_image image = *given;
+	const struct beginning *b = arg;
+	struct vmnt_image image = *b->image;
+	int sock = b->sock, fuse = b->fuse;
+	const int keep[] = { image.fd, sock, fuse };
 	struct vmnt_session *s;
 	struct vl_err err = { 0 };
 	enum vl_msg_type go;
 	char how = 0;
 
-	let_go_of_descriptors(image.fd, sock, fuse);
-	reset_signals();
+	/* Somebody waits for the end of file of the caller's stdout, a scheduler for its pipes: the
+	 * server, which may live longer than the program by a moment, must hold none of them. */
+	vl_close_all_but(keep, VL_COUNT(keep));
+	vl_reset_signals();
 	settle(&image);
 	int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	leave_file_systems();
@@ -121,43 +83,6 @@ static void serve(const struct vmnt_image *given, int sock, int fuse)
 
 /* ---- in the caller -------------------------------------------------------------------------- */
 
-/* Would an orphan of ours come back to us, and so to the program? */
-static bool adopts_orphans(void)
-{
-	int reaper = 0;
-
-	return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &reaper) == 0 && reaper);
-}
-
-/* A child that sends no SIGCHLD is out of sight for wait(), which would else never come to an end
- * in a program that waits for all its children. Not for orphans: adoption makes them ordinary. */
-static pid_t start_hidden(const struct vmnt_image *image, int sock, int fuse)
-{
-	pid_t pid = (pid_t)syscall(SYS_clone, 0, 0, 0, 0, 0); /* fork() with no signal at the end */
-
-	if (pid == 0) {
-		setsid();
-		serve(image, sock, fuse);
-		_exit(0);
-	}
-	return pid < 0 ? -1 : 0;
-}
-
-/* Forked twice, so that the program finds no child that it never started. */
-static pid_t start_orphan(const struct vmnt_image *image, int sock, int fuse)
-{
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		setsid(); /* away from the terminal: its Ctrl-C is for the program */
-		pid = fork();
-		if (pid == 0)
-			serve(image, sock, fuse);
-		_exit(pid < 0);
-	}
-	return pid;
-}
-
 int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, struct vl_err *err)
 {
 	VL_CLOSE int fuse = open_device(err); /* the kernel wants it opened in the namespace that mounts */
@@ -173,10 +98,10 @@ int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, s
 	VL_CLOSE int theirs = vl_move_fd_above_stdio(pair[1]);
 	if (mine < 0 || theirs < 0)
 		return vl_fail_sys(err, EMFILE, "cannot start the image server");
-	pid_t pid = adopts_orphans() ? start_hidden(image, theirs, fuse) : start_orphan(image, theirs, fuse);
-	if (pid < 0)
-		return vl_fail_sys(err, errno, "cannot start the image server");
-	ret->starter = pid; /* it is waited for later: there is work to do meanwhile. 0: there is none */
+	struct beginning b = { image, theirs, fuse };
+	/* who is to be waited for is waited for later: there is work to do meanwhile */
+	if ((r = vl_start_apart(serve, &b, &ret->starter)) < 0)
+		return vl_fail_sys(err, -r, "cannot start the image server");
 	ret->fuse = vl_steal_fd(&fuse);
 	ret->sock = vl_steal_fd(&mine);
 	return 0;
