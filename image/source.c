@@ -32,7 +32,7 @@ const char *img_source_words(const char *source, const struct oci_ref *ref, cons
 	else if (ref->kind == OCI_REGISTRY)
 		*ret_from = oci_ref_short(&r);
 	else
-		*ret_from = vl_strdup(source + strcspn(source, ":") + 1); /* every kind of a reference has a scheme */
+		*ret_from = vl_strdup(source ? strchr(source, ':') + 1 : ""); /* a reference has a scheme */
 	return kinds[ref->kind].word;
 }
 

@@ -249,8 +249,12 @@ registry_of() { printf '[[registry]]\nlocation = "%s"\n' "$1"; }
 	PATH=$PWD/bin:$PATH can_pull "$PW_HOST/apps/tool:1"
 	# it knows nothing of others: anonymous
 	PATH=$PWD/bin:$PATH can_pull "$TOK_HOST/public/tool:1"
-	# one that is not there, one that breaks
-	cannot_pull "docker-credential-test" "$PW_HOST/apps/tool:1"
+	# one that is not there is warned of, and is the reason in the end
+	rm -rf "$STORE" a.sif
+	expect 255 vial -q pull a.sif "docker://$PW_HOST/apps/tool:1"
+	[ "$(grep -c "^WARNING: .*docker-credential-test" <<<"$stderr")" -eq 1 ]
+	[ "$(grep -c "^FATAL: .*docker-credential-test" <<<"$stderr")" -eq 1 ]
+	# one that breaks
 	printf '#!/bin/sh\necho "{"\n' >bin/docker-credential-test
 	PATH=$PWD/bin:$PATH cannot_pull "docker-credential-test" "$PW_HOST/apps/tool:1"
 }

@@ -71,6 +71,8 @@ $i in $i" ] || { echo "start $i:" && cat out."$i" err."$i" && false; }
 		echo "# seed $seed: $output"
 		[ "$status" -eq 0 ]
 	done
+	nothing_left
+	expect 0 vial exec "$SIF" true # a killed holder leaves its socket, which the next one takes away
 	same_as_before
 }
 
