@@ -5,15 +5,7 @@
 
 #define O(f) offsetof(struct cmd_push_opts, f)
 const struct opt cmd_push_options[] = {
-	{ 0, "authfile", OPT_STR, O(net.authfile), "FILE",
-	  "credentials of registries (default: the files of podman and docker)", "AUTH_FILE", 0 },
-	{ 0, "docker-login", OPT_FLAG, O(net.docker_login), NULL, "ask for user name and password", "DOCKER_LOGIN", 0 },
-	{ 0, "no-https", OPT_FLAG, O(net.no_https), NULL, "plain HTTP to the registry", "NO_HTTPS NOHTTPS", 0 },
-	{ 0, "nohttps", OPT_FLAG, O(net.no_https), NULL, "", NULL, OPT_HIDDEN },
-	{ 0, "tmpdir", OPT_STR, O(net.tmpdir), "DIR", "where the layer is made (default $TMPDIR, else /var/tmp)",
-	  "TMPDIR", 0 },
-	{ 0, "docker-username", OPT_STR, O(net.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN },
-	{ 0, "docker-password", OPT_STR, O(net.password), "WORD", "", "DOCKER_PASSWORD", OPT_HIDDEN | OPT_SECRET },
+	CMD_REGISTRY_OPTS(struct cmd_push_opts, net),
 	{ 0, "no-referrers", OPT_FLAG, O(no_referrers), NULL, "leave out the signatures as referrers", NULL, 0 },
 	{ 0, "threads", OPT_U64, O(threads), "N", "compressing threads (default: the CPUs this process may use)", NULL,
 	  0 },

@@ -108,7 +108,7 @@ struct net_opts {
 	const char *authfile, *username, *password, *tmpdir;
 	bool no_https, docker_login, disable_cache;
 };
-#define CMD_NET_OPTS(type, m) \
+#define CMD_REGISTRY_OPTS(type, m) \
 	{ 0, "authfile", OPT_STR, offsetof(type, m.authfile), "FILE", \
 	  "credentials of registries (default: the files of podman and docker)", "AUTH_FILE", 0 }, \
 	{ 0, "docker-login", OPT_FLAG, offsetof(type, m.docker_login), NULL, \
@@ -116,13 +116,16 @@ struct net_opts {
 	{ 0, "no-https", OPT_FLAG, offsetof(type, m.no_https), NULL, \
 	  "plain HTTP to the registry", "NO_HTTPS NOHTTPS", 0 }, \
 	{ 0, "nohttps", OPT_FLAG, offsetof(type, m.no_https), NULL, "", NULL, OPT_HIDDEN }, \
-	{ 0, "disable-cache", OPT_FLAG, offsetof(type, m.disable_cache), NULL, \
-	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", 0 }, \
 	{ 0, "tmpdir", OPT_STR, offsetof(type, m.tmpdir), "DIR", \
 	  "where files without a name are kept (default $TMPDIR, else /var/tmp)", "TMPDIR", 0 }, \
 	{ 0, "docker-username", OPT_STR, offsetof(type, m.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN }, \
 	{ 0, "docker-password", OPT_STR, offsetof(type, m.password), "WORD", "", "DOCKER_PASSWORD", \
 	  OPT_HIDDEN | OPT_SECRET }
+/* the same for who takes images, which the cache may have */
+#define CMD_NET_OPTS(type, m) \
+	CMD_REGISTRY_OPTS(type, m), \
+	{ 0, "disable-cache", OPT_FLAG, offsetof(type, m.disable_cache), NULL, \
+	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", 0 }
 /* clang-format on */
 
 /* Checks and translates; b->source is `source`. codec must live as long as *b. Errors are wrong usage. */
