@@ -83,7 +83,6 @@ control() { # METHOD PATH [TEXT]
 
 # faults 'REGEX WHAT NAME=VALUE...' ...: in the place of all earlier ones; none: heals everything.
 faults() { control POST /faults "$(printf '%s\n' "$@")"; }
-release() { control POST /release ""; }
 forget_requests() { control POST /reset ""; }
 requests() { control GET /log; }
 # count_requests REGEX: lines of the log that fit, e.g. '^GET .*/blobs/.* range=bytes'.

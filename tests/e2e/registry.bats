@@ -362,8 +362,8 @@ registry_of() { printf '[[registry]]\nlocation = "%s"\n' "$1"; }
 	pid=$!
 	wait_for held
 	ps -ww -e -o args >shown
-	release
-	wait "$pid"
+	faults # and none: what is asked for only now is not held either
+	wait "$pid" || { sed 's/^/# /' all && false; }
 	no_secrets shown all
 }
 

@@ -2,11 +2,10 @@
 
 Its control address, plain HTTP on a port of its own:
 
-  POST /faults   one fault a line, in the place of all earlier ones and ending whatever they hold:
+  POST /faults   one fault a line, in the place of all earlier ones; what those hold goes on:
                    [METHOD] PATH-REGEX WHAT [NAME=VALUE]...
                  The first line that fits a request and has not been used up decides about it. Of each:
                    times=K   only K times (default: always)      after=N   but not the first N times
-  POST /release  what `hold` holds goes on
   GET  /log      a line per request: METHOD PATH range=RANGE auth=none|basic|bearer fault=WHAT
   GET  /counts   COUNT METHOD CLASS; a class is manifests, blobs, uploads, tags, referrers, probe or other
   GET  /held     how many answers are held at the moment
@@ -15,14 +14,14 @@ Its control address, plain HTTP on a port of its own:
 WHAT                     the client sees
   status code=N          that status, with an error body; retry_after=S adds the header
   unauthorized           upstream's own 401, as if the request carried no Authorization
-  stall                  nothing at all until /release, other faults, or its own end
+  stall                  nothing at all until other faults come, or its own end
   hangup                 the connection ends before any answer
   garbage                bytes that are not HTTP
   cut bytes=N            the right Content-Length, N bytes of it, and the end of the connection (reset=1: RST)
   short bytes=N          no Content-Length, N bytes, and the end: only the client's own knowledge tells
   long bytes=N           no Content-Length and N bytes too many
   corrupt byte=N         one byte of the body is another one
-  hold bytes=N           N bytes, then nothing until /release, other faults, or the client's end
+  hold bytes=N           N bytes, then nothing until other faults come, or the client's end
   drip bytes=N ms=M      N bytes every M milliseconds
   norange                200 and the whole, whatever part was asked for
   badrange by=N          206 with a Content-Range that is N off, and the right bytes
@@ -96,20 +95,17 @@ class State:
         faults = [Fault(line) for line in text.splitlines() if line.strip()]
         with self.lock:
             self.faults = faults
-        self.release()
-
-    def release(self):
-        with self.lock:
             self.go.set()
             self.go = threading.Event()
 
     def meet(self, method, path, heads):
-        """Notes a request; its fault, or None."""
+        """Notes a request; its fault, or None, and the event that other faults have come: of the same moment, so
+        that a request which the old ones decided about is let go however late it comes to wait."""
         auth = heads.get("Authorization", "none").split(" ")[0].lower()
         with self.lock:
             fault = next((f for f in self.faults if f.fits(method, path)), None)
             self.log.append((method, path, heads.get("Range", "none"), auth, fault.what if fault else "none"))
-        return fault
+            return fault, self.go
 
 
 def path_class(path):
@@ -178,7 +174,7 @@ class ProxyHandler(common.Handler):
         super().handle()
 
     def do_ANY(self):
-        fault = self.server.state.meet(self.command, self.path, self.headers)
+        fault, self.others_came = self.server.state.meet(self.command, self.path, self.headers)
         self.fault = fault
         what = fault.what if fault else "none"
         before = getattr(self, f"before_{what}", None)
@@ -194,7 +190,7 @@ class ProxyHandler(common.Handler):
             heads = {k: v for k, v in heads.items() if k.lower() != "range"}
         try:
             body = self.body()
-            if what == "stall" and not self.wait_for_release():
+            if what == "stall" and not self.wait_for_others():
                 return
             status, out, stream, size = self.server.backend.ask(self, self.path, heads, body)
         except OSError as e:
@@ -309,16 +305,15 @@ class ProxyHandler(common.Handler):
 
     def body_hold(self, stream, fault):
         self.send(stream, fault.number("bytes", 1000))
-        if self.wait_for_release():
+        if self.wait_for_others():
             self.send(stream)
 
-    def wait_for_release(self):
+    def wait_for_others(self):
         """False: the client has gone; that reads as an end or an error, and clients ask for nothing more meanwhile."""
         state, gone = self.server.state, False
         with state.lock:
-            go = state.go
             state.held += 1
-        while not gone and not go.wait(0.02):
+        while not gone and not self.others_came.wait(0.02):
             gone = bool(select.select([self.connection], [], [], 0)[0])
         with state.lock:
             state.held -= 1
@@ -346,8 +341,6 @@ class ControlHandler(common.Handler):
         try:
             if self.path == "/faults":
                 state.set_faults(text)
-            elif self.path == "/release":
-                state.release()
             elif self.path == "/reset":
                 with state.lock:
                     state.log.clear()
