@@ -5,19 +5,29 @@ void ctr_plan_free(struct plan *p)
 	for (size_t i = 0; i < p->n_mounts; i++) {
 		free(p->mounts[i].src);
 		free(p->mounts[i].dst);
+		free(p->mounts[i].image_path);
+		vl_closep(&p->mounts[i].image_fd);
+	}
+	for (size_t i = 0; i < p->n_overlays; i++) {
+		free(p->overlays[i].path);
+		vl_closep(&p->overlays[i].fd);
 	}
 	for (size_t i = 0; i < p->user.n_groups; i++)
 		free(p->user.groups[i].name);
-	char **strings[] = { &p->image_path, &p->shell,          &p->user.name,     &p->user.gecos,   &p->user.shell,
-			     &p->user.home,  &p->env.path_first, &p->env.path_last, &p->env.ld_first, &p->env.ld_last };
+	char **strings[] = { &p->image_path,   &p->shell,       &p->user.name,          &p->user.gecos,
+			     &p->user.shell,   &p->user.home,   &p->env.path_first,     &p->env.path_last,
+			     &p->env.ld_first, &p->env.ld_last, &p->hostname,           &p->network,
+			     &p->seccomp,      &p->limits.cpus, &p->limits.cpuset_cpus, &p->limits.cpuset_mems };
 	for (size_t i = 0; i < VL_COUNT(strings); i++)
 		vl_freep(strings[i]);
 	vl_freep(&p->user.groups);
 	vl_freep(&p->mounts);
-	struct vl_strv *lists[] = { &p->env.host, &p->env.fixed, &p->env.set, &p->argv, &p->run_default, &p->cwd };
+	vl_freep(&p->overlays);
+	struct vl_strv *lists[] = { &p->env.host, &p->env.fixed, &p->env.set,  &p->argv,      &p->run_default, &p->cwd,
+				    &p->ports,    &p->dns,       &p->add_caps, &p->drop_caps, &p->limits.raw };
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
-	p->n_mounts = p->user.n_groups = 0;
+	p->n_mounts = p->n_overlays = p->user.n_groups = 0;
 }
 
 void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const char *dst, unsigned flags)
@@ -28,6 +38,7 @@ void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const ch
 		.flags = flags,
 		.src = src ? vl_path_clean(src) : NULL,
 		.dst = vl_path_clean(dst),
+		.image_fd = -1,
 	};
 }
 

@@ -16,6 +16,7 @@ enum plan_kind {
 	PLAN_BIND,  /* host path src at dst */
 	PLAN_TMPFS, /* an empty directory in memory, gone with the container */
 	PLAN_DEV,   /* a /dev of the few devices every program may use */
+	PLAN_IMAGE, /* path src in the image file image_fd, at dst; always read-only */
 };
 enum plan_flag {
 	PLAN_RO = 1,
@@ -30,6 +31,34 @@ struct plan_mount {
 	enum plan_kind kind;
 	unsigned flags;
 	char *src, *dst; /* absolute, lexically clean; src NULL unless a bind */
+	uint64_t size;   /* tmpfs: bytes it may hold; 0 = the kernel's default, half of the memory */
+	/* PLAN_IMAGE: where its squashfs lies; the fd is the plan's own */
+	int image_fd;
+	uint64_t image_off, image_size;
+	char *image_path;
+	const char *why; /* what asked for it, for --explain: "--bind", "default", "--nv"; a literal or NULL */
+};
+
+/* A layer over the image, the later on top. At most one is writable, and it is the topmost. */
+enum plan_layer { PLAN_LAYER_DIR, PLAN_LAYER_SQUASHFS, PLAN_LAYER_EXT3 };
+struct plan_overlay {
+	enum plan_layer kind;
+	bool writable;
+	int fd;             /* the plan's own: the directory that holds upper and work, or the file */
+	uint64_t off, size; /* of a file system in a file; size 0 = to its end */
+	char *path;         /* absolute; for messages */
+};
+
+/* Namespaces of the container's own, besides user and mount. */
+enum plan_ns { PLAN_NS_PID = 1, PLAN_NS_IPC = 2, PLAN_NS_UTS = 4, PLAN_NS_NET = 8 };
+
+/* Limits on a cgroup of its own; 0 or NULL = none. Strings are of the forms systemd and docker know. */
+struct plan_limits {
+	uint64_t memory, memory_reservation, memory_swap; /* bytes */
+	uint64_t pids, cpu_shares, blkio_weight;
+	char *cpus, *cpuset_cpus, *cpuset_mems; /* cpus: a decimal number */
+	struct vl_strv raw;                     /* "FILE=VALUE" of the unified hierarchy, from --apply-cgroups */
+	bool any;
 };
 
 enum plan_image { PLAN_SQUASHFS, PLAN_DIRECTORY };
@@ -65,6 +94,19 @@ struct plan {
 	bool writable;       /* directory: its own files may be changed */
 	bool private_mount;  /* not shared with other starts */
 	bool writable_tmpfs; /* changes are kept in memory and thrown away */
+	uint64_t tmpfs_size; /* bytes of those; 0 = the kernel's default */
+	struct plan_overlay *overlays;
+	size_t n_overlays;
+	/* isolation */
+	unsigned namespaces; /* PLAN_NS_* */
+	bool no_init;        /* the program itself is pid 1 of its namespace */
+	char *hostname;      /* of PLAN_NS_UTS; NULL = as outside */
+	char *network;       /* of PLAN_NS_NET: "none" or "pasta" */
+	struct vl_strv ports, dns;
+	bool fakeroot; /* uid 0 inside, by subordinate ids where there are any */
+	char *seccomp; /* path of a profile; NULL = none */
+	struct vl_strv add_caps, drop_caps;
+	struct plan_limits limits;
 	/* file system */
 	struct plan_mount *mounts;
 	size_t n_mounts;
