@@ -16,28 +16,30 @@ int vl_msg_pair(int ret_fd[2], struct vl_err *err)
 	return 0;
 }
 
-/* Room for one descriptor. */
-union fd_control {
-	char buf[CMSG_SPACE(sizeof(int))];
+union fds_control {
+	char buf[CMSG_SPACE(VL_MSG_FDS * sizeof(int))];
 	struct cmsghdr align;
 };
 
-static int send_message(int sock, enum vl_msg_type type, int fd, const void *p, size_t n)
+int vl_msg_send_fds(int sock, enum vl_msg_type type, const int *fds, size_t n_fds, const void *p, size_t n)
 {
 	uint8_t t = (uint8_t)type;
 	struct iovec iov[2] = { { &t, 1 }, { (void *)p, n } };
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = n ? 2 : 1 };
-	union fd_control c = { { 0 } };
+	union fds_control c = { { 0 } };
+	size_t size = n_fds * sizeof *fds;
 	ssize_t r;
 
-	if (fd >= 0) {
+	if (n_fds > VL_MSG_FDS)
+		return -E2BIG;
+	if (n_fds) {
 		m.msg_control = c.buf;
-		m.msg_controllen = sizeof c.buf;
+		m.msg_controllen = CMSG_SPACE(size);
 		struct cmsghdr *h = CMSG_FIRSTHDR(&m);
 		h->cmsg_level = SOL_SOCKET;
 		h->cmsg_type = SCM_RIGHTS;
-		h->cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(h), &fd, sizeof fd);
+		h->cmsg_len = CMSG_LEN(size);
+		memcpy(CMSG_DATA(h), fds, size);
 	}
 	do
 		r = sendmsg(sock, &m, MSG_NOSIGNAL);
@@ -47,12 +49,12 @@ static int send_message(int sock, enum vl_msg_type type, int fd, const void *p, 
 
 int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n)
 {
-	return send_message(fd, type, -1, p, n);
+	return vl_msg_send_fds(fd, type, NULL, 0, p, n);
 }
 
 int vl_msg_send_fd(int sock, int fd, const void *p, size_t n)
 {
-	return send_message(sock, VL_MSG_FD, fd, p, n);
+	return vl_msg_send_fds(sock, VL_MSG_FD, &fd, fd >= 0, p, n);
 }
 
 int vl_msg_send_err(int fd, const struct vl_err *e)
@@ -60,13 +62,13 @@ int vl_msg_send_err(int fd, const struct vl_err *e)
 	return vl_msg_send(fd, VL_MSG_ERR, e, sizeof *e);
 }
 
-int vl_msg_recv_fd(int sock, enum vl_msg_type *ret_type, int *ret_fd, void *p, size_t cap, size_t *ret_len)
+int vl_msg_recv_fds(int sock, enum vl_msg_type *ret_type, int ret_fds[VL_MSG_FDS], size_t *ret_n, void *p, size_t cap,
+		    size_t *ret_len)
 {
 	uint8_t t = 0;
-	union fd_control c;
+	union fds_control c;
 	struct iovec iov[2] = { { &t, 1 }, { p, cap } };
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2, .msg_control = c.buf, .msg_controllen = sizeof c.buf };
-	int fd = -1;
 	ssize_t r;
 
 	do
@@ -75,15 +77,29 @@ int vl_msg_recv_fd(int sock, enum vl_msg_type *ret_type, int *ret_fd, void *p, s
 	if (r <= 0)
 		return r < 0 ? -errno : -EPIPE;
 	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof fd))
-		memcpy(&fd, CMSG_DATA(h), sizeof fd);
-	if (ret_fd)
-		*ret_fd = fd;
-	else if (fd >= 0)
-		close(fd);
+	*ret_n = 0;
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS) {
+		*ret_n = (h->cmsg_len - CMSG_LEN(0)) / sizeof *ret_fds;
+		memcpy(ret_fds, CMSG_DATA(h), *ret_n * sizeof *ret_fds);
+	}
 	*ret_type = (enum vl_msg_type)t;
 	if (ret_len)
 		*ret_len = (size_t)r - 1;
+	return 0;
+}
+
+int vl_msg_recv_fd(int sock, enum vl_msg_type *ret_type, int *ret_fd, void *p, size_t cap, size_t *ret_len)
+{
+	int fds[VL_MSG_FDS];
+	size_t n = 0;
+	int r = vl_msg_recv_fds(sock, ret_type, fds, &n, p, cap, ret_len);
+
+	if (r < 0)
+		return r;
+	for (size_t i = ret_fd ? 1 : 0; i < n; i++)
+		close(fds[i]);
+	if (ret_fd)
+		*ret_fd = n ? fds[0] : -1;
 	return 0;
 }
 

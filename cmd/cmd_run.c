@@ -1,6 +1,8 @@
 /* exec, run, shell, test: open the image, make the plan, become the program. */
 #include "run.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 
 static void warn(void *arg, const char *text)
@@ -30,6 +32,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	struct vl_err err = { 0 };
 	int status = 0;
 
+	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
 	int r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 1, argv + 1, &say, &plan, &err);
@@ -40,9 +43,25 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		vl_logf(&c->log, VL_INFO, "%s", err.text);
 		return 0;
 	}
+	if (r == 0)
+		return 0; /* a keeper whose time is over */
+	if (plan.keep_fd >= 0)
+		vl_msg_send_err(plan.keep_fd, &err);
 	if (r != -ECHILD)
 		vl_logf(&c->log, VL_FATAL, "%s", err.text);
 	return status ? status : c->profile == PROFILE_APPTAINER ? EXIT_OWN_COMPAT : EXIT_OWN;
+}
+
+/* For who puts processes into containers by himself: the Slurm plugin, instances. What goes wrong is said on the
+ * descriptor too: who asks there tells the user. */
+int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	const struct action_opts *o = opts;
+
+	(void)self;
+	if (!o->fd || o->fd > INT_MAX || fcntl((int)o->fd, F_SETFD, FD_CLOEXEC) < 0)
+		return cmd_usage(c, "hold needs the number of an open socket: --fd N");
+	return start(c, opts, PLAN_KEEP, argc, argv);
 }
 
 int cmd_exec_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)

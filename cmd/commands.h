@@ -234,7 +234,7 @@ struct cmd_holders_opts {
 extern const struct opt cmd_holders_opts[];
 cmd_fn cmd_holders_run;
 
-extern const struct opt cmd_action_opts[];                     /* opts_action.c */
-cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
+extern const struct opt cmd_action_opts[];                                   /* opts_action.c */
+cmd_fn cmd_exec_run, cmd_hold_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 
 #endif

@@ -30,6 +30,7 @@ const struct opt cmd_action_opts[] = {
 	{ 's', "shell", OPT_STR, O(shell), "PATH", "program of the shell command", "SHELL", OPT_HIDDEN },
 	{ 'u', "userns", OPT_FLAG, O(ignored), NULL, "always so here", NULL, OPT_HIDDEN },
 	{ 0, "underlay", OPT_FLAG, O(ignored), NULL, "not needed here", NULL, OPT_HIDDEN },
+	{ 0, "fd", OPT_U64, O(fd), "N", "hold: the socket to answer on", NULL, OPT_HIDDEN },
 	CMD_NET_OPTS(struct action_opts, net),
 	OPT_END,
 };

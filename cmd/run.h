@@ -38,6 +38,7 @@ struct action_opts {
 	const char *home, *cwd, *shell;
 	bool no_home, contain, cleanenv, writable, writable_tmpfs, private_mount, no_eval, no_umask;
 	bool ignored;
+	uint64_t fd;         /* hold: the socket; 0 = none, which standard input never is */
 	struct net_opts net; /* for IMAGE being a URI */
 };
 

@@ -56,6 +56,11 @@ const struct cmd commands[] = {
 	  "  vial fetch docker://python:3.12\n",
 	  .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_fetch_opts, sizeof(struct fetch_opts), cmd_fetch_run) },
+	{ "hold", "--fd N IMAGE", "Keep a container for processes that enter it",
+	  "For schedulers' plugins: makes the container, starts nothing in it, and gives the way in to whoever\n"
+	  "asks on the socket N, until its other end is closed. Takes the options of exec.",
+	  "  vial hold --fd 3 app.sif\n",
+	  .min_args = 1, .max_args = 1, ACTION(cmd_hold_run) },
 	{ "holders", "", "List the images that are mounted, and for whom",
 	  "All starts of an image share one mount, which a process called the holder owns; it goes with the\n"
 	  "last of them. Shown are its pid, since when, memory, how many starts use it, the image, and their pids.",

@@ -5,6 +5,7 @@
 
 void ctr_start_free(struct ctr_start *s)
 {
+	ctr_door_free(&s->door);
 	vl_strv_free(&s->argv);
 	vl_strv_free(&s->env);
 }
@@ -58,6 +59,8 @@ static void choose_shell(int rootfd, const struct plan *p, struct vl_strv *ret)
 void ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret)
 {
 	switch (p->action) {
+	case PLAN_KEEP:
+		break;
 	case PLAN_EXEC:
 		add_all(ret, &p->argv);
 		break;

@@ -20,6 +20,7 @@ void ctr_plan_free(struct plan *p)
 			     &p->seccomp,      &p->limits.cpus, &p->limits.cpuset_cpus, &p->limits.cpuset_mems };
 	for (size_t i = 0; i < VL_COUNT(strings); i++)
 		vl_freep(strings[i]);
+	vl_closep(&p->keep_fd);
 	vl_freep(&p->user.groups);
 	vl_freep(&p->mounts);
 	vl_freep(&p->overlays);

@@ -88,9 +88,14 @@ bool ctr_eval_text(const char *text, struct ctr_scope *scope);
 
 /* ---- env.c, action.c ---- */
 
-struct ctr_start { /* what execve is given */
+struct ctr_start { /* what execve is given; or the way in for others */
 	struct vl_strv argv, env;
+	struct ctr_door door;
 };
+#define CTR_START_INIT                                                                                                 \
+	{                                                                                                              \
+		.door = CTR_DOOR_INIT                                                                                  \
+	}
 void ctr_start_free(struct ctr_start *s);
 /* Reads the image's environment files and says how to start the program in them: at once, or
  * through the image's shell with a text that applies them. argv is the program's own. */
@@ -103,9 +108,11 @@ bool ctr_has(int rootfd, const char *path);
 char *ctr_read_text(int rootfd, const char *path);
 int ctr_exec(const struct plan *p, const struct ctr_start *s, int *ret_status, struct vl_err *err);
 
-/* ---- caps.c ---- */
+/* ---- keep.c ---- */
 
-/* may_chroot: false where a second chroot would lead out of the first. */
-int ctr_reduce_caps(bool may_chroot, struct vl_err *err);
+/* The namespaces this process is in, and the directory that is to be its root. */
+int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
+/* Answers until it is over. */
+int ctr_keep(const struct ctr_door *door, int sock, struct vl_err *err);
 
 #endif

@@ -116,11 +116,15 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	if ((r = ctr_write_ids(root, p, err)) < 0)
 		return r;
 
-	/* What to start and in which environment, read from the image through the root's descriptor. */
-	ctr_choose_program(root->fd, p, &argv);
-	if (!argv.n)
-		return vl_fail(err, ENODATA, "%s has no test script", p->image_path);
-	if ((r = ctr_environment(root->fd, p, &argv, start, err)) < 0)
+	/* What to start and in which environment, read from the image through the root's descriptor. Or nothing, and
+	 * the way in for others, which is open only while /proc is there. */
+	if (p->action == PLAN_KEEP)
+		r = ctr_door_open(root->fd, &start->door, err);
+	else if (ctr_choose_program(root->fd, p, &argv), !argv.n)
+		r = vl_fail(err, ENODATA, "%s has no test script", p->image_path);
+	else
+		r = ctr_environment(root->fd, p, &argv, start, err);
+	if (r < 0)
 		return r;
 
 	/* The host's tree goes; no path of the host works after this. */
@@ -138,13 +142,15 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)
 {
-	VL_CLEANUP(ctr_start_free) struct ctr_start start = { 0 };
+	VL_CLEANUP(ctr_start_free) struct ctr_start start = CTR_START_INIT;
 	struct ctr_root root = CTR_ROOT_INIT;
 
 	*ret_status = 0;
 	ctr_plan_sort(p, say);
 	int r = set_up(p, &root, &start, say, err);
-	if (r == 0)
+	if (r == 0 && p->action == PLAN_KEEP)
+		r = ctr_keep(&start.door, p->keep_fd, err);
+	else if (r == 0)
 		r = ctr_exec(p, &start, ret_status, err); /* descriptors of ours are close-on-exec */
 	ctr_root_free(&root, p->n_mounts);
 	return r;

@@ -269,6 +269,11 @@ int vl_msg_recv(int fd, enum vl_msg_type *ret_type, void *p, size_t cap, size_t 
 int vl_msg_send_fd(int sock, int fd, const void *p, size_t n);
 /* As vl_msg_recv; *ret_fd is -1 when none came, else the caller's, close-on-exec. */
 int vl_msg_recv_fd(int sock, enum vl_msg_type *ret_type, int *ret_fd, void *p, size_t cap, size_t *ret_len);
+/* The same with several, in their order; of the received ones, all are the caller's. */
+#define VL_MSG_FDS 8
+int vl_msg_send_fds(int sock, enum vl_msg_type type, const int *fds, size_t n_fds, const void *p, size_t n);
+int vl_msg_recv_fds(int sock, enum vl_msg_type *ret_type, int ret_fds[VL_MSG_FDS], size_t *ret_n, void *p, size_t cap,
+		    size_t *ret_len);
 /* Waits for OK; an ERR message or the peer's death becomes err. `who` names the peer. */
 int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err);
 /* waitpid with EINTR loop: exit status, or 128 + signal. */

@@ -62,7 +62,7 @@ struct plan_limits {
 };
 
 enum plan_image { PLAN_SQUASHFS, PLAN_DIRECTORY };
-enum plan_action { PLAN_EXEC, PLAN_RUN, PLAN_SHELL, PLAN_TEST };
+enum plan_action { PLAN_EXEC, PLAN_RUN, PLAN_SHELL, PLAN_TEST, PLAN_KEEP /* nothing: others come in */ };
 
 struct plan_group {
 	gid_t gid;
@@ -114,6 +114,7 @@ struct plan {
 	struct plan_user user;
 	struct plan_env env;
 	enum plan_action action;
+	int keep_fd;                /* PLAN_KEEP: where it is asked for the way in; the plan's own */
 	struct vl_strv argv;        /* exec: program and arguments; else arguments */
 	struct vl_strv run_default; /* what `run` starts when the image can run no script */
 	char *shell;                /* of --shell; NULL = choose */
@@ -126,7 +127,7 @@ struct plan {
 
 #define PLAN_INIT                                                                                                      \
 	{                                                                                                              \
-		.image_fd = -1, .umask = -1, .status_missing = 127, .status_denied = 126                               \
+		.image_fd = -1, .keep_fd = -1, .umask = -1, .status_missing = 127, .status_denied = 126                \
 	}
 void ctr_plan_free(struct plan *p);
 #define PLAN __attribute__((cleanup(ctr_plan_free)))
@@ -166,6 +167,35 @@ void ctr_plan_ask_user(struct plan *p);
 /* Becomes the program of the plan. Returns only on failure, -errno; *ret_status is then the exit
  * status when it was the program itself that could not be started, else 0. Warnings go to say. */
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err);
+
+/* ---- a container that stays, and the way in (keep.c, enter.c) --------------------------------- */
+
+/* With PLAN_KEEP, ctr_run starts nothing: it answers on keep_fd, one end of a vl_msg_pair or a listening socket of that
+ * kind, until the other end is closed everywhere; of a listening socket, until a signal comes. */
+
+/* The namespaces of a container and its root directory. Not all need differ from the caller's. */
+enum ctr_way { CTR_USER, CTR_IPC, CTR_UTS, CTR_NET, CTR_PID, CTR_MNT, CTR_ROOT, CTR_WAYS };
+struct ctr_door {
+	int fd[CTR_WAYS]; /* owned; -1 = none */
+};
+#define CTR_DOOR_INIT                                                                                                  \
+	{                                                                                                              \
+		{                                                                                                      \
+			-1, -1, -1, -1, -1, -1, -1                                                                     \
+		}                                                                                                      \
+	}
+void ctr_door_free(struct ctr_door *d);
+#define CTR_DOOR __attribute__((cleanup(ctr_door_free)))
+/* Asks the keeper at the other end of sock, which is one of a pair, or just connected. Waits at most timeout_ms, -1 =
+ * for ever. Several processes may ask on one end at a time: all answers are alike. What the keeper could not do becomes
+ * err; -ETIMEDOUT, -EPIPE when it is gone. */
+int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_err *err);
+/* Enters with one thread. *ret_pid: the pid namespace was another one, and only children will be in it. The cwd is the
+ * container's root, the capabilities are those of its user namespace: ctr_reduce_caps comes next. */
+int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);
+/* Leaves the program what uid 0 of the namespace may have, others nothing, and no way to more. may_chroot: false where a
+ * second chroot would lead out of the first. */
+int ctr_reduce_caps(bool may_chroot, struct vl_err *err);
 
 /* ---- one mount for all starts (holders.c) ---------------------------------------------------- */
 

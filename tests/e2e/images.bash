@@ -20,10 +20,10 @@ make_sif() { "$VIAL" -q build --force "$1" "$2"; }
 # inside TEXT [ARG...]: runs a shell text in the image.
 inside() { "$VIAL" exec "$SIF" sh -c "$@"; }
 
-# Waits until CMD succeeds, for at most 5 seconds; the poll is the test's, not the program's.
+# Waits until CMD succeeds, for at most a minute, however slow the machine; the poll is the test's, not the program's.
 eventually() {
 	local i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 1200; i++)); do
 		if "$@"; then return 0; fi
 		sleep 0.05
 	done
