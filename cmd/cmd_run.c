@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <stdio.h>
 
+extern char **environ;
+
 static void warn(void *arg, const char *text)
 {
 	const struct cmd_ctx *c = arg;
@@ -33,6 +35,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	int status = 0;
 
 	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
+	plan.environment = environ;
 	int r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 1, argv + 1, &say, &plan, &err);

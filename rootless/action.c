@@ -60,6 +60,8 @@ void ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret)
 {
 	switch (p->action) {
 	case PLAN_KEEP:
+		vl_strv_add(ret, CTR_PRINT_ENV);
+		vl_strv_add(ret, "-0");
 		break;
 	case PLAN_EXEC:
 		add_all(ret, &p->argv);

@@ -33,34 +33,40 @@ static int take(struct ctr_door *d, const char *there, size_t len, const int *fd
 	return d->fd[CTR_USER] >= 0 && d->fd[CTR_MNT] >= 0 && d->fd[CTR_ROOT] >= 0 ? 0 : -EPROTO;
 }
 
-int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_err *err)
+static void take_words(const char *text, size_t len, struct vl_strv *ret)
+{
+	for (size_t at = 0; at < len; at += strnlen(text + at, len - at) + 1)
+		vl_strv_take(ret, vl_strndup(text + at, strnlen(text + at, len - at)));
+}
+
+int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_strv *ret_changes, struct vl_err *err)
 {
 	CTR_DOOR struct ctr_door d = CTR_DOOR_INIT;
-	struct vl_err got = { 0 };
+	VL_FREE char *text = vl_alloc(CTR_WAYS + CTR_CHANGES_MAX);
+	struct vl_err got;
 	enum vl_msg_type type = VL_MSG_ERR;
 	int fds[VL_MSG_FDS];
 	size_t n = 0, len = 0;
 
-	int r = vl_msg_send(sock, VL_MSG_OK, NULL, 0); /* one that answers unasked may have closed already */
-	if (r == 0 || r == -EPIPE)
+	int r = vl_msg_send(sock, VL_MSG_OK, NULL, 0);
+	if (r == 0 || r == -EPIPE) /* who answers unasked may have hung up already */
 		r = wait_for(sock, timeout_ms);
 	if (r == 0)
-		r = vl_msg_recv_fds(sock, &type, fds, &n, &got, sizeof got, &len);
+		r = vl_msg_recv_fds(sock, &type, fds, &n, text, CTR_WAYS + CTR_CHANGES_MAX, &len);
 	if (r == -ETIMEDOUT)
 		return vl_fail(err, ETIMEDOUT, "the container does not answer");
 	if (r < 0)
 		return vl_fail_sys(err, -r, "the container is gone");
+	int e = take(&d, text, type == VL_MSG_OK ? len : 0, fds, n);
 	if (type == VL_MSG_ERR && len == sizeof got) {
+		memcpy(&got, text, sizeof got);
 		got.text[sizeof got.text - 1] = 0;
-		r = vl_fail(err, got.code, "%s", got.text);
-	} else if (type != VL_MSG_OK) {
-		r = vl_fail(err, EPROTO, "the container gives an unknown answer (%d)", type);
+		return vl_fail(err, got.code, "%s", got.text);
 	}
-	int e = take(&d, (const char *)&got, type == VL_MSG_OK ? len : 0, fds, n);
-	if (r < 0)
-		return r;
 	if (e < 0)
-		return vl_fail(err, -e, "the container gives no way in");
+		return vl_fail(err, -e, "the container gives no way in (answer %d)", type);
+	if (len > CTR_WAYS)
+		take_words(text + CTR_WAYS, len - CTR_WAYS, ret_changes);
 	*ret = d;
 	d = (struct ctr_door)CTR_DOOR_INIT;
 	return 0;

@@ -110,9 +110,16 @@ int ctr_exec(const struct plan *p, const struct ctr_start *s, int *ret_status, s
 
 /* ---- keep.c ---- */
 
+#define CTR_PRINT_ENV "env" /* the program a keeper has its environment made for */
+
 /* The namespaces this process is in, and the directory that is to be its root. */
 int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
-/* Answers until it is over. */
-int ctr_keep(const struct ctr_door *door, int sock, struct vl_err *err);
+/* What the door's answers are made of: text is the changes of the environment. */
+#define CTR_CHANGES_MAX 65536 /* of a message; a socket takes about three times that */
+/* How s->env differs from p->environment, in ret, each with a NUL at its end. Runs the image's shell when it takes one.
+ * -E2BIG. */
+int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err);
+/* Answers until it is over. Nothing of the caller's stays open but sock: no terminal, no pipe. */
+int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, struct vl_err *err);
 
 #endif

@@ -116,15 +116,14 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	if ((r = ctr_write_ids(root, p, err)) < 0)
 		return r;
 
-	/* What to start and in which environment, read from the image through the root's descriptor. Or nothing, and
-	 * the way in for others, which is open only while /proc is there. */
-	if (p->action == PLAN_KEEP)
-		r = ctr_door_open(root->fd, &start->door, err);
-	else if (ctr_choose_program(root->fd, p, &argv), !argv.n)
-		r = vl_fail(err, ENODATA, "%s has no test script", p->image_path);
-	else
-		r = ctr_environment(root->fd, p, &argv, start, err);
-	if (r < 0)
+	/* What to start and in which environment, read from the image through the root's descriptor. Who keeps a
+	 * container for others needs the way in, which is open only while the host's /proc is there. */
+	ctr_choose_program(root->fd, p, &argv);
+	if (!argv.n)
+		return vl_fail(err, ENODATA, "%s has no test script", p->image_path);
+	if ((r = ctr_environment(root->fd, p, &argv, start, err)) < 0)
+		return r;
+	if (p->action == PLAN_KEEP && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
 		return r;
 
 	/* The host's tree goes; no path of the host works after this. */
@@ -140,6 +139,14 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	return ctr_reduce_caps(!chrooted, err);
 }
 
+static int keep(const struct plan *p, const struct ctr_start *s, struct vl_err *err)
+{
+	VL_BUF struct vl_buf changes = { 0 };
+	int r = ctr_keep_changes(p, s, &changes, err);
+
+	return r < 0 ? r : ctr_keep(&s->door, &changes, p->keep_fd, err);
+}
+
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)
 {
 	VL_CLEANUP(ctr_start_free) struct ctr_start start = CTR_START_INIT;
@@ -149,7 +156,7 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 	ctr_plan_sort(p, say);
 	int r = set_up(p, &root, &start, say, err);
 	if (r == 0 && p->action == PLAN_KEEP)
-		r = ctr_keep(&start.door, p->keep_fd, err);
+		r = keep(p, &start, err);
 	else if (r == 0)
 		r = ctr_exec(p, &start, ret_status, err); /* descriptors of ours are close-on-exec */
 	ctr_root_free(&root, p->n_mounts);

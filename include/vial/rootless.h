@@ -115,6 +115,7 @@ struct plan {
 	struct plan_env env;
 	enum plan_action action;
 	int keep_fd;                /* PLAN_KEEP: where it is asked for the way in; the plan's own */
+	char *const *environment;   /* PLAN_KEEP: who comes in is told what is different from it; borrowed */
 	struct vl_strv argv;        /* exec: program and arguments; else arguments */
 	struct vl_strv run_default; /* what `run` starts when the image can run no script */
 	char *shell;                /* of --shell; NULL = choose */
@@ -188,8 +189,9 @@ void ctr_door_free(struct ctr_door *d);
 #define CTR_DOOR __attribute__((cleanup(ctr_door_free)))
 /* Asks the keeper at the other end of sock, which is one of a pair, or just connected. Waits at most timeout_ms, -1 =
  * for ever. Several processes may ask on one end at a time: all answers are alike. What the keeper could not do becomes
- * err; -ETIMEDOUT, -EPIPE when it is gone. */
-int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_err *err);
+ * err; -ETIMEDOUT, -EPIPE when it is gone. ret_changes: how the container's environment differs from that of its plan,
+ * KEY=VALUE or KEY alone for what is not in it. */
+int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_strv *ret_changes, struct vl_err *err);
 /* Enters with one thread. *ret_pid: the pid namespace was another one, and only children will be in it. The cwd is the
  * container's root, the capabilities are those of its user namespace: ctr_reduce_caps comes next. */
 int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);

@@ -15,7 +15,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def ask(sock):
     sock.send(b"\1")
-    text, extra, _, _ = sock.recvmsg(4096, socket.CMSG_SPACE(8 * 4))
+    text, extra, _, _ = sock.recvmsg(1 << 17, socket.CMSG_SPACE(8 * 4))
     fds = array.array("i")
     for _, _, data in extra:
         fds.frombytes(data)
