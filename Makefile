@@ -44,8 +44,14 @@ say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo "  $(1)")
 
 PROGRAMS := $(O)/vial $(O)/vial-image
 
+# The Slurm plugin, where Slurm's header is. It is loaded into slurmstepd: few objects, of their own, position-independent.
+SPANK     := $(if $(wildcard /usr/include/slurm/spank.h $(SLURM_INCLUDE)/slurm/spank.h),$(O)/spank_vial.so)
+SPANK_SRC := $(wildcard slurm-plugin/*.c) rootless/enter.c rootless/caps.c base/err.c base/mem.c base/str.c base/fd.c \
+             base/proc.c base/apart.c
+SPANKDIR  ?= $(PREFIX)/lib/slurm
+
 .PHONY: all
-all: $(PROGRAMS) ## both programs
+all: $(PROGRAMS) $(SPANK) ## both programs, and the Slurm plugin where its header is installed
 
 $(O)/vial: $(O)/cmd/table.o $(LIBS)
 	$(call say,LD    $@)
@@ -72,12 +78,24 @@ $(O)/cmd/table-image.o: cmd/table.c $(O)/flags
 
 # Only the front door knows version and place: `make install PREFIX=/usr` rebuilds one file.
 PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"' -DVIAL_CONFIG='"$(SYSCONFDIR)/vial/vial.conf"'
+PLACE_PLUGIN := -DVSP_VIAL='"$(BINDIR)/vial"'
 $(O)/cmd/main.o: ALL_CFLAGS += $(PLACE)
 $(O)/cmd/main.o: $(O)/place
 
+$(O)/pic/%.o: %.c $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,CC    $@)
+	$(Q)$(CC) $(filter-out -fPIE -fvisibility=hidden,$(ALL_CFLAGS)) -fPIC $(if $(SLURM_INCLUDE),-I$(SLURM_INCLUDE)) -MMD -MP -c -o $@ $<
+$(O)/spank_vial.so: $(SPANK_SRC:%.c=$(O)/pic/%.o) slurm-plugin/plugin.map
+	$(call say,LD    $@)
+	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -shared -pthread -Wl,-z,relro,-z,now -Wl,--as-needed \
+	 -Wl,--version-script=slurm-plugin/plugin.map $(SAN) $(LDFLAGS) -o $@ $(filter %.o,$^) -lcap
+$(O)/pic/slurm-plugin/site.o: ALL_CFLAGS += $(PLACE_PLUGIN)
+$(O)/pic/slurm-plugin/site.o: $(O)/place
+
 # rebuilt when compiler or flags change
 $(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_IMAGE)
-$(O)/place: STAMP = $(PLACE)
+$(O)/place: STAMP = $(PLACE) $(PLACE_PLUGIN)
 $(O)/flags $(O)/place: FORCE
 	@mkdir -p $(O)
 	@echo '$(subst ','\'',$(STAMP))' | cmp -s - $@ || echo '$(subst ','\'',$(STAMP))' > $@

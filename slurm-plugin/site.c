@@ -1,0 +1,40 @@
+/* required spank_vial.so prefix=container vial=/usr/bin/vial timeout=600 check=yes */
+#include "plugin.h"
+
+#ifndef VSP_VIAL
+#define VSP_VIAL "/usr/local/bin/vial"
+#endif
+#define TIMEOUT 600 /* seconds: an image of a few gigabytes is converted meanwhile */
+
+static int set(struct vsp_site *site, const char *word, struct vl_err *err)
+{
+	const char *value;
+	char *end;
+
+	if ((value = vl_prefix(word, "prefix=")) && *value) {
+		site->prefix = value;
+	} else if ((value = vl_prefix(word, "vial=")) && *value == '/') {
+		site->vial = value;
+	} else if ((value = vl_prefix(word, "timeout="))) {
+		site->timeout = strtol(value, &end, 10);
+		if (*end || end == value || site->timeout < 1 || site->timeout > 86400)
+			return vl_fail(err, EINVAL, "timeout=%s: from 1 to 86400 seconds", value);
+	} else if (vl_streq(word, "check=yes") || vl_streq(word, "check=no")) {
+		site->check = vl_streq(word, "check=yes");
+	} else {
+		return vl_fail(err, EINVAL,
+			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, timeout=, check= are", word);
+	}
+	return 0;
+}
+
+int vsp_site_read(int argc, char **argv, struct vsp_site *ret, struct vl_err *err)
+{
+	struct vsp_site site = { .prefix = "container", .vial = VSP_VIAL, .timeout = TIMEOUT, .check = true };
+
+	for (int i = 0; i < argc; i++)
+		if (set(&site, argv[i], err) < 0)
+			return -err->code;
+	*ret = site;
+	return 0;
+}

@@ -1,0 +1,173 @@
+/* The SPANK plugin: which callback runs where, and what it may do there. One rule above all: what a user did wrong comes out
+ * of task_init, which fails the step; from an earlier callback it would drain the node or be lost. */
+#include "plugin.h"
+
+#include <stdio.h>
+
+#include <slurm/spank.h>
+
+SPANK_PLUGIN(vial, 1)
+
+#define EXTERN_STEP 0xfffffffcu /* holds a job's processes together; has no tasks */
+#define NAME_MAX_LEN 64
+
+/* SPANK hands its callbacks no pointer of ours. */
+static struct {
+	struct vsp_site site;
+	struct vsp_options options;
+	struct vsp_step *step; /* in slurmstepd, when a container was asked for */
+	bool ready;            /* the site's words were understood */
+} vial;
+
+static int say(const struct vl_err *err)
+{
+	slurm_error("vial: %s", err->text);
+	return -1; /* before Slurm 25.05 only a negative number counts */
+}
+
+/* ---- options: wherever they are parsed ---------------------------------------------------------- */
+
+static int take_option(int word, const char *value, int remote)
+{
+	(void)remote;
+	vsp_options_set(&vial.options, (enum vsp_word)word, value);
+	return 0;
+}
+
+static int register_options(spank_t sp)
+{
+	for (int i = 0; i < VSP_WORDS; i++) {
+		static char names[VSP_WORDS][NAME_MAX_LEN]; /* Slurm keeps pointers to some of it */
+		const struct vsp_row *row = &vsp_rows[i];
+		snprintf(names[i], sizeof names[i], "%s-%s", vial.site.prefix, row->name);
+		struct spank_option o = {
+			.name = names[i],
+			.arginfo = (char *)row->arg,
+			.usage = (char *)row->help,
+			.has_arg = row->arg != NULL,
+			.val = i,
+			.cb = take_option,
+		};
+		if (spank_option_register(sp, &o) != ESPANK_SUCCESS)
+			return -1;
+	}
+	return 0;
+}
+
+int slurm_spank_init(spank_t sp, int argc, char **argv)
+{
+	struct vl_err err = { 0 };
+	enum spank_context where = spank_context();
+
+	if (where != S_CTX_LOCAL && where != S_CTX_ALLOCATOR && where != S_CTX_REMOTE)
+		return 0;
+	/* a site's mistake must not drain its nodes: there, a container that is asked for fails in its task */
+	if (vsp_site_read(argc, argv, &vial.site, &err) < 0)
+		return where == S_CTX_REMOTE ? 0 : say(&err);
+	vial.ready = true;
+	return register_options(sp);
+}
+
+/* ---- submit host -------------------------------------------------------------------------------- */
+
+static const char *from_caller(void *arg, const char *name)
+{
+	(void)arg;
+	return getenv(name);
+}
+
+static int check_request(void)
+{
+	struct vl_err err = { 0 };
+
+	vsp_options_add_environment(&vial.options, from_caller, NULL);
+	if (!vial.options.value[VSP_IMAGE])
+		return 0;
+	return vsp_submit(&vial.site, &vial.options, &err) < 0 ? say(&err) : 0;
+}
+
+/* ---- node --------------------------------------------------------------------------------------- */
+
+struct job_env {
+	spank_t sp;
+	char value[4096];
+};
+
+static const char *from_job(void *arg, const char *name)
+{
+	struct job_env *j = arg;
+
+	return spank_getenv(j->sp, name, j->value, sizeof j->value) == ESPANK_SUCCESS ? j->value : NULL;
+}
+
+static void prepare_step(spank_t sp)
+{
+	struct job_env j = { .sp = sp };
+	uint32_t id = 0;
+
+	if (spank_get_item(sp, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == EXTERN_STEP)
+		return;
+	vsp_options_add_environment(&vial.options, from_job, &j);
+	if (vial.options.value[VSP_IMAGE])
+		vial.step = vsp_step_new();
+}
+
+int slurm_spank_init_post_opt(spank_t sp, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	enum spank_context where = spank_context();
+
+	if (!vial.ready)
+		return 0;
+	if (where == S_CTX_LOCAL || where == S_CTX_ALLOCATOR)
+		return check_request();
+	if (where == S_CTX_REMOTE)
+		prepare_step(sp);
+	return 0;
+}
+
+static void apply_changes(spank_t sp, const struct vl_strv *changes)
+{
+	for (size_t i = 0; i < changes->n; i++) {
+		const char *kv = changes->v[i], *eq = strchr(kv, '=');
+		VL_FREE char *key = vl_strndup(kv, eq ? (size_t)(eq - kv) : strlen(kv));
+		if (eq)
+			spank_setenv(sp, key, eq + 1, 1);
+		else
+			spank_unsetenv(sp, key);
+	}
+}
+
+int slurm_spank_task_init(spank_t sp, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	VL_STRV struct vl_strv changes = { 0 };
+	struct vl_err err = { 0 };
+	char **environment = NULL;
+
+	if (!vial.options.value[VSP_IMAGE])
+		return 0;
+	if (!vial.step)
+		vl_fail(&err, ENOMEM, "this node cannot prepare a container for the step");
+	else if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS || !environment)
+		vl_fail(&err, EINVAL, "the job has no environment");
+	else if (vsp_step_enter(vial.step, &vial.site, &vial.options, environment, &changes, &err) == 0)
+		apply_changes(sp, &changes);
+	if (!err.code)
+		return 0;
+	return err.code == ESHUTDOWN ? -1 : say(&err); /* the task that tried has said it for all */
+}
+
+int slurm_spank_exit(spank_t sp, int argc, char **argv)
+{
+	(void)sp;
+	(void)argc;
+	(void)argv;
+	if (vial.step)
+		vsp_step_end(vial.step);
+	vial.step = NULL;
+	vsp_options_free(&vial.options);
+	return 0;
+}

@@ -1,0 +1,225 @@
+/* One container per node and step. The first task makes the keeper, all tasks enter what it keeps; one user namespace, so
+ * that ranks reach each other's memory. Everything that can fail because of the user happens in a task, as the user, where
+ * failing is this step's affair and not the node's. */
+#include "plugin.h"
+
+#include <vial/rootless.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define ENTER_MS 60000 /* a container that is there answers at once; a node that swaps, later */
+#define END_MS 5000    /* for the keeper to go */
+
+enum state { NOT_YET, THERE, FAILED };
+struct shared {               /* by the tasks, which are forks of one process */
+	pthread_mutex_t lock; /* robust: a task may be killed with it */
+	enum state state;
+	pid_t keeper;
+	struct vl_err why;
+};
+struct vsp_step {
+	struct shared *shared;
+	int tasks, keepers; /* ends of a pair; when all copies of the first are gone, so is the keeper */
+};
+
+struct vsp_step *vsp_step_new(void)
+{
+	struct vl_err err = { 0 };
+	pthread_mutexattr_t a;
+	int pair[2];
+
+	struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		return NULL;
+	if (vl_msg_pair(pair, &err) < 0) {
+		munmap(shared, sizeof *shared);
+		return NULL;
+	}
+	pthread_mutexattr_init(&a);
+	pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(&shared->lock, &a);
+	pthread_mutexattr_destroy(&a);
+	struct vsp_step *s = vl_alloc(sizeof *s);
+	*s = (struct vsp_step){ shared, vl_move_fd_above_stdio(pair[0]), vl_move_fd_above_stdio(pair[1]) };
+	return s;
+}
+
+/* ---- the keeper --------------------------------------------------------------------------------- */
+
+struct keeper {
+	const struct vsp_site *site;
+	const struct vsp_options *o;
+	const struct vsp_step *step;
+	char *const *environment;
+	struct vl_strv argv, env;
+};
+
+static int make_argv(struct keeper *k, struct vl_err *err)
+{
+	struct vl_strv *v = &k->argv;
+
+	vl_strv_add(v, k->site->vial);
+	vl_strv_add(v, "--quiet");
+	vl_strv_add(v, "hold");
+	vl_strv_add(v, "--fd");
+	vl_strv_take(v, vl_asprintf("%d", k->step->keepers));
+	int r = vsp_options_words(k->o, v, err);
+	vl_strv_add(v, "--");
+	vl_strv_take(v, vsp_image_name(k->o->value[VSP_IMAGE]));
+	return r;
+}
+
+static const char *find(char *const *env, const char *name, size_t n)
+{
+	for (; *env; env++)
+		if (!strncmp(*env, name, n) && (*env)[n] == '=')
+			return *env;
+	return NULL;
+}
+
+/* The job's, and once more those that are stronger than the image. */
+static void make_environment(struct keeper *k)
+{
+	const char *list = k->o->value[VSP_ENV] ? k->o->value[VSP_ENV] : "";
+
+	for (char *const *e = k->environment; *e; e++)
+		vl_strv_add(&k->env, *e);
+	while (*list) {
+		size_t n = strcspn(list, ",");
+		const char *kv = n ? find(k->environment, list, n) : NULL;
+		if (kv)
+			vl_strv_take(&k->env, vl_asprintf("VIALENV_%s", kv));
+		list += n + (list[n] == ',');
+	}
+}
+
+/* Not a child of slurmstepd, which would wait for it, nor in a session of the task's. */
+static void become_keeper(void *arg)
+{
+	const struct keeper *k = arg;
+
+	vl_reset_signals(); /* slurmstepd blocks most of them */
+	int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (score >= 0) {
+		(void)!write(score, "0", 1); /* slurmstepd's own -1000 is not for us */
+		close(score);
+	}
+	fcntl(k->step->keepers, F_SETFD, 0); /* not close-on-exec: the program's end */
+	k->step->shared->keeper = getpid();
+	execve(k->site->vial, k->argv.v, k->env.v);
+	struct vl_err err = { 0 };
+	vl_fail_sys(&err, errno, "cannot run %s; the site's plugstack.conf names it", k->site->vial);
+	vl_msg_send_err(k->step->keepers, &err);
+}
+
+static int start_keeper(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+			char *const *environment, struct vl_err *err)
+{
+	struct keeper k = { .site = site, .o = o, .step = s, .environment = environment };
+	pid_t wait = 0;
+
+	int r = make_argv(&k, err);
+	if (r == 0) {
+		make_environment(&k);
+		r = vl_start_apart(become_keeper, &k, &wait);
+		if (r < 0)
+			vl_fail_sys(err, -r, "cannot start a process");
+		else
+			vl_wait(wait);
+	}
+	vl_strv_free(&k.argv);
+	vl_strv_free(&k.env);
+	return r;
+}
+
+/* ---- in a task ---------------------------------------------------------------------------------- */
+
+static int lock(struct shared *s, long seconds)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += seconds;
+	int r = pthread_mutex_timedlock(&s->lock, &until);
+	if (r == EOWNERDEAD) /* killed meanwhile; what it began counts for nothing */
+		r = pthread_mutex_consistent(&s->lock);
+	return -r;
+}
+
+/* The first one makes it, and waits as long as that takes. */
+static int make_sure(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+		     char *const *environment, struct vl_err *err)
+{
+	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
+	VL_STRV struct vl_strv changes = { 0 };
+	int r = lock(s->shared, site->timeout);
+
+	if (r < 0)
+		return vl_fail(err, ETIMEDOUT, "the container was not ready within %ld seconds", site->timeout);
+	if (s->shared->state == NOT_YET) {
+		r = start_keeper(s, site, o, environment, err);
+		if (r == 0)
+			r = ctr_door_ask(s->tasks, (int)site->timeout * 1000, &door, &changes, err);
+		s->shared->why = *err;
+		s->shared->state = r < 0 ? FAILED : THERE;
+	} else if (s->shared->state == FAILED) {
+		r = vl_fail(err, ESHUTDOWN, "%s", s->shared->why.text);
+	}
+	pthread_mutex_unlock(&s->shared->lock);
+	return r;
+}
+
+static int enter_cwd(const char *workdir, const char *cwd, const char *home, struct vl_strv *changes,
+		     struct vl_err *err)
+{
+	const char *dirs[] = { cwd, home ? home : "/", "/" };
+
+	if (workdir && chdir(workdir) < 0)
+		return vl_fail_sys(err, errno, "cannot enter the working directory %s", workdir);
+	for (size_t i = 0; i < VL_COUNT(dirs) && !workdir; i++)
+		if (dirs[i] && chdir(dirs[i]) == 0)
+			break;
+	VL_FREE char *now = getcwd(NULL, 0);
+	vl_strv_take(changes, vl_asprintf("PWD=%s", now ? now : "/"));
+	return 0;
+}
+
+int vsp_step_enter(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+		   char *const *environment, struct vl_strv *ret_changes, struct vl_err *err)
+{
+	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
+	VL_FREE char *cwd = getcwd(NULL, 0);
+	const char *home = find(environment, "HOME", 4);
+	bool pid = false;
+
+	int r = make_sure(s, site, o, environment, err);
+	if (r == 0)
+		r = ctr_door_ask(s->tasks, ENTER_MS, &door, ret_changes, err);
+	if (r == 0)
+		r = ctr_enter(&door, &pid, err);
+	if (r == 0)
+		r = enter_cwd(o->value[VSP_WORKDIR], cwd, home ? home + 5 : NULL, ret_changes, err);
+	return r < 0 ? r : ctr_reduce_caps(true, err);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+void vsp_step_end(struct vsp_step *s)
+{
+	int fd = s->shared->keeper > 0 ? (int)syscall(SYS_pidfd_open, s->shared->keeper, 0) : -1;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	vl_closep(&s->tasks);
+	vl_closep(&s->keepers);
+	if (fd >= 0) /* in its cgroup nothing may be left when slurmstepd ends */
+		poll(&p, 1, END_MS);
+	vl_closep(&fd);
+	munmap(s->shared, sizeof *s->shared);
+	free(s);
+}
