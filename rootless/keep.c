@@ -130,8 +130,9 @@ static int show_in(const struct ctr_door *door, const struct vl_buf *changes, in
 	size_t n = 0;
 
 	for (size_t i = 0; i < CTR_WAYS; i++) {
-		vl_buf_add(&text, &(char){ door->fd[i] >= 0 }, 1);
-		if (door->fd[i] >= 0)
+		char there = door->fd[i] >= 0;
+		vl_buf_add(&text, &there, 1);
+		if (there)
 			fds[n++] = door->fd[i];
 	}
 	if (changes->len)

@@ -13,7 +13,7 @@ O=${O:-build}
 export LC_ALL=C
 
 sources() { git ls-files -- '*.c' '*.h'; }
-folders="base sif oci image mount rootless cmd"
+folders="base sif oci image mount rootless cmd slurm-plugin"
 c_flags="-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -I. -Itests/unit $(pkg-config --cflags fuse3 2>/dev/null)"
 if [ -e /usr/include/isa-l.h ]; then c_flags="$c_flags -DHAVE_ISAL"; fi
 
@@ -29,6 +29,7 @@ check_edges() {
 		mount) allowed="base sif mount" ;;
 		image) allowed="base oci sif image" ;;
 		rootless) allowed="base mount rootless" ;;
+		slurm-plugin) allowed="base rootless" ;;
 		*) allowed=$folders ;;
 		esac
 		while read -r h; do
@@ -55,6 +56,7 @@ check_edges() {
 		zstd\.h                 image/inflate\.c|mount/squash_srv_unpack\.c
 		fuse                    mount/squash_srv[a-z_]*\.[ch]
 		squashfuse              mount/squash_srv[a-z_]*\.[ch]
+		slurm/                  slurm-plugin/spank_vial\.c
 	EOT
 }
 
@@ -97,7 +99,7 @@ check_cloexec() {
 # Only cmd/ talks to the user or ends the program. _exit stays: a forked child has to.
 check_noexit() {
 	git grep -nE '(^|[^a-z_>.])(printf|puts|putchar|perror|exit|err|errx|warn|warnx|syslog)\(|fprintf\(std(out|err)|fput[sc]\(.*std(out|err)\)' \
-		-- base sif oci image mount rootless | grep -vE '^[^:]*:[0-9]+: ?(	| )*(/?\*)'
+		-- base sif oci image mount rootless slurm-plugin | grep -vE '^[^:]*:[0-9]+: ?(	| )*(/?\*)'
 }
 
 # Help of every command works by both ways and names every option it takes.
