@@ -6,7 +6,7 @@
 
 #include <slurm/spank.h>
 
-SPANK_PLUGIN(vial, 1) // cppcheck-suppress unknownMacro
+SPANK_PLUGIN(vial, 1) /* cppcheck-suppress unknownMacro */
 
 #define EXTERN_STEP 0xfffffffcu /* holds a job's processes together; has no tasks */
 #define NAME_MAX_LEN 64
