@@ -31,11 +31,13 @@ pkg       = $(shell pkg-config --libs $(1) 2>/dev/null || echo $(2))
 PKG_CFLAGS := $(shell pkg-config --cflags fuse3 2>/dev/null)
 ISAL     := $(if $(wildcard /usr/include/isa-l.h /usr/local/include/isa-l.h),yes)
 ALL_CFLAGS += $(PKG_CFLAGS) $(if $(ISAL),-DHAVE_ISAL)
-EXT_VIAL  := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -ljansson -lz -llzma -llzo2 -llz4 -lzstd
-# STATIC_LIBS=1: from their archives. Loading nine libraries is a quarter of a start whose image is mounted already.
-ifdef STATIC_LIBS
-EXT_VIAL  := -Wl,-Bstatic -lsquashfuse -lfuse3 -lcap -ljansson -lz -llzma -llzo2 -llz4 -lzstd -Wl,-Bdynamic -ldl
-endif
+EXT_SHARED := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -ljansson -lz -llzma -llzo2 -llz4 -lzstd
+# Loading nine libraries is a quarter of a start whose image is mounted already: `vial` takes its own from their archives,
+# as far as those are installed. STATIC_LIBS=0 for who replaces libraries under programs. Never the C library: NSS needs it.
+STATIC_LIBS ?= 1
+archive   = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),-l:lib$(1).a,-l$(1))
+EXT_VIAL  := $(if $(filter 0,$(STATIC_LIBS)),$(EXT_SHARED),$(filter-out -l%,$(EXT_SHARED)) \
+             $(foreach l,$(patsubst -l%,%,$(filter-out -lpthread,$(filter -l%,$(EXT_SHARED)))),$(call archive,$(l))) -ldl)
 EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(call pkg,libcurl,-lcurl) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lcrypto -lcap
 
 # V=1 shows the commands, make -s nothing
@@ -58,7 +60,7 @@ $(O)/vial: $(O)/cmd/table.o $(LIBS)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_VIAL)
 $(O)/vial-image: $(O)/cmd/table-image.o $(LIBS)
 	$(call say,LD    $@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_VIAL)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_SHARED)
 
 define archive
 $(O)/lib$(1).a: $$(patsubst %.c,$(O)/%.o,$$(filter $(1)/%,$$(SRC)))
@@ -94,7 +96,7 @@ $(O)/pic/slurm-plugin/site.o: ALL_CFLAGS += $(PLACE_PLUGIN)
 $(O)/pic/slurm-plugin/site.o: $(O)/place
 
 # rebuilt when compiler or flags change
-$(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_IMAGE)
+$(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_SHARED) $(EXT_IMAGE)
 $(O)/place: STAMP = $(PLACE) $(PLACE_PLUGIN)
 $(O)/flags $(O)/place: FORCE
 	@mkdir -p $(O)
@@ -109,7 +111,7 @@ UNIT := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(wildcard tests/unit/test_*
 $(O)/tests/%: tests/%.c $(LIBS) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC    $@)
-	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_VIAL)
+	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_SHARED)
 
 # a file system with latency, for tests that count reads; not of ours, so without our libraries
 SLOWFS := $(O)/tests/slowfs/slowfs
