@@ -42,8 +42,10 @@ static void settle(struct vmnt_image *image)
 
 	if (!image->size && fstat(image->fd, &st) == 0 && (uint64_t)st.st_size > image->off)
 		image->size = (uint64_t)st.st_size - image->off;
-	if (!image->threads)
-		image->threads = VL_MIN(vl_cpu_count(), MAX_THREADS);
+	if (!image->threads) {
+		unsigned cpus = vl_cpu_count();
+		image->threads = VL_MIN(cpus, MAX_THREADS);
+	}
 }
 
 struct beginning { /* what the server is started with */

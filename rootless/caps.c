@@ -24,9 +24,13 @@ int ctr_reduce_caps(bool may_chroot, struct vl_err *err)
 
 	if (geteuid() != 0)
 		return vl_drop_privileges(err);
-	for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
-		if (!is_kept(c, (size_t)n) && cap_drop_bound(c) < 0)
-			return vl_fail_sys(err, errno, "cannot drop capability %d", c);
+	for (cap_value_t c = 0;; c++) {
+		if (is_kept(c, (size_t)n) || cap_drop_bound(c) == 0)
+			continue;
+		if (errno == EINVAL) /* there are no more; asking first would be a call for each */
+			break;
+		return vl_fail_sys(err, errno, "cannot drop capability %d", c);
+	}
 	cap_t caps = cap_init();
 	int r = !caps || cap_set_flag(caps, CAP_PERMITTED, n, kept, CAP_SET) < 0 ||
 		cap_set_flag(caps, CAP_EFFECTIVE, n, kept, CAP_SET) < 0 || cap_set_proc(caps) < 0 ||

@@ -71,14 +71,23 @@ static int keep_mount_power(struct vl_err *err)
 static int bring_up(struct hold *h, const struct plan *p, struct vmnt_image *image, struct vl_err *err)
 {
 	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
-	int r = ctr_enter_userns(p, &image->all_ids, err);
+	pid_t mapper = 0;
+	int r = ctr_enter_userns(p, &image->all_ids, &mapper, err);
 
 	if (r < 0)
 		return r;
 	h->userns = vl_open("/proc/self/ns/user", O_RDONLY, 0, err);
 	if (h->userns < 0)
 		return h->userns;
-	if ((r = vmnt_server_start(image, &server, err)) < 0 || (r = ctr_enter_mountns(err)) < 0)
+	if ((r = vmnt_server_start(image, &server, err)) < 0)
+		return r;
+	/* while it opens the image */
+	if (mapper)
+		vl_wait(mapper);
+	flock(h->lock, LOCK_EX); /* between a bind() and its listen() a socket looks stale */
+	ctr_hold_sweep(h->lock, h->name);
+	flock(h->lock, LOCK_UN);
+	if ((r = ctr_enter_mountns(err)) < 0)
 		return r;
 	h->image = vmnt_server_mount(&server, image, &h->control, err);
 	if (h->image < 0)
@@ -351,12 +360,12 @@ void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *
 	widen_limits();
 	for (size_t i = 0; i < image->n_places; i++)
 		remember(h, &image->places[i]);
-	if (prepare(h, dir, first, &err) < 0 || bring_up(h, p, &mine, &err) < 0 ||
-	    watch(h, SERVER, h->control, 0) < 0) {
+	int r = prepare(h, dir, first, &err);
+	close(dir); /* one open file with the starter's: its lock would stay ours when that is killed, and be waited for */
+	if (r < 0 || bring_up(h, p, &mine, &err) < 0 || watch(h, SERVER, h->control, 0) < 0) {
 		refuse(h, first, &err);
 		return;
 	}
-	close(dir);
 	close(p->image_fd);
 	serve(h);
 }

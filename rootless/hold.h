@@ -41,9 +41,9 @@ int ctr_hold_dial(int dir, const char *name);   /* socket or -errno */
 int ctr_hold_listen(int dir, const char *name); /* the same; a stale socket is replaced */
 /* Every socket of the directory. */
 void ctr_hold_each(int dir, void (*f)(void *arg, const char *name), void *arg);
-/* Removes what holders left that were killed: of a pid namespace all processes are, when its first ends. Under
- * the lock only. */
-void ctr_hold_sweep(int dir);
+/* Removes what holders left that were killed: of a pid namespace all processes are, when its first ends. Not the one
+ * named. Under the lock only. */
+void ctr_hold_sweep(int dir, const char *but);
 
 /* ---- hold.c: the holder ---- */
 

@@ -90,18 +90,25 @@ void ctr_hold_each(int dir, void (*f)(void *arg, const char *name), void *arg)
 		close(fd);
 }
 
+struct sweep {
+	int dir;
+	const char *but;
+};
+
 static void sweep_one(void *arg, const char *name)
 {
-	const int *dir = arg;
-	VL_CLOSE int sock = dial(*dir, name, SOCK_NONBLOCK);
+	const struct sweep *s = arg;
+	VL_CLOSE int sock = vl_streq(name, s->but) ? -EISCONN : dial(s->dir, name, SOCK_NONBLOCK);
 
 	if (sock == -ECONNREFUSED)
-		(void)!unlinkat(*dir, name, 0);
+		(void)!unlinkat(s->dir, name, 0);
 }
 
-void ctr_hold_sweep(int dir)
+void ctr_hold_sweep(int dir, const char *but)
 {
-	ctr_hold_each(dir, sweep_one, &dir);
+	struct sweep s = { dir, but };
+
+	ctr_hold_each(dir, sweep_one, &s);
 }
 
 int ctr_hold_listen(int dir, const char *name)

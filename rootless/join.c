@@ -31,7 +31,6 @@ static int start_holder(struct making *m, const char *name, struct vl_err *err)
 		return r;
 	VL_CLOSE int mine = vl_move_fd_above_stdio(pair[0]);
 	VL_CLOSE int theirs = vl_move_fd_above_stdio(pair[1]);
-	ctr_hold_sweep(m->dir);
 	VL_CLOSE int listener = ctr_hold_listen(m->dir, name);
 	if (mine < 0 || theirs < 0 || listener < 0)
 		return vl_fail_sys(err, listener < 0 ? -listener : EMFILE, "cannot make a socket for the holder");

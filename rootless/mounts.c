@@ -31,7 +31,10 @@ int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_p
 static int new_tmpfs(struct ctr_root *r, mode_t mode, struct vl_err *err)
 {
 	char name[16];
+	int e = ctr_scratch(r, err);
 
+	if (e < 0)
+		return e;
 	snprintf(name, sizeof name, "d%u", r->made++);
 	if (mkdirat(r->scratch, name, 0700) < 0 || fchmodat(r->scratch, name, mode, 0) < 0)
 		return vl_fail_sys(err, errno, "cannot make a directory in memory");
@@ -249,9 +252,12 @@ int ctr_cover_file(struct ctr_root *r, const char *path, const char *text, struc
 	VL_CLOSE int target = vl_open_in_root(r->fd, path, O_PATH | O_NOFOLLOW, 0, err);
 	if (target < 0)
 		return target;
+	int e = ctr_scratch(r, err);
+	if (e < 0)
+		return e;
 	snprintf(name, sizeof name, "f%u", r->made++);
 	VL_CLOSE int file = openat(r->scratch, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	int e = file < 0 ? -errno : vl_write_full(file, text, strlen(text));
+	e = file < 0 ? -errno : vl_write_full(file, text, strlen(text));
 	if (e == 0 && fchmod(file, 0644) < 0) /* whatever the umask */
 		e = -errno;
 	if (e < 0)

@@ -3,9 +3,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 struct vmnt_place *ctr_places(const struct plan *p)
 {
@@ -32,21 +34,33 @@ void ctr_root_free(struct ctr_root *r, size_t n_mounts)
 	vl_closep(&r->fd);
 }
 
-static int make_scratch(struct ctr_root *r, struct vl_err *err)
+/* Before Linux 6.15 only what is attached can be cloned. Over a directory of the host's that nothing is taken from any
+ * more it is in nobody's way, and goes with the host's root: a mount on that root would have to be let go of by itself,
+ * and each such step waits for all processors. Without such a directory it stays as it is. */
+static int attach_scratch(const struct ctr_root *r, int fd, struct vl_err *err)
+{
+	static const char *const spots[] = { "sys", "usr", "etc", "var", "tmp" };
+
+	for (size_t i = 0; i < VL_COUNT(spots); i++) {
+		VL_CLOSE int spot = openat(r->host, spots[i], O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (spot >= 0)
+			return vmnt_attach(fd, spot, spots[i], err);
+	}
+	return 0;
+}
+
+int ctr_scratch(struct ctr_root *r, struct vl_err *err)
 {
 	static const char *const opts[] = { "source=vial", "mode=0755", NULL };
-	VL_CLOSE int fd = vmnt_new("tmpfs", opts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
 
-	if (fd < 0)
-		return fd;
-	/* Before Linux 6.15 only what is attached can be cloned. Over the host's root it is in
-	 * nobody's way, and it goes away with it. */
-	int e = vmnt_attach(fd, r->host, "/", err);
+	if (r->scratch >= 0)
+		return r->scratch;
+	VL_CLOSE int fd = vmnt_new("tmpfs", opts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+	int e = fd < 0 ? fd : attach_scratch(r, fd, err);
 	if (e < 0)
 		return e;
-	r->covers++;
 	r->scratch = vl_steal_fd(&fd);
-	return 0;
+	return r->scratch;
 }
 
 /* mkdir -p of path below dirfd, then the file or directory itself. */
@@ -80,6 +94,15 @@ static char *path_of(int fd)
 	return n > 0 ? vl_strndup(path, (size_t)n) : NULL;
 }
 
+/* Does it exist, with no symbolic link on the way? Then its name is where it is. */
+static bool is_plain(int rootfd, const char *path)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS };
+	VL_CLOSE int fd = (int)syscall(SYS_openat2, rootfd, path, &how, sizeof how);
+
+	return fd >= 0;
+}
+
 char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow)
 {
 	VL_FREE char *above = vl_strdup(path);
@@ -88,6 +111,8 @@ char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow)
 	for (;; *strrchr(above, '/') = 0, nofollow = false) { /* the deepest one that exists */
 		if (nofollow)
 			continue;
+		if (is_plain(r->fd, *above ? above : "/"))
+			return vl_strdup(path);
 		VL_CLOSE int fd = vl_open_in_root(r->fd, *above ? above : "/", O_PATH, 0, &none);
 		VL_FREE char *real = fd >= 0 ? path_of(fd) : NULL;
 		if (real || !*above)
@@ -114,8 +139,10 @@ static int add_layer(struct ctr_root *r, const struct plan *p, const struct vmnt
 {
 	unsigned made = 0;
 	struct stat st;
-	int e;
+	int e = ctr_scratch(r, err);
 
+	if (e < 0)
+		return e;
 	/* the upper directory's mode is that of "/", which is the image's to say and not the umask's */
 	if (fstat(r->fd, &st) < 0 || mkdirat(r->scratch, "upper", 0755) < 0 ||
 	    fchmodat(r->scratch, "upper", st.st_mode & 07777, 0) < 0 || mkdirat(r->scratch, "work", 0755) < 0)
@@ -155,8 +182,8 @@ int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_
 	r->host = vl_open("/", O_PATH | O_DIRECTORY, 0, err);
 	if (r->host < 0)
 		return r->host;
-	int e = make_scratch(r, err);
-	if (e < 0 || (e = vmnt_attach(r->fd, r->host, "/", err)) < 0)
+	int e = vmnt_attach(r->fd, r->host, "/", err);
+	if (e < 0)
 		return e;
 	r->writable = p->writable;
 	/* a squashfs server makes up what is missing by itself */

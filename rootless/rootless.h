@@ -13,8 +13,9 @@ bool ctr_lies_in(const char *path, const char *dir);
 /* ---- userns.c ---- */
 
 /* Enters a new user namespace. *ret_all: every id of the caller's namespace is mapped, else only
- * the caller's own two. err names the gate when the system forbids it. */
-int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err);
+ * the caller's own two. *ret_wait: a child that is about to end, 0 for none; vl_wait() for it before an exec.
+ * err names the gate when the system forbids it. */
+int ctr_enter_userns(const struct plan *p, bool *ret_all, pid_t *ret_wait, struct vl_err *err);
 int ctr_enter_mountns(struct vl_err *err);
 /* Does a namespace of the caller's map every id? */
 bool ctr_may_map_all(void);
@@ -24,7 +25,7 @@ bool ctr_may_map_all(void);
 struct ctr_root {
 	int fd;          /* the future "/", attached over the host's root of this namespace */
 	int host;        /* the host's root directory, O_PATH */
-	int scratch;     /* one tmpfs for everything that is made up, attached; -1 until asked for */
+	int scratch;     /* ctr_scratch(); -1 until asked for */
 	unsigned covers; /* mounts over the host's root that are not fd */
 	unsigned made;   /* directories made in it so far */
 	bool writable;   /* targets may be made in the image itself: --writable */
@@ -37,6 +38,8 @@ struct ctr_root {
 	}
 void ctr_root_free(struct ctr_root *r, size_t n_mounts);
 
+/* One tmpfs for everything that is made up; what is in it can be cloned. The descriptor is r's. */
+int ctr_scratch(struct ctr_root *r, struct vl_err *err);
 /* The places that the plan mounts on, for the image server. Returns new. */
 struct vmnt_place *ctr_places(const struct plan *p);
 /* Puts the image over the host's root, with a writable layer where one is asked for or needed. */
@@ -65,6 +68,8 @@ int ctr_fill_dev(const struct ctr_root *r, int dirfd, struct vl_err *err);
 /* ---- ids.c ---- */
 
 int ctr_write_ids(struct ctr_root *r, const struct plan *p, struct vl_err *err);
+/* By an nsswitch.conf's text: is a database's file asked first, and is what it knows the answer? */
+bool ctr_files_first(const char *nsswitch, const char *database);
 /* The text of a passwd or group file with the user's entries in it; returns new. */
 char *ctr_passwd_text(const char *text, const struct plan_user *u);
 char *ctr_group_text(const char *text, const struct plan_user *u);

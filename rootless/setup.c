@@ -62,6 +62,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	VL_FREE struct vmnt_place *places = NULL;
 	bool squash = p->image == PLAN_SQUASHFS;
 	VL_CLOSE int mount = -1;
+	pid_t mapper = 0;
 	int r;
 
 	/* The caller, in the host's namespaces, with the caller's rights. */
@@ -85,7 +86,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 	/* From here on every capability, but only over what this user namespace owns. First of all,
 	 * because nothing that follows is allowed to a plain user outside of one. */
-	if (!shared && (r = ctr_enter_userns(p, &image.all_ids, err)) < 0)
+	if (!shared && (r = ctr_enter_userns(p, &image.all_ids, &mapper, err)) < 0)
 		return r;
 
 	/* The image's server is forked between the namespaces: inside the user namespace, as FUSE
@@ -102,6 +103,8 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	/* The image, answering. */
 	if (!shared)
 		mount = squash ? vmnt_server_mount(&server, &image, NULL, err) : clone_directory(p, err);
+	if (mapper)
+		vl_wait(mapper); /* it ended meanwhile; the program shall find no child that it never started */
 	if (mount < 0)
 		return mount;
 	if (squash && !shared)

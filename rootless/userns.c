@@ -100,20 +100,39 @@ static char *identity_map(const char *path)
 	return vl_steal(&b.data);
 }
 
-static int map_from_outside(pid_t pid)
+/* What the process that stays outside writes: made before it is forked, for it touches less memory then. */
+struct maps {
+	char *uids, *gids, *uid_path, *gid_path;
+};
+
+static void free_maps(struct maps *m)
 {
-	VL_FREE char *uids = identity_map("/proc/self/uid_map"), *gids = identity_map("/proc/self/gid_map");
-	VL_FREE char *uid_path = vl_asprintf("/proc/%d/uid_map", pid), *gid_path = vl_asprintf("/proc/%d/gid_map", pid);
-	int r = uids && gids ? write_file(gid_path, gids) : -EINVAL;
-	return r < 0 ? r : write_file(uid_path, uids);
+	free(m->uids);
+	free(m->gids);
+	free(m->uid_path);
+	free(m->gid_path);
+}
+
+static int map_from_outside(const struct maps *m)
+{
+	int r = m->uids && m->gids ? write_file(m->gid_path, m->gids) : -EINVAL;
+
+	return r < 0 ? r : write_file(m->uid_path, m->uids);
 }
 
 /* A map of more than oneself is written by a process that stayed outside, with CAP_SETUID there:
  * the kernel looks at the writer's capabilities in the parent namespace. Returns the helper. */
 static pid_t start_mapper(int *ret_sock, struct vl_err *err)
 {
-	int pair[2];
 	pid_t me = getpid();
+	VL_CLEANUP(free_maps)
+	struct maps maps = {
+		.uids = identity_map("/proc/self/uid_map"),
+		.gids = identity_map("/proc/self/gid_map"),
+		.uid_path = vl_asprintf("/proc/%d/uid_map", me),
+		.gid_path = vl_asprintf("/proc/%d/gid_map", me),
+	};
+	int pair[2];
 
 	if (vl_msg_pair(pair, err) < 0)
 		return -1;
@@ -123,7 +142,7 @@ static pid_t start_mapper(int *ret_sock, struct vl_err *err)
 		char none = 0;
 		close(pair[0]);
 		if (vl_msg_recv(pair[1], &type, &none, 1, NULL) == 0 && type == VL_MSG_OK)
-			vl_msg_send(pair[1], map_from_outside(me) == 0 ? VL_MSG_OK : VL_MSG_WARN, NULL, 0);
+			vl_msg_send(pair[1], map_from_outside(&maps) == 0 ? VL_MSG_OK : VL_MSG_WARN, NULL, 0);
 		_exit(0);
 	}
 	close(pair[1]);
@@ -131,7 +150,7 @@ static pid_t start_mapper(int *ret_sock, struct vl_err *err)
 	return pid;
 }
 
-static bool mapped_all(int sock, pid_t pid)
+static bool mapped_all(int sock)
 {
 	enum vl_msg_type type = VL_MSG_ERR;
 	char none = 0;
@@ -139,7 +158,6 @@ static bool mapped_all(int sock, pid_t pid)
 	bool ok = vl_msg_send(sock, VL_MSG_OK, NULL, 0) == 0 && vl_msg_recv(sock, &type, &none, 1, NULL) == 0 &&
 		  type == VL_MSG_OK;
 	close(sock);
-	vl_wait(pid);
 	return ok;
 }
 
@@ -172,7 +190,7 @@ bool ctr_may_map_all(void)
 	return uid == CAP_SET && gid == CAP_SET;
 }
 
-int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err)
+int ctr_enter_userns(const struct plan *p, bool *ret_all, pid_t *ret_wait, struct vl_err *err)
 {
 	int sock = -1;
 	pid_t mapper = ctr_may_map_all() ? start_mapper(&sock, err) : -1;
@@ -185,7 +203,8 @@ int ctr_enter_userns(const struct plan *p, bool *ret_all, struct vl_err *err)
 		}
 		return explain(e, err);
 	}
-	*ret_all = mapper > 0 && mapped_all(sock, mapper);
+	*ret_all = mapper > 0 && mapped_all(sock);
+	*ret_wait = VL_MAX(mapper, 0);
 	return *ret_all ? 0 : map_self(p, err);
 }
 

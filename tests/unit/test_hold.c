@@ -99,7 +99,7 @@ TEST(stale_sockets_are_swept_and_live_ones_stay)
 	close(fd);
 	CHECK(mkdir("0123456789abcdef", 0700) == 0);
 	CHECK(ctr_hold_dial(dir, stale) == -ECONNREFUSED);
-	ctr_hold_sweep(dir);
+	ctr_hold_sweep(dir, "");
 	CHECK(ctr_hold_dial(dir, stale) == -ENOENT);
 	VL_CLOSE int sock = ctr_hold_dial(dir, live);
 	CHECK(sock >= 0);

@@ -39,3 +39,30 @@ TEST(groups_are_added_once)
 	VL_FREE char *again = ctr_group_text(got, &user);
 	CHECK_STR(again, got);
 }
+
+TEST(the_files_are_the_answer_only_where_they_are_asked_first)
+{
+	static const struct {
+		const char *text;
+		bool first;
+	} cases[] = {
+		{ "passwd: files systemd\n", true },
+		{ "# passwd: sss\n\n  passwd :\tfiles", true },
+		{ "group: sss\npasswd:files\n", true },
+		{ "passwd: files [SUCCESS=merge] sss\n", true },
+		{ "passwd: files [SUCCESS=continue] sss\n", false },
+		{ "passwd: files[NOTFOUND=return]\n", false },
+		{ "passwd: sss files\n", false },
+		{ "passwd: files\npasswd: sss\n", false },
+		{ "passwd: compat\n", false },
+		{ "passwd: filesystem\n", false },
+		{ "passwd_compat: files\npasswd: nis\n", false },
+		{ "passwd:\nfiles\n", false },
+		{ "passwd:", false },
+		{ "group: files\n", false },
+		{ "", false },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++)
+		CHECK_EQ(ctr_files_first(cases[i].text, "passwd"), cases[i].first);
+}
