@@ -131,7 +131,7 @@ test: all unit-programs ## unit and e2e tests, or T='checks', T=tests/e2e/cli.ba
 checks: all ## the named checks of tests/checks.sh only
 	@O=$(O) tests/run checks
 unit-programs: $(UNIT) $(FUZZ:%=$(O)/tests/fuzz/%) $(SLOWFS)
-bench: all $(SLOWFS) ## our figures beside the peers' that are installed
+bench: all $(SLOWFS) $(O)/tests/perf/launch ## our figures beside the peers' that are installed
 	@O=$(O) tests/perf/bench
 demo: all ## build, sign, verify and run an image made of this machine's own programs
 	@O=$(O) ./bootstrap --built demo
