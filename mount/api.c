@@ -31,6 +31,13 @@ static int set_option(int fs, const char *opt)
 	return fsconfig(fs, FSCONFIG_SET_STRING, key, eq + 1, 0);
 }
 
+bool vmnt_may_mount(void)
+{
+	VL_CLOSE int fs = fsopen("fuse", FSOPEN_CLOEXEC);
+
+	return fs >= 0 || errno != EPERM;
+}
+
 int vmnt_new(const char *fstype, const char *const *opts, unsigned attrs, struct vl_err *err)
 {
 	VL_CLOSE int fs = fsopen(fstype, FSOPEN_CLOEXEC);

@@ -282,6 +282,14 @@ void vmnt_session_free(struct vmnt_session *s);
 /* For the control thread: no request may be in its hands, or it would wait for itself. */
 int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *places, size_t n, struct vl_err *err);
 char *vmnt_session_stats(struct vmnt_session *s); /* returns new */
+/* After the loop: the line for the image's `report`. user: whose mount it was. */
+void vmnt_session_report(struct vmnt_session *s, pid_t user);
+
+/* ---- report.c ---- */
+
+/* A string of JSON. A name may be any bytes, JSON takes UTF-8 only: all but plain letters are spelled out as
+ * vl_printable does. */
+void vmnt_json_text(struct vl_buf *b, const char *s);
 
 /* ---- jail.c ---- */
 

@@ -11,18 +11,6 @@
 
 typedef unsigned long long ull;
 
-/* A name may be any bytes, JSON takes UTF-8 only: all but plain letters are spelled out as vl_printable does. */
-static void add_text(struct vl_buf *b, const char *s)
-{
-	vl_buf_adds(b, "\"");
-	for (const unsigned char *p = (const unsigned char *)s; *p; p++)
-		if (*p < 32 || *p > 126)
-			vl_buf_addf(b, "\\\\x%02x", *p);
-		else
-			vl_buf_addf(b, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
-	vl_buf_adds(b, "\"");
-}
-
 /* ---- the files that were read most ------------------------------------------------------------- */
 
 struct hot {
@@ -92,7 +80,7 @@ static void add_hot(struct vl_buf *b, struct vmnt_session *s)
 			    (ull)h.file[i].bytes);
 		if (h.name[i]) {
 			vl_buf_adds(b, ",\"path\":");
-			add_text(b, h.name[i]);
+			vmnt_json_text(b, h.name[i]);
 		}
 		vl_buf_adds(b, "}");
 		free(h.name[i]);
@@ -148,4 +136,12 @@ char *vmnt_session_stats(struct vmnt_session *s)
 	add_hot(&b, s);
 	vl_buf_adds(&b, "}");
 	return b.data;
+}
+
+void vmnt_session_report(struct vmnt_session *s, pid_t user)
+{
+	VL_FREE char *text = vmnt_session_stats(s);
+	const struct vmnt_report r = { .image = s->image.name, .pid = user, .since = s->started, .until = time(NULL) };
+
+	vmnt_report_write(s->image.report, &r, text);
 }

@@ -53,6 +53,10 @@ struct vmnt_image {
 	size_t n_places;
 	unsigned threads; /* of the server; 0: the CPUs it may use, at most 8 */
 	uint64_t memory;  /* bytes that its caches and buffers may fill; 0: 64 MiB */
+	bool own;         /* no other user may look in */
+	bool noexec;      /* no program may be started from it */
+	bool host;        /* mounted among the caller's mounts and not in a namespace of its own */
+	int report;       /* borrowed, write-only, above 2: takes a line of statistics when the mount ends; 0: none */
 };
 
 /* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
@@ -70,11 +74,40 @@ int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, s
  * it is closed: it ends when the last mount of the image is gone. */
 int vmnt_server_mount(struct vmnt_server *s, const struct vmnt_image *image, int *ret_control, struct vl_err *err);
 void vmnt_server_abort(struct vmnt_server *s);
+/* May this process mount in its mount namespace? */
+bool vmnt_may_mount(void);
+/* A server without a device: another program mounts, and sends the device over *ret_giver, the caller's, which is
+ * to be closed before vmnt_server_wait. control: the server keeps its end of ret->sock, for questions and so that
+ * its end is heard. Killed or not, the caller is not needed once the server has the device. */
+int vmnt_server_start_given(const struct vmnt_image *image, bool control, int *ret_giver, struct vmnt_server *ret,
+			    struct vl_err *err);
+/* Waits until it serves; ends s. ret_control: as for vmnt_server_mount. */
+int vmnt_server_wait(struct vmnt_server *s, int *ret_control, struct vl_err *err);
 #define VMNT_SERVER __attribute__((cleanup(vmnt_server_abort)))
 #define VMNT_SERVER_INIT                                                                                               \
 	{                                                                                                              \
 		.sock = -1, .fuse = -1                                                                                 \
 	}
+
+/* ---- fusermount.c: the system's own helper, where the kernel lets only root mount ------------- */
+
+/* Mounts on dir, absolute and without links, through fusermount3. -ENOENT: there is no such program.
+ * ret_control: as for vmnt_server_mount. */
+int vmnt_fusermount(const struct vmnt_image *image, const char *dir, int *ret_control, struct vl_err *err);
+/* -EBUSY; else err has the helper's own words. */
+int vmnt_fusermount_end(const char *dir, bool lazy, struct vl_err *err);
+
+/* ---- report.c: one line of JSON about a mount, or about one of its users ---------------------- */
+
+struct vmnt_report {
+	const char *image;
+	pid_t pid;
+	int64_t since, until; /* seconds since 1970 */
+	pid_t holder;         /* 0: the mount was nobody else's */
+};
+/* Appends it in one piece, without waiting for a reader: a line that a full pipe does not take is lost. stats: what
+ * vmnt_server_stats returned, NULL = it could not be had. SIGPIPE is the caller's to ignore. */
+void vmnt_report_write(int fd, const struct vmnt_report *r, const char *stats);
 
 /* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */
 

@@ -107,6 +107,7 @@ struct plan {
 	char *seccomp; /* path of a profile; NULL = none */
 	struct vl_strv add_caps, drop_caps;
 	struct plan_limits limits;
+	int report;          /* borrowed, write-only, above 2: takes a line of statistics at the end; 0 = none */
 	/* file system */
 	struct plan_mount *mounts;
 	size_t n_mounts;
@@ -198,6 +199,14 @@ int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);
 /* Leaves the program what uid 0 of the namespace may have, others nothing, and no way to more. may_chroot: false where a
  * second chroot would lead out of the first. */
 int ctr_reduce_caps(bool may_chroot, struct vl_err *err);
+/* ---- looking in from outside (look.c) --------------------------------------------------------- */
+
+struct vmnt_image;
+/* Becomes argv on the host's file system, with the image mounted on dir (absolute) for it and its children alone.
+ * Returns only on failure; *ret_status as for ctr_run, with 127 and 126. */
+int ctr_look(const struct vmnt_image *image, const char *dir, char *const *argv, int *ret_status, struct vl_err *err);
+/* Does this user namespace have every id? Then an image can show its own. */
+bool ctr_has_all_ids(void);
 
 /* ---- one mount for all starts (holders.c) ---------------------------------------------------- */
 
