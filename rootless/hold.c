@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/capability.h>
 #include <sys/epoll.h>
@@ -27,8 +28,9 @@ struct hold {
 	ino_t socket; /* inode number of ours */
 	int listener, control, userns, image, epoll;
 	struct ctr_users users;
+	size_t reports;            /* of the users */
 	size_t talking;            /* connections that have not asked yet */
-	size_t max;                /* of both together */
+	size_t max;                /* of all three together */
 	struct vmnt_place *places; /* that the server knows of */
 	size_t n_places;
 	time_t since;
@@ -126,17 +128,36 @@ static bool accept_one(struct hold *h)
 
 	if (sock < 0)
 		return errno == ECONNABORTED || errno == EINTR;
-	if (h->users.n + h->talking < h->max)
+	if (h->users.n + h->reports + h->talking < h->max)
 		add_talk(h, sock);
 	else
 		close(sock); /* it mounts for itself */
 	return true;
 }
 
+/* What the mount has done so far, for all: it is not known who asked what. */
+static void report(struct hold *h, struct ctr_user *u, bool ask)
+{
+	const struct vmnt_report r = {
+		.image = h->image_path, .pid = u->pid, .since = u->since, .until = time(NULL), .holder = getpid()
+	};
+	VL_FREE char *stats = NULL;
+	struct vl_err none;
+
+	if (u->report < 0)
+		return;
+	if (ask && vmnt_server_stats(h->control, &stats, &none) < 0)
+		stats = NULL;
+	vmnt_report_write(u->report, &r, stats);
+	vl_closep(&u->report);
+	h->reports--;
+}
+
 static void drop_user(struct hold *h, int fd)
 {
 	for (size_t i = 0; i < h->users.n; i++)
 		if (h->users.v[i].fd == fd) {
+			report(h, &h->users.v[i], true);
 			h->users.v[i] = h->users.v[--h->users.n];
 			close(fd);
 			return;
@@ -178,7 +199,7 @@ static int add_places(struct hold *h, const struct vmnt_place *places, size_t n,
 	return r;
 }
 
-static int join(struct hold *h, int sock, const char *text, size_t len, struct vl_err *err)
+static int join(struct hold *h, int sock, const char *text, size_t len, int *report, struct vl_err *err)
 {
 	VL_FREE struct vmnt_place *places = NULL;
 	VL_CLOSE int pidfd = -1, mount = -1;
@@ -203,7 +224,8 @@ static int join(struct hold *h, int sock, const char *text, size_t len, struct v
 	if ((r = watch(h, USER, pidfd, EPOLLIN)) < 0)
 		return vl_fail_sys(err, -r, "the holder cannot follow this process");
 	h->users.v = vl_realloc(h->users.v, h->users.n + 1, sizeof *h->users.v);
-	h->users.v[h->users.n++] = (struct ctr_user){ pid, vl_steal_fd(&pidfd) };
+	h->reports += *report >= 0;
+	h->users.v[h->users.n++] = (struct ctr_user){ pid, vl_steal_fd(&pidfd), vl_steal_fd(report), time(NULL) };
 	if (vl_msg_send_fd(sock, h->userns, &none, 1) == 0)
 		vl_msg_send_fd(sock, mount, &none, 1);
 	return 0;
@@ -234,16 +256,17 @@ static int stats(const struct hold *h, int sock, struct vl_err *err)
 static void answer(struct hold *h, int sock)
 {
 	struct vl_err err = { 0 };
+	VL_CLOSE int report = -1;
 	enum vl_msg_type type;
 	size_t len = 0;
 
-	int r = vl_msg_recv(sock, &type, h->request, CTR_REQUEST_MAX, &len);
+	int r = vl_msg_recv_fd(sock, &type, &report, h->request, CTR_REQUEST_MAX, &len);
 	char *text = h->request;
 
 	text[len] = 0;
-	if (r == 0 && len && type == VL_MSG_OK) {
+	if (r == 0 && len && (type == VL_MSG_OK || type == VL_MSG_FD)) {
 		if (*text == CTR_JOIN)
-			r = join(h, sock, text + 1, len - 1, &err);
+			r = join(h, sock, text + 1, len - 1, &report, &err);
 		else if (*text == CTR_TELL)
 			tell(h, sock);
 		else if (*text == CTR_STATS)
@@ -317,6 +340,8 @@ static void serve(struct hold *h)
 			case SERVER:
 				flock(h->lock, LOCK_EX);
 				remove_socket(h);
+				for (size_t k = 0; k < h->users.n; k++)
+					report(h, &h->users.v[k], false);
 				return; /* who waits finds the connection closed, and makes another holder */
 			}
 		}
@@ -355,6 +380,8 @@ void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *
 	ctr_hold_name(key, h->name);
 	vl_close_all_but(keep, VL_COUNT(keep));
 	vl_reset_signals();
+	signal(SIGPIPE, SIG_IGN); /* of a report whose reader has gone */
+	mine.report = 0;          /* a user's own, not the mount's */
 	prctl(PR_SET_NAME, "vial-holder");
 	prctl(PR_SET_CHILD_SUBREAPER, 1); /* or the server could become a child of the program, and met by its wait() */
 	widen_limits();

@@ -4,6 +4,8 @@
 
 #include "rootless.h"
 
+#include <time.h>
+
 /* ---- rundir.c ---- */
 
 #define CTR_RUNDIRS 4
@@ -29,7 +31,8 @@ size_t ctr_cgroup_unit(const char *line, size_t len);
 /* A request is one message, at most this long; a start with more mounts than fit mounts for itself. */
 #define CTR_REQUEST_MAX 65536
 enum ctr_request { CTR_JOIN = 'J', CTR_TELL = 'T', CTR_STATS = 'S' };
-/* Answers. JOIN: the user namespace and the image's mount, as two VL_MSG_FD. TELL: VL_MSG_OK with lines
+/* JOIN may come as VL_MSG_FD, with a descriptor for a line of statistics at the asker's end.
+ * Answers. JOIN: the user namespace and the image's mount, as two VL_MSG_FD. TELL: VL_MSG_OK with lines
  * for people. STATS: VL_MSG_OK with JSON. Or VL_MSG_ERR. */
 
 /* Body of CTR_JOIN; returns false when it is too long. */
@@ -55,7 +58,9 @@ void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *
 
 struct ctr_user {
 	pid_t pid;
-	int fd; /* pidfd */
+	int fd;     /* pidfd */
+	int report; /* -1, or takes a line at its end; the holder's */
+	time_t since;
 };
 struct ctr_users {
 	struct ctr_user *v;

@@ -83,13 +83,15 @@ static int receive_fd(int sock, int *ret, struct vl_err *err)
 }
 
 /* Asks and enters. -EAGAIN: there is nobody any more at the other end. */
-static int ask(int sock, const struct vl_buf *request, int *ret_mount, struct vl_err *err)
+static int ask(int sock, const struct vl_buf *request, int report, int *ret_mount, struct vl_err *err)
 {
 	VL_CLOSE int userns = -1, mount = -1;
+	int r = report ? vl_msg_send_fd(sock, report, request->data, request->len)
+		       : vl_msg_send(sock, VL_MSG_OK, request->data, request->len);
 
-	if (vl_msg_send(sock, VL_MSG_OK, request->data, request->len) < 0)
+	if (r < 0)
 		return vl_fail(err, EAGAIN, "the holder is gone");
-	int r = receive_fd(sock, &userns, err);
+	r = receive_fd(sock, &userns, err);
 	if (r < 0 || (r = receive_fd(sock, &mount, err)) < 0)
 		return r;
 	if (setns(userns, CLONE_NEWUSER) < 0)
@@ -127,7 +129,7 @@ int ctr_join(const struct plan *p, const struct vmnt_image *image, int *ret_moun
 			sock = find_or_make(p, image, key, dir, name, err);
 		if (sock < 0)
 			return sock;
-		int r = ask(sock, &request, ret_mount, err);
+		int r = ask(sock, &request, p->report, ret_mount, err);
 		if (r != -EAGAIN)
 			return r;
 	}

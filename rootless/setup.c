@@ -76,6 +76,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 		.gid = p->user.gid,
 		.places = places,
 		.n_places = p->n_mounts,
+		.report = p->report,
 	};
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
