@@ -11,7 +11,7 @@
 const struct opt cmd_holders_opts[] = {
 	{ 0, "json", OPT_FLAG, offsetof(struct cmd_holders_opts, json), NULL, "print everything as JSON", NULL, 0 },
 	{ 0, "stats", OPT_FLAG, offsetof(struct cmd_holders_opts, stats), NULL,
-	  "also what each image's server was asked and how it went, as JSON", NULL, 0 },
+	  "also what each image's server was asked and how it went", NULL, 0 },
 	OPT_END,
 };
 
@@ -42,6 +42,68 @@ static void print_json(const struct ctr_holder *l, size_t n)
 	puts(text);
 }
 
+/* ---- statistics for people ------------------------------------------------------------------ */
+
+static int64_t number(const vl_json *j, const char *key)
+{
+	int64_t n = 0;
+
+	vl_json_int(j, key, &n);
+	return n;
+}
+
+static void print_count(void *arg, const char *key, const vl_json *value)
+{
+	const char **between = arg;
+	int64_t n = 0;
+
+	vl_json_integer(value, &n);
+	printf("%s%s %lld", *between, key, (long long)n);
+	*between = ", ";
+}
+
+static void print_cache(const char *what, const vl_json *j)
+{
+	int64_t hits = number(j, "hits"), all = hits + number(j, "misses");
+
+	printf("%s %lld of %lld (%lld%%)", what, (long long)hits, (long long)all,
+	       (long long)(all ? hits * 100 / all : 0));
+}
+
+static void print_files(const vl_json *files)
+{
+	for (size_t i = 0; i < vl_json_len(files); i++) {
+		const vl_json *f = vl_json_at(files, i);
+		const char *path = vl_json_str(f, "path");
+		char size[16];
+		vl_human_size((uint64_t)number(f, "bytes"), size);
+		printf("    %-10s %10s in %lld reads  %s\n", i ? "" : "files", size, (long long)number(f, "reads"),
+		       path ? path : "?"); /* the server has made it printable */
+	}
+}
+
+static void print_stats(const char *text)
+{
+	VL_JSON vl_json *j = NULL;
+	const char *between = "    requests   ";
+	struct vl_err none;
+	char bytes[16], memory[16];
+
+	if (vl_json_parse(text, strlen(text), "statistics", &j, &none) < 0)
+		return;
+	const vl_json *unpacked = vl_json_obj(j, "unpacked");
+	vl_human_size((uint64_t)number(j, "bytes"), bytes);
+	vl_human_size((uint64_t)number(j, "resident"), memory);
+	vl_json_each(vl_json_obj(j, "requests"), print_count, &between);
+	printf("\n    data       %s read; %lld blocks unpacked in %.3f s, %lld of them ahead\n    cache hits ", bytes,
+	       (long long)number(unpacked, "blocks"), (double)number(unpacked, "nanoseconds") / 1e9,
+	       (long long)number(unpacked, "ahead"));
+	print_cache("metadata", vl_json_obj(j, "metadata"));
+	print_cache(", data", vl_json_obj(j, "data"));
+	printf("\n    server     %lld threads at most, %s of memory\n", (long long)number(j, "threads"), memory);
+	print_files(vl_json_arr(j, "files"));
+}
+
 static void print_line(const struct ctr_holder *h)
 {
 	VL_BUF struct vl_buf pids = { 0 };
@@ -60,7 +122,7 @@ static void print_line(const struct ctr_holder *h)
 		vl_buf_adds(&pids, ",...");
 	printf("%-8d %-20s %-10s %5zu  %s  %s\n", h->pid, since, memory, h->n_users, image, pids.data);
 	if (h->stats)
-		printf("    %s\n", h->stats);
+		print_stats(h->stats);
 }
 
 int cmd_holders_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)

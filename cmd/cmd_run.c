@@ -38,7 +38,12 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	plan.environment = environ;
 	int r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
+		r = cmd_stats_open(o->stats, &plan.report, &err);
+	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 1, argv + 1, &say, &plan, &err);
+	if (r == 0 && plan.report && plan.image == PLAN_DIRECTORY)
+		vl_progress_warn(&say, "--stats: %s is a directory, and no server has anything to tell of it",
+				 plan.image_path);
 	if (r == 0)
 		r = ctr_run(&plan, &say, &status, &err);
 	free_opts(o);

@@ -227,6 +227,28 @@ struct cmd_registry_opts {
 extern const struct opt cmd_login_opts[], cmd_logout_opts[], cmd_registry_list_opts[];
 cmd_fn cmd_login_run, cmd_logout_run, cmd_registry_list_run;
 
+/* stats_file.c: where --stats FILE goes, "-" = standard error. *ret: a descriptor above 2, or 0 without a word */
+#define CMD_STATS_OPT(type, m)                                                                                         \
+	{                                                                                                              \
+		0, "stats", OPT_STR, offsetof(type, m), "FILE",                                                        \
+			"when it is over, add a line of JSON about the image's server to FILE; -: standard error",     \
+			"STATS", 0                                                                                     \
+	}
+int cmd_stats_open(const char *word, int *ret, struct vl_err *err);
+
+/* cmd_mount.c, cmd_umount.c */
+struct cmd_mount_opts {
+	struct vl_strv words;
+	bool foreground, json;
+	const char *stats;
+	struct net_opts net;
+};
+struct cmd_umount_opts {
+	bool lazy, all;
+};
+extern const struct opt cmd_mount_options[], cmd_umount_opts[];
+cmd_fn cmd_mount_run, cmd_umount_run;
+
 /* cmd_holders.c */
 struct cmd_holders_opts {
 	bool json, stats;

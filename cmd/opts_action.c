@@ -20,6 +20,7 @@ const struct opt cmd_action_opts[] = {
 	  "WRITABLE_TMPFS", 0 },
 	{ 0, "private-mount", OPT_FLAG, O(private_mount), NULL, "do not share the image's mount with other starts",
 	  "PRIVATE_MOUNT", 0 },
+	CMD_STATS_OPT(struct action_opts, stats),
 	{ 'e', "cleanenv", OPT_FLAG, O(cleanenv), NULL, "do not take over the host's environment", "CLEANENV", 0 },
 	{ 0, "env", OPT_ENV, O(env), "KEY=VALUE", "set a variable", NULL, 0 },
 	{ 0, "env-file", OPT_LIST, O(env_file), "FILE", "set variables from a file of assignments", "ENV_FILE",

@@ -35,7 +35,7 @@ int cmd_fetch_by_child(struct cmd_ctx *c, const char *uri, const struct net_opts
 
 struct action_opts {
 	struct vl_strv bind, mount, no_mount, env, env_file, no_env;
-	const char *home, *cwd, *shell;
+	const char *home, *cwd, *shell, *stats;
 	bool no_home, contain, cleanenv, writable, writable_tmpfs, private_mount, no_eval, no_umask;
 	bool ignored;
 	uint64_t fd;         /* hold: the socket; 0 = none, which standard input never is */

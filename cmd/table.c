@@ -79,6 +79,13 @@ const struct cmd commands[] = {
 	  .interspersed = true, IMAGE(cmd_newpair_opts, sizeof(struct cmd_newpair_opts), cmd_key_newpair_run) },
 	{ "key show", "KEY.pem", "Print the type and the id of a key", NULL, NULL, .min_args = 1, .max_args = 1,
 	  .interspersed = true, IMAGE(NULL, 0, cmd_key_show_run) },
+	{ "mount", "[IMAGE DIR [-- COMMAND [ARG...]]]", "Show an image's files in a directory",
+	  "IMAGE is what exec takes. Root mounts by itself, others with the system's fusermount3 (package fuse3).\n"
+	  "It stays until vial umount. With a COMMAND, the command alone sees it, for as long as it runs: that\n"
+	  "takes neither root nor fusermount3. Without arguments: lists your mounts.",
+	  "  vial mount app.sif /mnt\n  vial mount\n  vial umount /mnt\n  vial mount app.sif /mnt -- diff -r /mnt/etc /etc\n",
+	  .min_args = 0, .max_args = -1,
+	  RUN(cmd_mount_options, sizeof(struct cmd_mount_opts), cmd_mount_run) },
 	{ "pull", "[OUT.sif] URI", "Fetch an image and make a SIF of it",
 	  "URI is docker://NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., or a local oci:DIR:TAG,\n"
 	  "oci-archive:FILE, docker-archive:FILE. OUT is NAME_TAG.sif unless given.\n"
@@ -146,6 +153,10 @@ const struct cmd commands[] = {
 	  IMAGE(cmd_sign_opts, sizeof(struct cmd_sign_opts), cmd_sign_run) },
 	{ "test", "IMAGE [ARG...]", "Run the test an image brings along", NULL,
 	  NULL, .min_args = 1, .max_args = -1, ACTION(cmd_test_run) },
+	{ "umount", "DIR...", "Take away what vial mount put on a directory", NULL,
+	  "  vial umount /mnt\n  vial umount --lazy /mnt\n  vial umount --all\n",
+	  .max_args = -1, .interspersed = true,
+	  RUN(cmd_umount_opts, sizeof(struct cmd_umount_opts), cmd_umount_run) },
 	{ "verify", "IMAGE", "Verify an image's signatures with a public key",
 	  "Succeeds when every object is covered by a signature of the key and nothing was changed,\n"
 	  "added or removed since. Every signature of a group must be by one of the given keys.",
