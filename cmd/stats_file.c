@@ -8,8 +8,8 @@
 static int open_it(const char *word)
 {
 	bool err = vl_streq(word, "-");
-	int flags = O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC;
-	int fd = err ? open("/proc/self/fd/2", flags) : open(word, flags | O_CREAT, 0666);
+	int flags = O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | (err ? 0 : O_CREAT);
+	int fd = open(err ? "/proc/self/fd/2" : word, flags | O_CLOEXEC, 0666);
 
 	return fd < 0 && err ? fcntl(2, F_DUPFD_CLOEXEC, 3) : fd;
 }

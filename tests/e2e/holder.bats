@@ -90,10 +90,10 @@ stop() { # PID...
 
 @test "after two hundred runs nothing is left" {
 	local i mounts
-	mounts=$(wc -l </proc/self/mountinfo)
+	mounts=$(grep -vc ' /tmp/vial-.* fuse\.vial ' /proc/self/mountinfo) # but for those of mountcmd.bats
 	for ((i = 0; i < 200; i++)); do "$VIAL" exec "$SIF" true; done
 	eventually none_left
-	[ "$(wc -l </proc/self/mountinfo)" -eq "$mounts" ]
+	[ "$(grep -vc ' /tmp/vial-.* fuse\.vial ' /proc/self/mountinfo)" -eq "$mounts" ]
 }
 
 @test "kill -9 of the holder: who runs goes on, and the next start makes a new one" {

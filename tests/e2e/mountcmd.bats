@@ -141,7 +141,7 @@ $SQUASHFS on $PWD/other" ]
 	local p
 	p=$(server)
 	[ -n "$p" ]
-	! find "/proc/$p/fd" -printf '%l\n' | grep -vxE "|/dev/null|/dev/fuse|/proc/$p/statm|$SIF"
+	[ -z "$(find "/proc/$p/fd" -printf '%l\n' | grep -vxE "|/dev/null|/dev/fuse|/proc/$p/statm|$SIF")" ]
 	[ "$(readlink "/proc/$p/ns/mnt")" != "$(readlink /proc/self/ns/mnt)" ]
 	[ "$(grep -c . "/proc/$p/mountinfo")" -le 1 ]
 	[ "$(awk '{ print $7 }' "/proc/$p/stat")" = 0 ] # no terminal
@@ -196,7 +196,7 @@ $SQUASHFS on $PWD/other" ]
 		dir/bin/sleep 100 3>&- 9>&- &
 		pids+=($!)
 	done
-	local loader p
+	local p
 	mapped() { for p in "${pids[@]}"; do grep -q "$PWD/dir/" "/proc/$p/maps" || return 1; done; }
 	eventually mapped
 	expect 255 vial umount dir
@@ -418,6 +418,12 @@ $PWD"
 
 @test "kill -9 of vial mount at any moment leaves a mount or none, and umount leaves nothing" {
 	local i
+	helper_gone() {
+		local p
+		for p in $(pgrep 'fusermount3|^vial$' -u "$(id -u)"); do
+			! tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx "MARK=$MARK" || return 1
+		done
+	}
 	mkfifo go
 	exec 9<>go
 	for ((i = 0; i < 40; i++)); do
@@ -425,8 +431,7 @@ $PWD"
 		[ $((i % 5)) -eq 0 ] || read -rt "0.0$((i % 10))$i" <&9 || true
 		kill -9 $! 2>/dev/null || true
 		wait $! 2>/dev/null || true
-		# the helper may be at it still
-		helper_gone() { ! pgrep -x fusermount3 -u "$(id -u)" >/dev/null; }
+		# the helper may be at it still, also before it is fusermount3
 		eventually helper_gone
 		"$VIAL" umount --all --lazy
 	done

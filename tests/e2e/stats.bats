@@ -107,9 +107,8 @@ waiting() { # OPTION... : a start in the background that says that it is up; its
 		[ "$(wc -w <<<"$fd")" -eq 1 ]
 		# O_WRONLY, O_APPEND and O_CLOEXEC
 		[ $((0$(sed -n 's/^flags:\t//p' "/proc/$p/fdinfo/$fd") & 02002003)) -eq $((02002001)) ]
-		! find "/proc/$p/fd" -lname "$PWD/out" | grep .
-		! find "/proc/$p/fd" -lname "$PWD/err" | grep .
-		[ -n "$option" ] || ! find "/proc/$(ours vial-fuse)/fd" -lname "$PWD/line" | grep .
+		[ -z "$(find "/proc/$p/fd" -lname "$PWD/out" -o -lname "$PWD/err")" ]
+		[ -n "$option" ] || [ -z "$(find "/proc/$(ours vial-fuse)/fd" -lname "$PWD/line")" ]
 		echo >&8
 		wait "$PID"
 		nothing_left
