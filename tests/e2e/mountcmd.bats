@@ -141,7 +141,7 @@ $SQUASHFS on $PWD/other" ]
 	local p
 	p=$(server)
 	[ -n "$p" ]
-	[ -z "$(find "/proc/$p/fd" -printf '%l\n' | grep -vxE "|/dev/null|/dev/fuse|/proc/$p/statm|$SIF")" ]
+	run ! grep -vxE "|/dev/null|/dev/fuse|/proc/$p/statm|$SIF" <(find "/proc/$p/fd" -printf '%l\n')
 	[ "$(readlink "/proc/$p/ns/mnt")" != "$(readlink /proc/self/ns/mnt)" ]
 	[ "$(grep -c . "/proc/$p/mountinfo")" -le 1 ]
 	[ "$(awk '{ print $7 }' "/proc/$p/stat")" = 0 ] # no terminal
@@ -420,7 +420,9 @@ $PWD"
 	local i
 	helper_gone() {
 		local p
-		for p in $(pgrep 'fusermount3|^vial$' -u "$(id -u)"); do
+		# whose it is says its real id; its environment cannot be read
+		! pgrep -x fusermount3 -U "$(id -u)" >/dev/null || return 1
+		for p in $(pgrep -x vial -U "$(id -u)"); do
 			! tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx "MARK=$MARK" || return 1
 		done
 	}
