@@ -35,11 +35,12 @@ int ctr_look(const struct vmnt_image *given, const char *dir, char *const *argv,
 	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
 	VL_FREE char *cwd = getcwd(NULL, 0);
 	struct vmnt_image image = *given;
+	pid_t mapper = 0;
 	int r;
 
 	*ret_status = 0;
 	image.all_ids = ctr_has_all_ids();
-	if (!vmnt_may_mount() && (r = ctr_enter_userns(&who, &image.all_ids, err)) < 0)
+	if (!vmnt_may_mount() && (r = ctr_enter_userns(&who, &image.all_ids, &mapper, err)) < 0)
 		return r;
 	/* before the mount namespace: then the mount ends with those who see it */
 	if ((r = vmnt_server_start(&image, &server, err)) < 0 || (r = ctr_enter_mountns(err)) < 0)
@@ -48,6 +49,8 @@ int ctr_look(const struct vmnt_image *given, const char *dir, char *const *argv,
 	if (mount < 0 || (r = attach(mount, dir, err)) < 0)
 		return mount < 0 ? mount : r;
 	vl_closep(&mount);
+	if (mapper)
+		vl_wait(mapper);
 	if (cwd && *cwd == '/')
 		(void)!chdir(cwd); /* it may be dir, which is the image now */
 	return start(argv, ret_status, err);

@@ -107,7 +107,7 @@ struct plan {
 	char *seccomp; /* path of a profile; NULL = none */
 	struct vl_strv add_caps, drop_caps;
 	struct plan_limits limits;
-	int report;          /* borrowed, write-only, above 2: takes a line of statistics at the end; 0 = none */
+	int report; /* borrowed, write-only, above 2: takes a line of statistics at the end; 0 = none */
 	/* file system */
 	struct plan_mount *mounts;
 	size_t n_mounts;
