@@ -420,11 +420,12 @@ $PWD"
 	local i
 	helper_gone() {
 		local p
-		# whose it is says its real id; its environment cannot be read
-		! pgrep -x fusermount3 -U "$(id -u)" >/dev/null || return 1
+		# in the order in which a process is one and then the other
 		for p in $(pgrep -x vial -U "$(id -u)"); do
 			! tr '\0' '\n' 2>/dev/null <"/proc/$p/environ" | grep -qx "MARK=$MARK" || return 1
 		done
+		# whose it is says its real id; its environment cannot be read
+		! pgrep -x fusermount3 -U "$(id -u)" >/dev/null
 	}
 	mkfifo go
 	exec 9<>go
