@@ -7,9 +7,10 @@
 
 #define QUESTION_MAX 65536u     /* some ten places: bytes */
 #define ANSWER_MAX (128u << 10) /* below what a socket takes at once (net.core.wmem_default, 208 KiB) */
+#define RECORD_STEP 4096u       /* reads in an answer */
 #define GONE "the image server is gone"
 
-enum question { ASK_PLACES = 'p', ASK_STATS = 's' };
+enum question { ASK_PLACES = 'p', ASK_STATS = 's', ASK_RECORD = 'r' };
 enum place_flags { PLACE_DIR = 1, PLACE_NOFOLLOW = 2 };
 
 /* ---- in the caller -------------------------------------------------------------------------- */
@@ -83,6 +84,46 @@ int vmnt_server_stats(int control, char **ret_json, struct vl_err *err)
 	return 0;
 }
 
+/* Some of them at a time: an answer is one message. */
+static int ask_record(int control, uint64_t from, struct vmnt_read *to, size_t max, size_t *ret_n, struct vl_err *err)
+{
+	VL_BUF struct vl_buf b = { 0 };
+	VL_CLOSE int answer = -1;
+	enum vl_msg_type type = VL_MSG_ERR;
+	size_t bytes = 0;
+
+	vl_buf_add(&b, &(char){ ASK_RECORD }, 1);
+	vl_buf_add(&b, &from, sizeof from);
+	int r = ask(control, &b, &answer, err);
+	if (r < 0)
+		return r;
+	r = vl_msg_recv(answer, &type, to, max * sizeof *to, &bytes);
+	if (r < 0)
+		return r == -EPIPE ? vl_fail(err, EPIPE, GONE)
+				   : vl_fail_sys(err, -r, "cannot hear from the image server");
+	if (type != VL_MSG_OK || bytes > max * sizeof *to)
+		return vl_fail(err, EPROTO, "the image server sent an unexpected message (type %d)", type);
+	*ret_n = bytes / sizeof *to;
+	return 0;
+}
+
+int vmnt_server_profile(int control, struct vmnt_read **ret, size_t *ret_n, struct vl_err *err)
+{
+	VL_FREE struct vmnt_read *l = NULL;
+	size_t n = 0, some;
+
+	do {
+		l = vl_realloc(l, n + RECORD_STEP, sizeof *l);
+		int r = ask_record(control, n, l + n, RECORD_STEP, &some, err);
+		if (r < 0)
+			return r;
+		n += some;
+	} while (some == RECORD_STEP);
+	*ret = vl_steal(&l);
+	*ret_n = n;
+	return 0;
+}
+
 /* ---- in the server -------------------------------------------------------------------------- */
 
 static int take_places(struct vmnt_session *s, const char *p, size_t n, struct vl_err *err)
@@ -112,6 +153,13 @@ static void answer(struct vmnt_session *s, int sock, const char *p, size_t n)
 	if (n && *p == ASK_STATS) {
 		VL_FREE char *text = vmnt_session_stats(s);
 		vl_msg_send(sock, VL_MSG_OK, text, VL_MIN(strlen(text), (size_t)ANSWER_MAX));
+		return;
+	}
+	if (n == 1 + sizeof(uint64_t) && *p == ASK_RECORD) {
+		VL_FREE struct vmnt_read *l = vl_alloc(RECORD_STEP * sizeof *l);
+		uint64_t from;
+		memcpy(&from, p + 1, sizeof from);
+		vl_msg_send(sock, VL_MSG_OK, l, vmnt_session_record(s, from, l, RECORD_STEP) * sizeof *l);
 		return;
 	}
 	if (n && *p == ASK_PLACES)

@@ -43,6 +43,7 @@ static const unsigned allowed[] = {
 	SYS_futex,
 	SYS_pread64,
 	SYS_preadv,
+	SYS_preadv2,
 	SYS_write,
 	SYS_ppoll,
 #ifdef SYS_poll

@@ -144,7 +144,31 @@ struct sq_dir { /* a directory listing being read */
 };
 #define SQ_DIR_HINTS 32
 
+/* ---- squash_front.c: places where much is read at a time ---- */
+
+#define SQ_FRONTS 8
+#define SQ_FRONT_CHUNK (1u << 20)
+#define SQ_FRONT_SLOTS 16
+struct sq_front {
+	pthread_mutex_t lock; /* for the slots */
+	pthread_cond_t changed;
+	struct vmnt_extent extent[SQ_FRONTS];
+	size_t n;
+	struct sq_front_slot {
+		uint64_t pos, used, given; /* bytes that were asked for */
+		size_t len;                /* 0: nothing */
+		bool filling;
+		uint8_t *data;
+	} slot[SQ_FRONT_SLOTS];
+	uint64_t clock;
+};
+void vmnt_front_init(struct sq_front *f, const struct vmnt_image *image, uint64_t used);
+void vmnt_front_free(struct sq_front *f);
+/* n bytes at pos. False: they are not in such a place, or cannot be had that way. */
+bool vmnt_front_read(const struct squash *s, void *p, size_t n, uint64_t pos);
+
 struct sq_shared { /* by all readers of an image */
+	struct sq_front front;
 	struct sq_cache meta, data;
 	uint32_t *ids;
 	uint64_t *frag_blocks;
@@ -281,6 +305,8 @@ void vmnt_session_loop(struct vmnt_session *s, int control);
 void vmnt_session_free(struct vmnt_session *s);
 /* For the control thread: no request may be in its hands, or it would wait for itself. */
 int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *places, size_t n, struct vl_err *err);
+/* What was recorded, from number `from` on, `max` at most. */
+size_t vmnt_session_record(struct vmnt_session *s, size_t from, struct vmnt_read *ret, size_t max);
 char *vmnt_session_stats(struct vmnt_session *s); /* returns new */
 /* After the loop: the line for the image's `report`. user: whose mount it was. */
 void vmnt_session_report(struct vmnt_session *s, pid_t user);

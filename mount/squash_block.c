@@ -9,6 +9,8 @@ int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos)
 
 	if (pos < SQ_SUPER_SIZE || pos > s->super.used || n > s->super.used - pos)
 		return -EIO;
+	if (s->sh && s->sh->front.n && vmnt_front_read(s, p, n, pos))
+		return 0;
 	return vl_pread_full(s->fd, p, n, s->off + pos, "image", &err) < 0 ? -EIO : 0;
 }
 

@@ -124,6 +124,9 @@ static size_t data_slots(const struct squash *s, uint64_t memory, unsigned threa
 {
 	uint64_t block = s->super.block_size, used = memory / META_SHARE + threads * (REPLY + THREAD + block);
 
+	if (s->sh->front.n)
+		used += SQ_FRONT_SLOTS * SQ_FRONT_CHUNK;
+
 	return (size_t)VL_MAX(memory > used ? (memory - used) / block : 0, threads + 4ull);
 }
 
@@ -136,6 +139,7 @@ static int share(struct squash *s, const struct vmnt_image *image)
 	s->owner = true;
 	pthread_mutex_init(&s->sh->lock, NULL);
 	vmnt_ahead_init(&s->sh->ahead);
+	vmnt_front_init(&s->sh->front, image, s->super.used);
 	vmnt_cache_init(&s->sh->meta, (size_t)VL_MAX(memory / META_SHARE / SQ_META_SIZE, threads * (SQ_HELD + 1ull)),
 			SQ_META_SIZE);
 	vmnt_cache_init(&s->sh->data, data_slots(s, memory, threads), s->super.block_size);
@@ -184,6 +188,7 @@ static void unshare_all(struct sq_shared *sh)
 	vmnt_cache_free(&sh->meta);
 	vmnt_cache_free(&sh->data);
 	vmnt_ahead_free(&sh->ahead);
+	vmnt_front_free(&sh->front);
 	pthread_mutex_destroy(&sh->lock);
 	free(sh->ids);
 	free(sh->frag_blocks);

@@ -79,7 +79,7 @@ static int stat_node(struct srv_worker *w, uint64_t node, struct stat *st, struc
 	}
 	int r = vmnt_sq_inode(&w->sq, vmnt_ref_of(&w->sq, node), ret_inode);
 	if (r == 0)
-		attr_of_inode(w->s, ret_inode, st);
+		attr_of_inode(w->s, ret_inode, st), vmnt_srv_record(w->s, ret_inode, 0, 0);
 	return r;
 }
 
@@ -205,7 +205,7 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, str
 	else
 		fuse_reply_buf(req, w->buf, (size_t)n);
 	if (n > 0)
-		after_read(w, &i, (uint64_t)off, (uint64_t)n);
+		vmnt_srv_record(w->s, &i, (uint64_t)off, (uint64_t)n), after_read(w, &i, (uint64_t)off, (uint64_t)n);
 }
 
 struct listing {

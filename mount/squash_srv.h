@@ -41,8 +41,9 @@ struct vmnt_session {
 	struct squash sq; /* the first reader; nobody reads with it once threads run */
 	struct sq_virtuals virt;
 	struct fuse_session *fuse;
-	struct vmnt_image image; /* without its places */
-	int statm;               /* /proc/self/statm, or -1 */
+	struct vmnt_image image;   /* without its places */
+	struct srv_record *record; /* NULL: nothing is recorded */
+	int statm;                 /* /proc/self/statm, or -1 */
 	time_t started;
 	pthread_key_t key; /* each thread's srv_worker */
 	pthread_mutex_t lock;
@@ -63,6 +64,10 @@ static inline void vmnt_srv_count(struct vmnt_session *s, enum srv_count what, u
 {
 	atomic_fetch_add_explicit(&s->count[what], n, memory_order_relaxed);
 }
+/* squash_srv_record.c. Remembers what of the file is asked for; n 0: the inode alone. */
+struct srv_record *vmnt_record_new(void);
+void vmnt_record_free(struct srv_record *r); /* NULL is fine */
+void vmnt_srv_record(struct vmnt_session *s, const struct sq_inode *i, uint64_t off, uint64_t n);
 /* Remembers a read. True: the file is being read in order. */
 bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint64_t n);
 

@@ -22,6 +22,7 @@ int vmnt_session_new(const struct vmnt_image *image, int fusefd, int statm, stru
 
 	s->image = *image;
 	s->statm = statm;
+	s->record = image->record ? vmnt_record_new() : NULL;
 	s->started = time(NULL);
 	s->sq.fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
@@ -50,6 +51,7 @@ void vmnt_session_free(struct vmnt_session *s)
 		fuse_session_destroy(s->fuse);
 	vmnt_virtual_free(&s->virt);
 	vmnt_sq_close(&s->sq);
+	vmnt_record_free(s->record);
 	free(s);
 }
 

@@ -42,6 +42,16 @@ struct vmnt_place {
 	bool nofollow;    /* a symlink of the image at the end is the place itself */
 };
 
+struct vmnt_extent { /* bytes of the squashfs */
+	uint64_t off, len;
+};
+/* One thing that was read for the first time. */
+#define VMNT_READ_INODE UINT32_MAX
+struct vmnt_read {
+	uint64_t inode; /* its reference in the squashfs */
+	uint32_t block; /* of its content, the tail after the others; or VMNT_READ_INODE */
+};
+
 struct vmnt_image {
 	int fd;             /* borrowed; read with pread only */
 	uint64_t off, size; /* bytes: where the squashfs lies; size 0 = to the end of the file */
@@ -57,6 +67,10 @@ struct vmnt_image {
 	bool noexec;      /* no program may be started from it */
 	bool host;        /* mounted among the caller's mounts and not in a namespace of its own */
 	int report;       /* borrowed, write-only, above 2: takes a line of statistics when the mount ends; 0: none */
+	/* where much is wanted soon: reads of the file are large there. Only a hint, whatever it says */
+	const struct vmnt_extent *front;
+	size_t n_front;
+	bool record; /* remember what is read, for vmnt_server_profile */
 };
 
 /* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
@@ -114,6 +128,9 @@ void vmnt_report_write(int fd, const struct vmnt_report *r, const char *stats);
 /* Places that must exist for another start's binds: added to the running server, known "not there" answers
  * taken back, before this returns. Never hides a name of the image. Equal places are added once. */
 int vmnt_server_add_places(int control, const struct vmnt_place *places, size_t n, struct vl_err *err);
+/* What was read since the mount, in the order of the first time; the first 65536. Of a server that records, else
+ * nothing. Returns new. */
+int vmnt_server_profile(int control, struct vmnt_read **ret, size_t *ret_n, struct vl_err *err);
 /* One JSON object of numbers: {"requests":{"lookup":..,"getattr":..,"readlink":..,"read":..,"readdir":..,"statfs":..,
  * "xattr":..},"bytes":..,"places":..,"metadata":{"hits":..,"misses":..},"data":{the same},"unpacked":{"blocks":..,
  * "nanoseconds":..,"ahead":..},"threads":..,"resident":..,"files":[{"reads":..,"bytes":..,"path":".."}]}: bytes of
