@@ -102,6 +102,23 @@ void sif_uuid_text(const uint8_t uuid[16], char ret[37]);
 char *sif_name(const struct sif_descr *d);
 char *sif_launch(const struct sif_header *h);
 
+/* ---- profile.c: where in an image lies what a command reads at its start ---------------------- */
+
+#define SIF_PROFILE_NAME "vial-profile.json"
+#define SIF_PROFILE_MAX (64u << 10) /* bytes of the object: it is read at every start */
+#define SIF_PROFILE_EXTENTS 8
+struct sif_extent {
+	uint64_t off, len; /* bytes, from the begin of the system partition */
+};
+struct sif_profile {
+	struct sif_extent extent[SIF_PROFILE_EXTENTS];
+	size_t n;
+};
+/* The extents of a profile's text, cut to the partition's size. False: there is nothing in it that makes sense. */
+bool sif_profile_parse(const char *text, size_t len, uint64_t partition_size, struct sif_profile *ret);
+/* The same of an image's object; one that is missing or damaged is no profile. */
+bool sif_profile_read(const struct sif_image *img, const struct sif_descr *partition, struct sif_profile *ret);
+
 /* ---- write.c: a new image, one pass, the partition streamed --------------------------------
  * Order of calls: begin, then add / stream objects, then end. The fd must be empty, writable and
  * seekable; nothing valid is in it before end() returns 0. */
