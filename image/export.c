@@ -226,7 +226,7 @@ static int find_root(const struct sif_image *sif, const struct sif_descr **ret, 
 static int write_layer(struct export *x, const struct sif_image *sif, const struct sif_descr *root, uint64_t max_size,
 		       struct img_gzip_sums *ret, struct vl_err *err)
 {
-	struct img_unsquash_visitor v = { take_entry, take_data, x };
+	struct img_unsquash_visitor v = { .entry = take_entry, .data = take_data, .arg = x };
 	int r;
 
 	if ((r = img_tarball_new(to_gzip, x->gzip, &x->tar, err)) < 0 ||

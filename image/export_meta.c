@@ -159,7 +159,7 @@ int img_export_meta_read(const struct sif_image *sif, const struct sif_descr *ro
 			 uint64_t max_size, struct img_export_meta *ret, struct vl_err *err)
 {
 	VL_CLEANUP(scan_free) struct scan s = { 0 };
-	struct img_unsquash_visitor v = { scan_entry, scan_data, &s };
+	struct img_unsquash_visitor v = { .entry = scan_entry, .data = scan_data, .arg = &s };
 	struct img_export_meta m = { 0 };
 	int r = img_unsquash(sif->fd, root->off, root->size, max_size, &v, err);
 

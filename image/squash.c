@@ -36,6 +36,9 @@ struct img_squash {
 	struct img_table id_cache; /* the library searches its list from the start each time */
 	bool fix_owner;
 	uint32_t uid, gid;
+	bool exportable;                /* with a table from inode numbers to inodes */
+	struct img_inode *const *first; /* inodes that come first */
+	size_t n_first;
 };
 
 /* ---- the file ---- */
@@ -81,11 +84,9 @@ static int failed(struct img_squash *s, int code, const char *what, struct vl_er
 		       img_sqfs_error(code));
 }
 
-int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
-		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err)
+static struct img_squash *squash_new(int fd, uint64_t base, const struct img_codec *codec)
 {
 	struct img_squash *s = vl_alloc(sizeof *s);
-	int r;
 
 	s->codec = codec;
 	s->file = vl_alloc(sizeof *s->file);
@@ -95,7 +96,14 @@ int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint3
 				 base,
 				 0,
 				 { 0 } };
-	r = sqfs_super_init(&s->super, block_size, mtime, codec->id);
+	return s;
+}
+
+int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
+		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err)
+{
+	struct img_squash *s = squash_new(fd, base, codec);
+	int r = sqfs_super_init(&s->super, block_size, mtime, codec->id);
 	if (r == 0)
 		r = sqfs_super_write(&s->super, &s->file->base);
 	if (r == 0 && (r = codec->c->write_options(codec->c, &s->file->base)) > 0) {
@@ -111,6 +119,37 @@ int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint3
 	*ret_first = s->file->size;
 	*ret = s;
 	return 0;
+}
+
+int img_squash_again(int fd, uint64_t base, const struct img_codec *raw, const struct img_unsquash_head *h,
+		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err)
+{
+	struct img_squash *s = squash_new(fd, base, raw);
+	int r = sqfs_super_init(&s->super, h->block_size, h->mtime, (SQFS_COMPRESSOR)h->compression);
+
+	if (r == 0)
+		r = sqfs_super_write(&s->super, &s->file->base);
+	if (r == 0 && h->n_options) {
+		s->super.flags |= SQFS_FLAG_COMPRESSOR_OPTIONS;
+		r = window_write(&s->file->base, sizeof s->super, h->options, h->n_options);
+	}
+	if (r != 0) {
+		r = failed(s, r, "super block", err);
+		img_squash_free(s);
+		return r;
+	}
+	s->super.flags &= (sqfs_u16)~SQFS_FLAG_NO_FRAGMENTS;
+	s->super.flags |= SQFS_FLAG_UNCOMPRESSED_INODES | SQFS_FLAG_UNCOMPRESSED_IDS;
+	s->exportable = h->exportable;
+	*ret_first = s->file->size;
+	*ret = s;
+	return 0;
+}
+
+void img_squash_first(struct img_squash *s, struct img_inode *const *list, size_t n)
+{
+	s->first = list;
+	s->n_first = n;
 }
 
 void img_squash_owner(struct img_squash *s, uint32_t uid, uint32_t gid)
@@ -375,10 +414,25 @@ static uint32_t number_inodes(struct img_tree *t)
 	}
 }
 
+/* What is wanted first, then the rest: so that all folders, which every path needs some of, lie together behind. */
+static int write_leaves(struct img_squash *s, struct img_tree *t)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->n_first; i++)
+		r = s->first[i]->type == IMG_DIR ? 0 : write_leaf(s, s->first[i]);
+	for (struct img_node *x = deepest(t->root); r == 0 && x != t->root; x = next_node(x))
+		r = x->inode->type == IMG_DIR ? 0 : write_leaf(s, x->inode);
+	return r;
+}
+
 static int write_nodes(struct img_squash *s, struct img_tree *t, uint32_t count)
 {
+	int r = s->n_first ? write_leaves(s, t) : 0;
+
+	if (r != 0)
+		return r;
 	for (struct img_node *x = deepest(t->root);; x = next_node(x)) {
-		int r;
 		if (x->inode->type == IMG_DIR)
 			r = write_dir(s, x, x == t->root ? count + 1 : x->parent->inode->number);
 		else
@@ -424,6 +478,10 @@ static int write_tables(struct img_squash *s, struct img_tree *t, const struct i
 	*ret_what = "fragment table";
 	if ((r = write_fragments(s, frags, n_frags)) != 0)
 		return r;
+	*ret_what = "export table";
+	if (s->exportable && (r = sqfs_dir_writer_write_export_table(s->dir, &s->file->base, s->codec->c, count,
+								     s->super.root_inode_ref, &s->super)) != 0)
+		return r;
 	*ret_what = "id table";
 	if ((r = sqfs_id_table_write(s->ids, &s->file->base, &s->super, s->codec->c)) != 0)
 		return r;
@@ -446,7 +504,8 @@ int img_squash_end(struct img_squash *s, struct img_tree *t, uint64_t data_end, 
 	s->xattrs = sqfs_xattr_writer_create(0);
 	s->inodes = sqfs_meta_writer_create(&s->file->base, s->codec->c, 0);
 	s->dirs = sqfs_meta_writer_create(&s->file->base, s->codec->c, SQFS_META_WRITER_KEEP_IN_MEMORY);
-	s->dir = s->dirs ? sqfs_dir_writer_create(s->dirs, 0) : NULL;
+	s->dir = s->dirs ? sqfs_dir_writer_create(s->dirs, s->exportable ? SQFS_DIR_WRITER_CREATE_EXPORT_TABLE : 0)
+			 : NULL;
 	if (!s->ids || !s->xattrs || !s->inodes || !s->dir)
 		return vl_fail(err, ENOMEM, "out of memory for the tables of the squashfs");
 	sort_tree(t->root);

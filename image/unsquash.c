@@ -18,6 +18,8 @@
 /* Meta data blocks loaded in all. Two a file is usual; an image can make every name cost a walk through
  * millions of empty ones. */
 #define MAX_META_LOADS (32u << 20)
+/* Words of block lists in all, when they are asked for: 8 TiB in blocks of 128 KiB, 256 MiB of memory. */
+#define MAX_WORDS (64u << 20)
 #define META_START sizeof(sqfs_super_t)
 #define NO_INDEX 0xFFFFFFFFu
 #define UNCOMPRESSED (1u << 24) /* in the size word of a data block */
@@ -42,6 +44,7 @@ struct inode {
 	struct img_attr attr;
 	uint32_t nlink, xattr;
 	uint64_t start, size; /* file: data and bytes; folder: listing, relative to its table, and bytes */
+	uint64_t sparse;      /* file: bytes in holes */
 	uint32_t offset;      /* folder: in the first block of the listing */
 	uint32_t frag, frag_off;
 	uint64_t ref;
@@ -58,7 +61,7 @@ struct frame {          /* a folder that is being walked */
 	char last[IMG_MAX_NAME + 1]; /* name before: the order is checked */
 };
 
-struct unsquash {
+struct img_unsquash {
 	const struct img_unsquash_visitor *v;
 	struct window *file;
 	sqfs_super_t super;
@@ -69,7 +72,11 @@ struct unsquash {
 	uint64_t xattr_table; /* of keys and values; 0 = none */
 	uint32_t n_xattrs;
 	struct img_budget budget;
-	uint64_t work; /* bytes that may still be decompressed: blocks can be shared */
+	uint64_t work;  /* bytes that may still be decompressed: blocks can be shared */
+	uint64_t words; /* of block lists that may still be read, for who asks where files lie */
+	struct img_unsquash_head head;
+	uint32_t *list; /* of the file at hand */
+	size_t list_cap;
 	uint8_t *packed, *block, *frag;
 	uint64_t frag_at; /* which fragment block is in frag; UINT64_MAX = none */
 	uint32_t frag_len;
@@ -119,7 +126,7 @@ static void window_destroy(sqfs_object_t *o)
 
 /* ---- errors ---- */
 
-static int damaged(struct unsquash *u, int code, const char *what, struct vl_err *err)
+static int damaged(struct img_unsquash *u, int code, const char *what, struct vl_err *err)
 {
 	VL_FREE char *path = vl_printable(u->path.data ? u->path.data : "", u->path.len);
 
@@ -137,7 +144,7 @@ static int damaged(struct unsquash *u, int code, const char *what, struct vl_err
 #define DAMAGED SQFS_ERROR_CORRUPTED
 #define NO_CODEC SQFS_ERROR_COMPRESSOR /* opening has no other use for it */
 
-static int no_codec(const struct unsquash *u, struct vl_err *err)
+static int no_codec(const struct img_unsquash *u, struct vl_err *err)
 {
 	const char *name = sqfs_compressor_name_from_id((SQFS_COMPRESSOR)u->super.compression_id);
 	return vl_fail(err, ENOTSUP,
@@ -147,7 +154,7 @@ static int no_codec(const struct unsquash *u, struct vl_err *err)
 
 /* ---- opening ---- */
 
-static int read_xattr_head(struct unsquash *u)
+static int read_xattr_head(struct img_unsquash *u)
 {
 	uint8_t head[16];
 	uint64_t at = u->super.xattr_id_table_start;
@@ -162,7 +169,7 @@ static int read_xattr_head(struct unsquash *u)
 	return u->xattr_table < META_START ? DAMAGED : 0;
 }
 
-static int open_tables(struct unsquash *u, const char **ret_what)
+static int open_tables(struct img_unsquash *u, const char **ret_what)
 {
 	sqfs_compressor_config_t cfg;
 	sqfs_file_t *f = &u->file->base;
@@ -210,8 +217,10 @@ static struct window *window_new(int fd, uint64_t off, uint64_t size)
 	return w;
 }
 
-static void unsquash_free(struct unsquash *u)
+void img_unsquash_free(struct img_unsquash *u)
 {
+	if (!u)
+		return;
 	void *objects[] = { u->inodes, u->dirs, u->xattrs, u->ids, u->frags, u->c, u->file };
 
 	for (size_t i = 0; i < VL_COUNT(objects); i++)
@@ -223,16 +232,19 @@ static void unsquash_free(struct unsquash *u)
 	free(u->block);
 	free(u->frag);
 	free(u->frames);
+	free(u->list);
+	free(u->head.fragments);
+	free(u);
 }
 
 /* ---- inodes ---- */
 
-static int seek_inode(struct unsquash *u, uint64_t ref)
+static int seek_inode(struct img_unsquash *u, uint64_t ref)
 {
 	return sqfs_meta_reader_seek(u->inodes, u->super.inode_table_start + (ref >> 16), ref & 0xffff);
 }
 
-static int read_target(struct unsquash *u, uint32_t len, bool extended, struct inode *i)
+static int read_target(struct img_unsquash *u, uint32_t len, bool extended, struct inode *i)
 {
 	uint8_t word[4];
 	int r;
@@ -256,7 +268,7 @@ static void decode_dev(struct inode *i, uint32_t dev) /* the kernel's new_decode
 }
 
 /* What follows the fixed head; the reader then stands at the block list of a file. */
-static int read_rest(struct unsquash *u, bool ext, struct inode *i)
+static int read_rest(struct img_unsquash *u, bool ext, struct inode *i)
 {
 	/* bytes by type; what a link and an index have beyond that comes later, or is not needed */
 	static const uint8_t sizes[2][N_TYPES + 1] = { { 0, 16, 16, 8, 8, 8, 4, 4 }, { 0, 24, 40, 8, 12, 12, 8, 8 } };
@@ -277,6 +289,7 @@ static int read_rest(struct unsquash *u, bool ext, struct inode *i)
 	case FILE_TYPE:
 		i->start = ext ? vl_le64(b) : vl_le32(b);
 		i->size = ext ? vl_le64(b + 8) : vl_le32(b + 12);
+		i->sparse = ext ? vl_le64(b + 16) : 0;
 		i->nlink = ext ? vl_le32(b + 24) : 1;
 		i->frag = vl_le32(ext ? b + 28 : b + 4);
 		i->frag_off = vl_le32(ext ? b + 32 : b + 8);
@@ -295,7 +308,7 @@ static int read_rest(struct unsquash *u, bool ext, struct inode *i)
 	}
 }
 
-static int read_inode(struct unsquash *u, uint64_t ref, struct inode *i)
+static int read_inode(struct img_unsquash *u, uint64_t ref, struct inode *i)
 {
 	uint8_t b[16];
 	int r;
@@ -326,7 +339,7 @@ static void xattrs_free(struct img_xattrs **x)
 	vl_freep(x);
 }
 
-static int read_value(struct unsquash *u, struct img_xattr *x)
+static int read_value(struct img_unsquash *u, struct img_xattr *x)
 {
 	uint8_t word[4];
 	int r = sqfs_meta_reader_read(u->xattrs, word, 4);
@@ -340,7 +353,7 @@ static int read_value(struct unsquash *u, struct img_xattr *x)
 }
 
 /* The value stands elsewhere, since other files have the same: here is only its place. */
-static int read_far_value(struct unsquash *u, struct img_xattr *x)
+static int read_far_value(struct img_unsquash *u, struct img_xattr *x)
 {
 	struct img_xattr place = { 0 };
 	sqfs_u64 block;
@@ -360,7 +373,7 @@ static int read_far_value(struct unsquash *u, struct img_xattr *x)
 	return sqfs_meta_reader_seek(u->xattrs, block, offset);
 }
 
-static int read_xattr(struct unsquash *u, struct img_xattr *x)
+static int read_xattr(struct img_unsquash *u, struct img_xattr *x)
 {
 	static const char *const prefixes[] = { "user.", "trusted.", "security." };
 	uint8_t head[4];
@@ -381,7 +394,7 @@ static int read_xattr(struct unsquash *u, struct img_xattr *x)
 	return type & 0x100 ? read_far_value(u, x) : read_value(u, x);
 }
 
-static int read_xattrs(struct unsquash *u, uint32_t index, struct img_xattrs **ret)
+static int read_xattrs(struct img_unsquash *u, uint32_t index, struct img_xattrs **ret)
 {
 	uint8_t b[16];
 	int r;
@@ -413,7 +426,7 @@ static int read_xattrs(struct unsquash *u, uint32_t index, struct img_xattrs **r
 /* ---- file content ---- */
 
 /* size_word: as in the inode or fragment table. *ret_n bytes of out. */
-static int unpack_block(struct unsquash *u, uint64_t at, uint32_t size_word, uint8_t *out, uint32_t *ret_n)
+static int unpack_block(struct img_unsquash *u, uint64_t at, uint32_t size_word, uint8_t *out, uint32_t *ret_n)
 {
 	uint32_t n = size_word & (UNCOMPRESSED - 1);
 	int r;
@@ -433,12 +446,12 @@ static int unpack_block(struct unsquash *u, uint64_t at, uint32_t size_word, uin
 	return 0;
 }
 
-static int spend_work(struct unsquash *u, struct vl_err *err)
+static int spend_work(struct img_unsquash *u, struct vl_err *err)
 {
 	return img_spend(&u->work, u->super.block_size, "compressed bytes that expand", err);
 }
 
-static int send_tail(struct unsquash *u, const struct inode *i, uint32_t n, struct vl_err *err)
+static int send_tail(struct img_unsquash *u, const struct inode *i, uint32_t n, struct vl_err *err)
 {
 	sqfs_fragment_t f;
 	int r = sqfs_frag_table_lookup(u->frags, i->frag, &f);
@@ -459,7 +472,7 @@ static int send_tail(struct unsquash *u, const struct inode *i, uint32_t n, stru
 }
 
 /* The inode reader stands at the block list and is not moved by what happens here. */
-static int send_content(struct unsquash *u, const struct inode *i, struct vl_err *err)
+static int send_content(struct img_unsquash *u, const struct inode *i, struct vl_err *err)
 {
 	uint64_t left = i->size, at = i->start;
 	uint32_t block = u->super.block_size, got;
@@ -487,10 +500,38 @@ static int send_content(struct unsquash *u, const struct inode *i, struct vl_err
 	return left ? send_tail(u, i, (uint32_t)left, err) : 0;
 }
 
+/* Where the content lies, in place of the content. The list is read as it comes: its length is a claim. */
+static int send_layout(struct img_unsquash *u, const struct inode *i, struct vl_err *err)
+{
+	uint32_t block = u->super.block_size;
+	uint64_t n = i->size / block + (i->frag == NO_INDEX && i->size % block);
+	struct img_file f = { .size = i->size, .start = i->start, .frag = i->frag, .frag_off = i->frag_off };
+
+	if (n > u->words)
+		return vl_fail(err, EFBIG, "the squashfs has block lists of more than %u entries", MAX_WORDS);
+	u->words -= n;
+	for (; f.n_sizes < n; f.n_sizes++) {
+		uint8_t word[4];
+		int r = sqfs_meta_reader_read(u->inodes, word, 4);
+		if (r != 0)
+			return damaged(u, r, "block list", err);
+		if (f.n_sizes == u->list_cap) {
+			u->list_cap = VL_MAX(u->list_cap * 2, (size_t)64);
+			u->list = vl_realloc(u->list, u->list_cap, sizeof *u->list);
+		}
+		u->list[f.n_sizes] = vl_le32(word);
+	}
+	f.sizes = u->list;
+	f.sparse = i->sparse;
+	if (!(i->size % block))
+		f.frag = IMG_NO_FRAGMENT;
+	return u->v->layout(u->v->arg, &f, err);
+}
+
 /* ---- folders ---- */
 
 /* No folder may be found twice: that ends every loop, and no builder makes hard links of them. */
-static int enter(struct unsquash *u, const struct inode *i, struct vl_err *err)
+static int enter(struct img_unsquash *u, const struct inode *i, struct vl_err *err)
 {
 	size_t pos = SIZE_MAX;
 	uint64_t hash = img_mix(i->ref + 1);
@@ -510,7 +551,7 @@ static int enter(struct unsquash *u, const struct inode *i, struct vl_err *err)
 	return 0;
 }
 
-static int leave_or_take(struct unsquash *u, struct frame *f, void *p, size_t n)
+static int leave_or_take(struct img_unsquash *u, struct frame *f, void *p, size_t n)
 {
 	if (n > f->left)
 		return DAMAGED;
@@ -519,7 +560,7 @@ static int leave_or_take(struct unsquash *u, struct frame *f, void *p, size_t n)
 }
 
 /* The next name of the folder: its inode, its type. */
-static int next_name(struct unsquash *u, struct frame *f, char name[IMG_MAX_NAME + 1], uint64_t *ret_ref,
+static int next_name(struct img_unsquash *u, struct frame *f, char name[IMG_MAX_NAME + 1], uint64_t *ret_ref,
 		     uint16_t *ret_type)
 {
 	uint8_t b[12];
@@ -556,7 +597,7 @@ static int next_name(struct unsquash *u, struct frame *f, char name[IMG_MAX_NAME
 }
 
 /* As a layer's are counted: files can share a list, which a tar repeats for each. */
-static int spend_xattrs(struct unsquash *u, const struct img_xattrs *x, struct vl_err *err)
+static int spend_xattrs(struct img_unsquash *u, const struct img_xattrs *x, struct vl_err *err)
 {
 	uint64_t bytes = 0;
 
@@ -565,7 +606,7 @@ static int spend_xattrs(struct unsquash *u, const struct img_xattrs *x, struct v
 	return img_spend(&u->budget.meta_bytes, bytes, "bytes of extended attributes", err);
 }
 
-static int visit(struct unsquash *u, uint64_t ref, uint16_t type, struct vl_err *err)
+static int visit(struct img_unsquash *u, uint64_t ref, uint16_t type, struct vl_err *err)
 {
 	VL_CLEANUP(xattrs_free) struct img_xattrs *x = NULL;
 	struct inode i;
@@ -595,10 +636,10 @@ static int visit(struct unsquash *u, uint64_t ref, uint16_t type, struct vl_err 
 		return 0;
 	if ((r = img_spend(&u->budget.file_bytes, i.size, "bytes", err)) < 0)
 		return r;
-	return send_content(u, &i, err);
+	return u->v->layout ? send_layout(u, &i, err) : send_content(u, &i, err);
 }
 
-static int walk(struct unsquash *u, struct vl_err *err)
+static int walk(struct img_unsquash *u, struct vl_err *err)
 {
 	char name[IMG_MAX_NAME + 1];
 	uint64_t ref;
@@ -632,24 +673,94 @@ static int walk(struct unsquash *u, struct vl_err *err)
 	return 0;
 }
 
+/* What a rewriter needs beside the tree. */
+static int read_head(struct img_unsquash *u, struct vl_err *err)
+{
+	struct img_unsquash_head *h = &u->head;
+	uint8_t size[2] = { 0 };
+
+	h->block_size = u->super.block_size;
+	h->compression = u->super.compression_id;
+	h->mtime = u->super.modification_time;
+	h->exportable = u->super.flags & SQFS_FLAG_EXPORTABLE;
+	h->data_end = u->super.inode_table_start;
+	if (h->data_end < META_START || h->data_end > u->super.bytes_used)
+		return damaged(u, DAMAGED, "super block", err);
+	if (u->super.flags & SQFS_FLAG_COMPRESSOR_OPTIONS) {
+		int r = window_read(&u->file->base, META_START, size, 2);
+		h->n_options = 2 + (vl_le16(size) & 0x7fffu);
+		if (r == 0)
+			r = h->n_options > sizeof h->options ? DAMAGED : 0;
+		if (r == 0)
+			r = window_read(&u->file->base, META_START, h->options, h->n_options);
+		if (r != 0)
+			return damaged(u, r, "compression", err);
+	}
+	h->n_fragments = (uint32_t)sqfs_frag_table_get_size(u->frags);
+	h->fragments = vl_alloc((h->n_fragments + 1ull) * sizeof *h->fragments);
+	for (uint32_t i = 0; i < h->n_fragments; i++) {
+		sqfs_fragment_t f = { 0 };
+		sqfs_frag_table_lookup(u->frags, i, &f);
+		h->fragments[i] = (struct img_fragment){ f.start_offset, f.size };
+	}
+	return 0;
+}
+
+static void freep(struct img_unsquash **u)
+{
+	img_unsquash_free(*u);
+}
+
+int img_unsquash_open(int fd, uint64_t off, uint64_t size, uint64_t max_size, struct img_unsquash **ret,
+		      struct vl_err *err)
+{
+	VL_CLEANUP(freep) struct img_unsquash *u = vl_alloc(sizeof *u);
+	const char *what;
+
+	u->file = window_new(fd, off, size);
+	u->budget = img_budget_new(max_size);
+	u->words = MAX_WORDS;
+	u->frag_at = UINT64_MAX;
+	int r = open_tables(u, &what);
+	if (r == NO_CODEC && !u->c)
+		return no_codec(u, err);
+	if (r != 0)
+		return damaged(u, r, what, err);
+	/* every block once, and as much again for those that files share */
+	u->work = max_size < UINT64_MAX / 2 ? 2 * max_size + u->super.block_size : UINT64_MAX;
+	u->packed = vl_alloc(u->super.block_size);
+	u->block = vl_alloc(u->super.block_size);
+	u->frag = vl_alloc(u->super.block_size);
+	if ((r = read_head(u, err)) < 0)
+		return r;
+	*ret = vl_steal(&u);
+	return 0;
+}
+
+const struct img_unsquash_head *img_unsquash_head(const struct img_unsquash *u)
+{
+	return &u->head;
+}
+
+int img_unsquash_walk(struct img_unsquash *u, const struct img_unsquash_visitor *v, struct vl_err *err)
+{
+	u->v = v;
+	return walk(u, err);
+}
+
+int img_unsquash_block(struct img_unsquash *u, uint64_t at, uint32_t word, void *out, uint32_t *ret_n,
+		       struct vl_err *err)
+{
+	int r = unpack_block(u, at, word, out, ret_n);
+
+	return r == 0 ? 0 : damaged(u, r, "data block", err);
+}
+
 int img_unsquash(int fd, uint64_t off, uint64_t size, uint64_t max_size, const struct img_unsquash_visitor *v,
 		 struct vl_err *err)
 {
-	VL_CLEANUP(unsquash_free)
-	struct unsquash u = {
-		.v = v, .file = window_new(fd, off, size), .budget = img_budget_new(max_size), .frag_at = UINT64_MAX
-	};
-	const char *what;
-	int r = open_tables(&u, &what);
+	VL_CLEANUP(freep) struct img_unsquash *u = NULL;
+	int r = img_unsquash_open(fd, off, size, max_size, &u, err);
 
-	if (r == NO_CODEC && !u.c)
-		return no_codec(&u, err);
-	if (r != 0)
-		return damaged(&u, r, what, err);
-	/* every block once, and as much again for those that files share */
-	u.work = max_size < UINT64_MAX / 2 ? 2 * max_size + u.super.block_size : UINT64_MAX;
-	u.packed = vl_alloc(u.super.block_size);
-	u.block = vl_alloc(u.super.block_size);
-	u.frag = vl_alloc(u.super.block_size);
-	return walk(&u, err);
+	return r < 0 ? r : img_unsquash_walk(u, v, err);
 }

@@ -4,6 +4,7 @@
 
 #include <vial/base.h>
 #include <vial/oci.h>
+#include <vial/sif.h>
 
 #define IMG_DEFAULT_BLOCK_SIZE (128u << 10)
 /* Inflated bytes one layer may have. Real layers stay below; 1 MiB of gzip can hold 1 GiB. */
@@ -104,6 +105,33 @@ void img_fetched_free(struct img_fetched *f);
  * a nameless file of $TMPDIR. Any number of processes may ask at a time: one makes it. */
 int img_fetch(const struct img_build_opts *o, struct img_store *store, const struct vl_progress *progress,
 	      struct img_fetched *ret, struct vl_err *err);
+
+/* ---- optimize.c: what a command reads at its start, together and uncompressed --------------- */
+
+#define IMG_READ_INODE UINT32_MAX /* no content: its attributes, or the text of a link */
+struct img_read {
+	uint64_t inode; /* its reference in the squashfs */
+	uint32_t block; /* number in the file; the tail comes after the blocks */
+};
+struct img_optimize_opts {
+	const struct sif_image *sif;       /* open; every object of it is kept but signatures and an old profile */
+	const struct sif_descr *partition; /* the squashfs */
+	const struct img_read *reads;      /* in the order of first read */
+	size_t n_reads;
+	char *const *command; /* that was recorded, NULL-terminated */
+	uint64_t limit;       /* bytes that may be stored uncompressed; 0 = IMG_DEFAULT_HOT */
+};
+#define IMG_DEFAULT_HOT (128ull << 20) /* numpy, scipy and matplotlib read 73 MiB */
+struct img_optimize_stats {
+	uint64_t files, blocks, bytes; /* hot: read at the start; bytes uncompressed */
+	uint64_t region;               /* bytes they take on disk, with what lies between them */
+	uint64_t left_out;             /* bytes that were over the limit */
+	unsigned signatures;           /* dropped */
+	int signal;                    /* with -EINTR */
+};
+/* Writes the same tree into a new SIF in fd (empty, read-write). In a child without privileges, as img_build. */
+int img_optimize(const struct img_optimize_opts *o, int fd, const struct vl_progress *progress,
+		 struct img_optimize_stats *ret, struct vl_err *err);
 
 /* ---- push.c: an image to a registry --------------------------------------------------------- */
 

@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	VL_CLOSE int fd = memfd_create("image", MFD_CLOEXEC);
 	struct walk w = { 0 };
-	struct img_unsquash_visitor v = { entry, data, &w };
+	struct img_unsquash_visitor v = { .entry = entry, .data = data, .arg = &w };
 	struct vl_err err = { 0 };
 
 	if (fd < 0 || vl_write_full(fd, bytes, size) < 0 || img_tarball_new(drop, NULL, &w.tar, &err) < 0)
