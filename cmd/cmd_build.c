@@ -1,4 +1,4 @@
-#include "commands.h"
+#include "run.h"
 
 #include <sys/stat.h>
 #include <vial/image.h>
@@ -6,6 +6,8 @@
 #define O(f) offsetof(struct build_opts, f)
 const struct opt cmd_build_options[] = {
 	{ 'F', "force", OPT_FLAG, O(force), NULL, "replace OUT when it exists", "FORCE", 0 },
+	{ 0, "profile", OPT_STR, O(profile), "CMD",
+	  "then watch /bin/sh -c CMD and lay out the image for such a start, as optimize does", "PROFILE", 0 },
 	CMD_CONVERT_OPTS(struct build_opts, convert),
 	CMD_NET_OPTS(struct build_opts, net),
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
@@ -14,6 +16,18 @@ const struct opt cmd_build_options[] = {
 	OPT_END,
 };
 #undef O
+
+/* The image is there by now, and stays when this fails. */
+static int add_profile(struct cmd_ctx *c, const char *path, const char *command)
+{
+	char *argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)command, NULL };
+	struct cmd_optimize_opts o = { 0 };
+	int status = cmd_optimize_image(c, &o, path, 3, argv);
+
+	if (status)
+		vl_logf(&c->log, VL_ERROR, "%s was built, without a profile", path);
+	return status;
+}
 
 int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
@@ -36,5 +50,6 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	const struct cmd_making m = {
 		.opts = &b, .net = &o->net, .out = argv[0], .force = o->force, .remote_only = true
 	};
-	return cmd_make_image(c, &m, o->json);
+	int status = cmd_make_image(c, &m, o->json);
+	return status || !o->profile ? status : add_profile(c, argv[0], o->profile);
 }

@@ -173,6 +173,7 @@ int cmd_make_failed(struct cmd_ctx *c, int r, const struct img_fetched *f, const
 /* cmd_build.c */
 struct build_opts {
 	bool force, json, ignored;
+	const char *profile; /* command of a start */
 	struct convert_opts convert;
 	struct net_opts net;
 };
@@ -258,5 +259,10 @@ cmd_fn cmd_holders_run;
 
 extern const struct opt cmd_action_opts[];                                   /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_hold_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
+extern const struct opt cmd_optimize_options[];
+cmd_fn cmd_optimize_run; /* cmd_optimize.c; its options are in run.h */
+
+extern const struct opt cmd_action_opts[];                     /* opts_action.c */
+cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 
 #endif

@@ -17,6 +17,17 @@ static bool is_uri(const char *word)
 	return false;
 }
 
+static void take_profile(const struct sif_image *sif, const struct sif_descr *d, struct action_image *i)
+{
+	struct sif_profile p;
+
+	_Static_assert(SIF_PROFILE_EXTENTS <= VL_COUNT(i->front), "all of them");
+	if (!sif_profile_read(sif, d, &p))
+		return;
+	for (i->n_front = 0; i->n_front < p.n; i->n_front++)
+		i->front[i->n_front] = (struct vmnt_extent){ p.extent[i->n_front].off, p.extent[i->n_front].len };
+}
+
 static int use_sif(const struct sif_image *sif, bool with_config, struct action_image *i, struct vl_err *err)
 {
 	const struct sif_descr *d;
@@ -47,6 +58,7 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 				       sif->d[n].id);
 	i->off = d->off;
 	i->size = d->size;
+	take_profile(sif, d, i);
 	d = with_config ? sif_by_name(sif, SIF_JSON, "oci-config.json") : NULL;
 	if (d && sif_read_object(sif, d, VL_JSON_MAX, &i->config, NULL, err) < 0)
 		return vl_wrap(err, "%s", i->path);

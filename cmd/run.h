@@ -11,9 +11,11 @@
 struct action_image {
 	int fd; /* owned; the one that is checked and the one that is mounted */
 	enum plan_image kind;
-	uint64_t off, size; /* squashfs: bytes in the file */
-	char *path;         /* absolute */
-	char *config;       /* text of the OCI image configuration, NULL = none or not asked for */
+	uint64_t off, size;          /* squashfs: bytes in the file */
+	struct vmnt_extent front[8]; /* of it: what a start reads, if the image says so */
+	size_t n_front;
+	char *path;   /* absolute */
+	char *config; /* text of the OCI image configuration, NULL = none or not asked for */
 };
 #define ACTION_IMAGE_INIT                                                                                              \
 	{                                                                                                              \
@@ -41,6 +43,15 @@ struct action_opts {
 	uint64_t fd;         /* hold: the socket; 0 = none, which standard input never is */
 	struct net_opts net; /* for IMAGE being a URI */
 };
+
+/* cmd_optimize.c */
+struct cmd_optimize_opts {
+	const char *output, *hot_size;
+	bool force;
+	struct action_opts action;
+};
+/* Watches the command and writes the image anew; the exit status. */
+int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const char *path, int argc, char **argv);
 
 /* ---- plan_args.c: values to a plan ---- */
 

@@ -53,6 +53,18 @@ static bool share(const struct plan *p, const struct vmnt_image *image, int *ret
 	return false;
 }
 
+static int mount_squash(const struct plan *p, struct vmnt_server *server, const struct vmnt_image *image,
+			struct vl_err *err)
+{
+	VL_CLOSE int control = -1;
+	VL_CLOSE int mount = vmnt_server_mount(server, image, p->record >= 0 ? &control : NULL, err);
+
+	if (mount >= 0 && p->record >= 0 &&
+	    (vl_msg_send_fd(p->record, control, NULL, 0) < 0 || vl_msg_send_fd(p->record, mount, NULL, 0) < 0))
+		return vl_fail(err, EPIPE, "who records the start is gone");
+	return vl_steal_fd(&mount);
+}
+
 /* Everything between the plan and the last step. */
 static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, const struct vl_progress *say,
 		  struct vl_err *err)
@@ -77,6 +89,9 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 		.places = places,
 		.n_places = p->n_mounts,
 		.report = p->report,
+		.front = p->front,
+		.n_front = p->n_front,
+		.record = p->record >= 0,
 	};
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
@@ -103,7 +118,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 	/* The image, answering. */
 	if (!shared)
-		mount = squash ? vmnt_server_mount(&server, &image, NULL, err) : clone_directory(p, err);
+		mount = squash ? mount_squash(p, &server, &image, err) : clone_directory(p, err);
 	if (mapper)
 		vl_wait(mapper); /* it ended meanwhile; the program shall find no child that it never started */
 	if (mount < 0)

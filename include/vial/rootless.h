@@ -9,6 +9,7 @@
 #define VIAL_ROOTLESS_H
 
 #include <vial/base.h>
+#include <vial/mount.h>
 
 /* ---- the plan (plan.c) ---------------------------------------------------------------------- */
 
@@ -90,9 +91,13 @@ struct plan {
 	enum plan_image image;
 	int image_fd; /* borrowed: checked and mounted through the same descriptor */
 	uint64_t image_off, image_size;
-	char *image_path;    /* absolute; for messages and variables */
-	bool writable;       /* directory: its own files may be changed */
-	bool private_mount;  /* not shared with other starts */
+	char *image_path;                /* absolute; for messages and variables */
+	bool writable;                   /* directory: its own files may be changed */
+	bool private_mount;              /* not shared with other starts */
+	const struct vmnt_extent *front; /* of the squashfs: see vmnt_image; borrowed */
+	size_t n_front;
+	int record; /* a socket that gets two descriptors: a control of the recording server, and the mount, which keeps
+		     * the server alive; needs private_mount. -1: nothing is recorded */
 	bool writable_tmpfs; /* changes are kept in memory and thrown away */
 	uint64_t tmpfs_size; /* bytes of those; 0 = the kernel's default */
 	struct plan_overlay *overlays;
@@ -129,7 +134,7 @@ struct plan {
 
 #define PLAN_INIT                                                                                                      \
 	{                                                                                                              \
-		.image_fd = -1, .keep_fd = -1, .umask = -1, .status_missing = 127, .status_denied = 126                \
+		.image_fd = -1, .record = -1, .keep_fd = -1, .umask = -1, .status_missing = 127, .status_denied = 126  \
 	}
 void ctr_plan_free(struct plan *p);
 #define PLAN __attribute__((cleanup(ctr_plan_free)))
