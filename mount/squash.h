@@ -47,6 +47,7 @@ struct sq_block {      /* who holds it may read all but the links */
 	uint8_t *data;
 	unsigned refs;
 	enum sq_state state;
+	bool spent;                     /* the first to be taken again */
 	struct sq_block *next;          /* with the same hash */
 	struct sq_block *older, *newer; /* of those that nobody holds */
 };
@@ -67,6 +68,8 @@ struct sq_block *vmnt_cache_get(struct sq_cache *c, uint64_t pos, bool *ret_fill
 /* For all to see; not good: it is let go of, and NULL returned. */
 struct sq_block *vmnt_cache_filled(struct sq_cache *c, struct sq_block *b, bool good);
 void vmnt_cache_put(struct sq_cache *c, struct sq_block *b);
+/* The same of one that has served: its memory, which the CPU has near, is taken for the next block. */
+void vmnt_cache_put_spent(struct sq_cache *c, struct sq_block *b);
 bool vmnt_cache_has(struct sq_cache *c, uint64_t pos); /* or somebody is at it */
 void vmnt_cache_count(struct sq_cache *c, uint64_t *ret_hits, uint64_t *ret_misses);
 
@@ -254,6 +257,11 @@ int vmnt_sq_link(struct squash *s, const struct sq_inode *i, char ret[SQ_LINK_MA
 ssize_t vmnt_sq_read(struct squash *s, const struct sq_inode *i, uint64_t off, void *buf, size_t n);
 /* The file is read in order and up to off: the next block, if a thread has nothing else to do. */
 void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off);
+/* The regular file whose inode comes next in the table, or -ENOENT. Writers of images go from directory to directory,
+ * and so do most who read them whole. */
+int vmnt_sq_next_file(struct squash *s, const struct sq_inode *i, struct sq_inode *ret);
+/* Files are read in that order and i was to its end: its begin, and the fragment after that of i. */
+void vmnt_sq_next_ahead(struct squash *s, const struct sq_inode *i, const struct sq_inode *next);
 
 /* ---- squash_xattr.c ---- */
 

@@ -70,9 +70,9 @@ static void drop(struct sq_cache *c, struct sq_block *b)
 {
 	if (--b->refs)
 		return;
-	bool empty = b->state != SQ_READY; /* the first to be taken again */
-	b->older = empty ? NULL : c->newest;
-	b->newer = empty ? c->oldest : NULL;
+	bool first = b->state != SQ_READY || b->spent;
+	b->older = first ? NULL : c->newest;
+	b->newer = first ? c->oldest : NULL;
 	*(b->older ? &b->older->newer : &c->oldest) = b;
 	*(b->newer ? &b->newer->older : &c->newest) = b;
 	if (c->waiting)
@@ -90,6 +90,7 @@ static struct sq_block *join(struct sq_cache *c, struct sq_block *b)
 {
 	if (!b->refs++)
 		leave_list(c, b);
+	b->spent = false;
 	c->hits++;
 	while (b->state == SQ_FILLING)
 		wait_for_change(c);
@@ -120,6 +121,7 @@ struct sq_block *vmnt_cache_get(struct sq_cache *c, uint64_t pos, bool *ret_fill
 		b->pos = pos;
 		b->refs = 1;
 		b->state = SQ_FILLING;
+		b->spent = false;
 		b->next = *head_of(c, pos);
 		*head_of(c, pos) = b;
 		c->misses++;
@@ -146,6 +148,14 @@ struct sq_block *vmnt_cache_filled(struct sq_cache *c, struct sq_block *b, bool 
 void vmnt_cache_put(struct sq_cache *c, struct sq_block *b)
 {
 	pthread_mutex_lock(&c->lock);
+	drop(c, b);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void vmnt_cache_put_spent(struct sq_cache *c, struct sq_block *b)
+{
+	pthread_mutex_lock(&c->lock);
+	b->spent = true;
 	drop(c, b);
 	pthread_mutex_unlock(&c->lock);
 }

@@ -107,14 +107,17 @@ static int fragment(struct squash *s, uint32_t n, struct sq_place *ret)
 	return 0;
 }
 
+static uint64_t stored_blocks(const struct squash *s, const struct sq_inode *i)
+{
+	return i->size / s->super.block_size + (i->frag == SQ_NONE32 && i->size % s->super.block_size);
+}
+
 /* Where block n of the file lies. */
 static int place_of(struct squash *s, const struct sq_inode *i, uint64_t n, struct sq_place *ret)
 {
-	uint64_t blocks = i->size / s->super.block_size;
+	uint64_t blocks = stored_blocks(s, i);
 
 	*ret = (struct sq_place){ 0 };
-	if (i->frag == SQ_NONE32 && i->size % s->super.block_size)
-		blocks++;
 	if (n >= blocks) {
 		ret->tail = true;
 		ret->skip = i->frag_off;
@@ -143,7 +146,9 @@ static int copy_out(struct squash *s, const struct sq_place *at, uint64_t size, 
 	bool good = b && at->skip + size <= b->size;
 	if (good)
 		memcpy(p, b->data + at->skip + from, n);
-	if (b)
+	if (b && n == size && !at->tail) /* the kernel has all of it */
+		vmnt_cache_put_spent(&s->sh->data, b);
+	else if (b)
 		vmnt_cache_put(&s->sh->data, b);
 	return good ? 0 : -EIO;
 }
@@ -190,4 +195,66 @@ void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off
 
 	if (S_ISREG(i->mode) && off < i->size)
 		ahead(s, i, (off + bs - 1) / bs);
+}
+
+/* ---- the file after this one ------------------------------------------------------------------ */
+
+#define BETWEEN 3 /* directories and links that may stand before it */
+
+static int skip(struct squash *s, struct sq_cursor *c, uint64_t n)
+{
+	uint8_t b[SQ_META_SIZE];
+
+	for (uint64_t some; n; n -= some) {
+		some = VL_MIN(n, (uint64_t)sizeof b);
+		if (vmnt_sq_meta(s, c, b, (size_t)some) < 0)
+			return -EIO;
+	}
+	return 0;
+}
+
+/* The inode table says nowhere how long an inode is. */
+static int after(struct squash *s, const struct sq_inode *i, struct sq_cursor *ret)
+{
+	uint64_t blocks = stored_blocks(s, i), pos;
+	uint32_t word;
+
+	*ret = i->rest;
+	if (S_ISLNK(i->mode))
+		return skip(s, ret, i->size + (i->type == SQ_LLINK ? 4 : 0));
+	if (!S_ISREG(i->mode))
+		return i->index ? -ENOENT : 0;
+	if (!blocks)
+		return 0;
+	if (!list_fits(s, blocks) || block_at(s, i, blocks - 1, &pos, &word) < 0)
+		return -EIO;
+	*ret = walk_of(s, i)->cur;
+	return 0;
+}
+
+int vmnt_sq_next_file(struct squash *s, const struct sq_inode *i, struct sq_inode *ret)
+{
+	struct sq_cursor c;
+
+	*ret = *i;
+	for (unsigned k = 0; k <= BETWEEN; k++) {
+		if (after(s, ret, &c) < 0 || c.block >= s->super.dir_table ||
+		    vmnt_sq_inode(s, (c.block - s->super.inode_table) << 16 | c.off, ret) < 0)
+			return -ENOENT;
+		if (S_ISREG(ret->mode))
+			return 0;
+	}
+	return -ENOENT;
+}
+
+void vmnt_sq_next_ahead(struct squash *s, const struct sq_inode *i, const struct sq_inode *next)
+{
+	struct sq_place at = { .tail = true };
+
+	if (next->size)
+		ahead(s, next, 0);
+	/* many small files end in one fragment: the next one before its first file is asked for */
+	if (i->frag != SQ_NONE32 && vmnt_ahead_idle(&s->sh->ahead) && fragment(s, i->frag + 1, &at) == 0 &&
+	    !vmnt_cache_has(&s->sh->data, at.pos))
+		vmnt_ahead_push(&s->sh->ahead, &at);
 }

@@ -186,9 +186,14 @@ static bool want_reply(struct srv_worker *w, size_t size)
 /* The answer is on its way: time for what the next one needs. */
 static void after_read(struct srv_worker *w, const struct sq_inode *i, uint64_t off, uint64_t n)
 {
+	struct sq_inode next;
+
 	vmnt_srv_count(w->s, SRV_BYTES, n);
 	if (vmnt_srv_note_read(w->s, i->ref, off, n))
 		vmnt_sq_read_ahead(&w->sq, i, off + n);
+	if (off + n == i->size && vmnt_ahead_idle(&w->sq.sh->ahead) && vmnt_sq_next_file(&w->sq, i, &next) == 0 &&
+	    vmnt_srv_note_end(w->s, i->ref, next.ref))
+		vmnt_sq_next_ahead(&w->sq, i, &next);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)

@@ -28,6 +28,7 @@ struct srv_file {
 #define SRV_WARM 128 /* questions before threads are started: a short program ends sooner without */
 #define SRV_SETS 64
 #define SRV_SET 4
+#define SRV_EXPECTED 16 /* readers that each go through files in the order of the image */
 
 struct srv_worker { /* a thread that answers */
 	struct vmnt_session *s;
@@ -47,7 +48,9 @@ struct vmnt_session {
 	time_t started;
 	pthread_key_t key; /* each thread's srv_worker */
 	pthread_mutex_t lock;
-	struct srv_file file[SRV_SETS][SRV_SET]; /* under the lock */
+	struct srv_file file[SRV_SETS][SRV_SET]; /* under the lock, as what follows */
+	uint64_t expected[SRV_EXPECTED];         /* inodes of the files after those read last; 0: none */
+	unsigned next_expected;
 	_Atomic uint64_t count[SRV_COUNTS];
 	_Atomic unsigned max_threads;
 	_Atomic unsigned asked; /* by the kernel; stops at SRV_WARM */
@@ -70,5 +73,7 @@ void vmnt_record_free(struct srv_record *r); /* NULL is fine */
 void vmnt_srv_record(struct vmnt_session *s, const struct sq_inode *i, uint64_t off, uint64_t n);
 /* Remembers a read. True: the file is being read in order. */
 bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint64_t n);
+/* Remembers that a file was read to its end, and which one comes next. True: so it came itself. */
+bool vmnt_srv_note_end(struct vmnt_session *s, uint64_t ref, uint64_t next);
 
 #endif

@@ -39,3 +39,16 @@ bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint
 	pthread_mutex_unlock(&s->lock);
 	return in_order;
 }
+
+bool vmnt_srv_note_end(struct vmnt_session *s, uint64_t ref, uint64_t next)
+{
+	size_t k = 0;
+
+	pthread_mutex_lock(&s->lock);
+	while (k < SRV_EXPECTED && s->expected[k] != ref)
+		k++;
+	bool came = k < SRV_EXPECTED;
+	s->expected[came ? k : s->next_expected++ % SRV_EXPECTED] = next;
+	pthread_mutex_unlock(&s->lock);
+	return came;
+}
