@@ -2,12 +2,15 @@
 #include "check.h"
 #include "squash_maker.h"
 
-#include <vial/mount.h>
+#include "mount/squash.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -246,4 +249,175 @@ TEST(attributes_of_an_image_that_has_none)
 	CHECK(fgetxattr(file, "user.name", b, sizeof b) < 0 && errno == ENOTSUP);
 	CHECK(flistxattr(file, b, sizeof b) <= 0);
 	close(mnt);
+}
+
+/* ---- the session alone, the kernel's part played here: also where no mount can be had -------------- */
+
+#define BIG (50 * MAKER_BLOCK + 1000)
+#define ASKED 8 /* at a time; a socket holds 10 messages, and who asks must never wait for room */
+#define QUESTIONS 800
+#define LONGEST 40000u
+
+struct kernel {
+	int fd;
+	uint64_t node[MAKER_FILES];
+	const struct maker *m;
+	struct question {
+		unsigned op, file;
+		uint64_t off;
+		uint32_t size;
+	} asked[ASKED];
+	char reply[65536];
+};
+
+static void ask(const struct kernel *k, unsigned op, uint64_t unique, uint64_t node, const void *body, size_t n)
+{
+	struct fuse_in_header h = { .len = (uint32_t)(sizeof h + n), .opcode = op, .unique = unique, .nodeid = node };
+	VL_BUF struct vl_buf b = { 0 };
+
+	vl_buf_add(&b, &h, sizeof h);
+	vl_buf_add(&b, body, n);
+	CHECK_EQ(send(k->fd, b.data, b.len, MSG_NOSIGNAL), (ssize_t)b.len);
+}
+
+/* What comes next, but for what the server says unasked. Returns its unique number. */
+static uint64_t answer(struct kernel *k, size_t *ret_n)
+{
+	const struct fuse_out_header *h = (const void *)k->reply;
+
+	do {
+		ssize_t n = recv(k->fd, k->reply, sizeof k->reply, 0);
+		CHECK(n >= (ssize_t)sizeof *h && h->len == n);
+		*ret_n = (size_t)n - sizeof *h;
+	} while (!h->unique);
+	return h->unique;
+}
+
+static void begin(struct kernel *k)
+{
+	const struct fuse_init_in in = { .major = 7, .minor = 38, .max_readahead = 1 << 17, .flags = ~FUSE_INIT_EXT };
+	size_t n;
+
+	ask(k, FUSE_INIT, 1, 0, &in, sizeof in);
+	CHECK(answer(k, &n) == 1 && n >= sizeof(struct fuse_init_out));
+	for (size_t i = 0; i < k->m->n; i++) {
+		ask(k, FUSE_LOOKUP, 1, 1, k->m->file[i].name, strlen(k->m->file[i].name) + 1);
+		CHECK(answer(k, &n) == 1 && n == sizeof(struct fuse_entry_out));
+		k->node[i] = ((const struct fuse_entry_out *)(k->reply + sizeof(struct fuse_out_header)))->nodeid;
+	}
+}
+
+/* The i-th question, in place p: files in order, files at random, lookups and listings. */
+static void ask_some(struct kernel *k, unsigned p, unsigned i)
+{
+	static const unsigned op[] = { FUSE_READ, FUSE_READ, FUSE_READ, FUSE_READ, FUSE_LOOKUP, FUSE_READDIRPLUS };
+	struct question *q = &k->asked[p];
+
+	*q = (struct question){ op[i % VL_COUNT(op)], i / 16 % (unsigned)k->m->n, i % 16 * 16384ull, 16384 };
+	if (i % 3 == 0)
+		q->off = (uint64_t)rand() % BIG, q->size = (uint32_t)rand() % LONGEST + 1;
+	const struct fuse_read_in in = { .offset = q->op == FUSE_READ ? q->off : 0, .size = q->size };
+	if (q->op == FUSE_LOOKUP)
+		ask(k, q->op, p + 1, 1, i % 4 ? "dir" : "none", 5 - (i % 4 > 0));
+	else
+		ask(k, q->op, p + 1, q->op == FUSE_READ ? k->node[q->file] : 1, &in, sizeof in);
+}
+
+static void check_answer(const struct kernel *k, const struct question *q, size_t n)
+{
+	const struct fuse_out_header *h = (const void *)k->reply;
+
+	CHECK_EQ(h->error, 0);
+	if (q->op == FUSE_READ) {
+		CHECK_EQ(n, q->off < BIG ? VL_MIN((uint64_t)q->size, BIG - q->off) : 0);
+		CHECK_MEM(h + 1, k->m->file[q->file].data + VL_MIN(q->off, (uint64_t)BIG), n);
+	} else {
+		CHECK(n >= sizeof(struct fuse_entry_out));
+	}
+}
+
+/* Places and statistics meanwhile, by another process. */
+static void control_it(int control)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		struct vl_err err = { 0 };
+		VL_FREE char *stats = NULL, *path = vl_asprintf("/dir/%u/new", i);
+		if (vmnt_server_add_places(control, &(struct vmnt_place){ .path = path }, 1, &err) < 0 ||
+		    vmnt_server_stats(control, &stats, &err) < 0 || !strstr(stats, "\"read\":"))
+			_exit(1);
+	}
+	_exit(0);
+}
+
+static pid_t serve_image(const struct maker *m, const int fuse[2], const int control[2])
+{
+	const pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	close(fuse[1]);
+	close(control[1]);
+	struct vl_err err = { 0 };
+	/* so little memory that blocks are pushed out all the time */
+	struct vmnt_image image = { .fd = image_fd(m), .name = "image", .threads = 4, .memory = 1 };
+	struct vmnt_session *s;
+	struct stat st;
+	CHECK_EQ(fstat(image.fd, &st), 0);
+	image.size = (uint64_t)st.st_size; /* it may not ask itself */
+	if (vmnt_session_new(&image, fuse[0], -1, &s, &err) < 0)
+		CHECK_FAIL("no session: %s", err.text);
+	vmnt_session_loop(s, control[0]);
+	_exit(0); /* a thread may still be at it: as the server itself */
+}
+
+TEST(threads_answer_rightly)
+{
+	static uint8_t data[MAKER_FILES][BIG];
+	static struct maker m = { .n = MAKER_FILES };
+	static const char *const name[] = { "file1", "file2", "file3", "file4" };
+	struct kernel *k = vl_alloc(sizeof *k);
+	struct vl_err err = { 0 };
+	int fuse[2], control[2], done[2];
+	size_t n;
+
+	for (size_t i = 0; i < MAKER_FILES; i++) {
+		for (size_t at = 0; at < BIG; at++)
+			data[i][at] = (uint8_t)(at / 100 + i + at % 7 * (at / 3000));
+		m.file[i] = (struct maker_file){
+			.name = name[i], .data = data[i], .size = BIG, .packed = true, .xattr = -1u
+		};
+	}
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fuse), 0);
+	CHECK_EQ(vl_msg_pair(control, &err), 0);
+	fflush(stdout);
+	pid_t server = serve_image(&m, fuse, control);
+	close(fuse[0]);
+	close(control[0]);
+	CHECK_EQ(pipe(done), 0);
+	pid_t other = fork();
+	if (other == 0)
+		control_it(control[1]);
+	close(done[1]);
+	*k = (struct kernel){ .fd = fuse[1], .m = &m };
+	begin(k);
+	for (unsigned i = 0; i < ASKED; i++)
+		ask_some(k, i, i);
+	for (unsigned i = ASKED; i < QUESTIONS; i++) {
+		unsigned p = (unsigned)answer(k, &n) - 1;
+		CHECK(p < ASKED);
+		check_answer(k, &k->asked[p], n);
+		ask_some(k, p, i);
+	}
+	for (unsigned i = 0; i < ASKED; i++) {
+		unsigned p = (unsigned)answer(k, &n) - 1;
+		check_answer(k, &k->asked[p], n);
+	}
+	/* the other may wait for what nobody takes: the kernel would have */
+	struct pollfd fd[] = { { .fd = done[0] }, { .fd = k->fd, .events = POLLIN } };
+	while (poll(fd, 2, -1) > 0 && !fd[0].revents)
+		CHECK(recv(k->fd, k->reply, sizeof k->reply, 0) > 0);
+	CHECK_EQ(vl_wait(other), 0);
+	close(k->fd); /* as an unmount */
+	CHECK_EQ(vl_wait(server), 0);
+	free(k);
 }
