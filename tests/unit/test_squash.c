@@ -336,3 +336,27 @@ TEST(attributes_without_end_are_an_error)
 	CHECK_EQ(vmnt_sq_xattr_list(&a->s, &a->i, a->buf), -EIO);
 	close_attributes(a);
 }
+
+TEST(the_next_file_is_the_next_inode)
+{
+	VL_FREE uint8_t *data = noise(SIZE, 1);
+	const struct maker m = {
+		.file = { { .name = "file1", .data = data, .size = SIZE, .packed = true, .xattr = -1u },
+			  { .name = "file2", .xattr = -1u },
+			  { .name = "file3", .data = data, .size = 10, .xattr = -1u } },
+		.n = 3
+	};
+	struct squash s;
+	struct sq_inode i, next, want;
+
+	open_image(&m, &s);
+	find(&s, "file1", &i);
+	find(&s, "file2", &want);
+	CHECK_EQ(vmnt_sq_next_file(&s, &i, &next), 0);
+	CHECK_EQ(next.ref, want.ref);
+	find(&s, "file3", &want);
+	CHECK_EQ(vmnt_sq_next_file(&s, &next, &next), 0);
+	CHECK_EQ(next.ref, want.ref);
+	CHECK_EQ(vmnt_sq_next_file(&s, &want, &next), -ENOENT); /* the root directory, and the end */
+	vmnt_sq_close(&s);
+}
