@@ -21,7 +21,15 @@ static void note(void *arg, const char *text)
 
 static void free_opts(struct action_opts *o)
 {
-	struct vl_strv *lists[] = { &o->bind, &o->mount, &o->no_mount, &o->env, &o->env_file, &o->no_env };
+	struct vl_strv *lists[] = { &o->bind,
+				    &o->mount,
+				    &o->no_mount,
+				    &o->env,
+				    &o->env_file,
+				    &o->no_env,
+				    &o->iso.network_args,
+				    &o->iso.dns,
+				    &o->iso.blkio_weight_device };
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
 }

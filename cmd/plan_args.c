@@ -342,6 +342,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	add_system(&m);
 	add_host_files(&m);
 	add_cwd(&m);
+	if ((r = cmd_plan_isolation(&o->iso, say, p, err)) < 0)
+		return r;
 
 	ctr_plan_host_env(p, environ, o->cleanenv, &o->no_env);
 	if ((r = add_prefixed(&m)) < 0 || (r = add_files(&m)) < 0)

@@ -35,12 +35,21 @@ int cmd_fetch_by_child(struct cmd_ctx *c, const char *uri, const struct net_opts
 
 /* ---- opts_action.c ---- */
 
+struct isolation_opts {
+	bool pid, no_pid, no_init, ipc, uts, net, oom_kill_disable;
+	const char *hostname, *network;
+	struct vl_strv network_args, dns, blkio_weight_device;
+	const char *memory, *memory_reservation, *memory_swap, *cpus, *cpu_shares, *cpuset_cpus, *cpuset_mems;
+	const char *pids_limit, *blkio_weight, *apply_cgroups;
+};
+
 struct action_opts {
 	struct vl_strv bind, mount, no_mount, env, env_file, no_env;
 	const char *home, *cwd, *shell, *stats;
 	bool no_home, contain, cleanenv, writable, writable_tmpfs, private_mount, no_eval, no_umask;
 	bool ignored;
-	uint64_t fd;         /* hold: the socket; 0 = none, which standard input never is */
+	uint64_t fd; /* hold: the socket; 0 = none, which standard input never is */
+	struct isolation_opts iso;
 	struct net_opts net; /* for IMAGE being a URI */
 };
 
@@ -57,5 +66,18 @@ int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const cha
 
 int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_image *image, enum plan_action action,
 		  int argc, char **argv, const struct vl_progress *say, struct plan *p, struct vl_err *err);
+
+/* ---- plan_isolation.c: namespaces, network, limits ---- */
+
+/* After the default mounts are in the plan: some of them give way to the container's own. */
+int cmd_plan_isolation(const struct isolation_opts *o, const struct vl_progress *say, struct plan *p,
+		       struct vl_err *err);
+
+/* ---- plan_limits.c ---- */
+
+int cmd_plan_limits(const struct isolation_opts *o, const struct vl_progress *say, struct plan_limits *l,
+		    struct vl_err *err);
+/* The text of an --apply-cgroups file; name is for messages. For the tests too. */
+int cmd_limits_from_toml(const char *text, size_t len, const char *name, struct plan_limits *l, struct vl_err *err);
 
 #endif

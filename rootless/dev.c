@@ -30,7 +30,7 @@ static int mount_dir(int dirfd, const char *name, mode_t mode, int fd, struct vl
 	return vmnt_attach(mount, target, name, err);
 }
 
-int ctr_fill_dev(const struct ctr_root *r, int dirfd, struct vl_err *err)
+int ctr_fill_dev(const struct plan *p, int dirfd, struct vl_err *err)
 {
 	static const char *const nodes[] = { "null", "zero", "full", "random", "urandom", "tty" };
 	static const char *const links[][2] = { { "/proc/self/fd", "fd" },
@@ -43,7 +43,6 @@ int ctr_fill_dev(const struct ctr_root *r, int dirfd, struct vl_err *err)
 	struct vl_err ignored;
 	int e;
 
-	(void)r;
 	for (size_t i = 0; i < VL_COUNT(nodes); i++) {
 		snprintf(path, sizeof path, "/dev/%s", nodes[i]);
 		if ((e = bind_device(dirfd, path, nodes[i], i < 5, err)) < 0)
@@ -59,6 +58,7 @@ int ctr_fill_dev(const struct ctr_root *r, int dirfd, struct vl_err *err)
 		return fd;
 	if ((e = mount_dir(dirfd, "pts", 0755, fd, err)) < 0 || (e = mount_dir(dirfd, "shm", 01777, -1, err)) < 0)
 		return e;
-	/* its IPC namespace is the host's, so is its message queue */
-	return mount_dir(dirfd, "mqueue", 01777, vmnt_clone(AT_FDCWD, "/dev/mqueue", false, true, &ignored), err);
+	/* the message queue of its IPC namespace: an own one is among the plan's mounts */
+	int mqueue = p->namespaces & PLAN_NS_IPC ? -1 : vmnt_clone(AT_FDCWD, "/dev/mqueue", false, true, &ignored);
+	return mount_dir(dirfd, "mqueue", 01777, mqueue, err);
 }

@@ -41,6 +41,36 @@ static int new_tmpfs(struct ctr_root *r, mode_t mode, struct vl_err *err)
 	return vmnt_clone(r->scratch, name, false, true, err);
 }
 
+/* A new file in the scratch tmpfs, cloned as a mount of its own. */
+static int new_text(struct ctr_root *r, const char *path, const char *text, struct vl_err *err)
+{
+	char name[16];
+	int e = ctr_scratch(r, err);
+
+	if (e < 0)
+		return e;
+	snprintf(name, sizeof name, "f%u", r->made++);
+	VL_CLOSE int file = openat(r->scratch, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	e = file < 0 ? -errno : vl_write_full(file, text, strlen(text));
+	if (e == 0 && fchmod(file, 0644) < 0) /* whatever the umask */
+		e = -errno;
+	if (e < 0)
+		return vl_fail_sys(err, -e, "cannot write a new %s", path);
+	return vmnt_clone(r->scratch, name, false, true, err);
+}
+
+/* What is no bind: a new file or directory in memory, or a file system of a namespace of ours. */
+static int new_mount(struct ctr_root *r, const struct plan_mount *m, const struct vl_progress *say, struct vl_err *err)
+{
+	if (m->kind == PLAN_TEXT)
+		return new_text(r, m->dst, m->text, err);
+	if (m->kind == PLAN_PROC)
+		return ctr_new_proc(say, err);
+	if (m->kind == PLAN_MQUEUE)
+		return vmnt_new("mqueue", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
+	return new_tmpfs(r, m->flags & PLAN_STICKY ? 01777 : m->kind == PLAN_DEV ? 0755 : 0700, err);
+}
+
 static uint64_t mount_id(int fd, uint64_t *ret_ino)
 {
 	struct statx sx;
@@ -73,7 +103,7 @@ static bool may_make_in(const struct ctr_root *r, const struct plan *p, int dir)
 		return true;
 	for (size_t i = 0; id && i < p->n_mounts; i++)
 		if (r->id[i] == id)
-			return p->mounts[i].kind != PLAN_BIND;
+			return p->mounts[i].kind == PLAN_TMPFS || p->mounts[i].kind == PLAN_DEV;
 	return false;
 }
 
@@ -137,11 +167,8 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 
 	if (m->kind == PLAN_BIND && r->src[i] < 0)
 		return 0;
-	if (m->kind != PLAN_BIND) {
-		r->src[i] = new_tmpfs(r, m->flags & PLAN_STICKY ? 01777 : m->kind == PLAN_DEV ? 0755 : 0700, err);
-		if (r->src[i] < 0)
-			return r->src[i];
-	}
+	if (m->kind != PLAN_BIND && (r->src[i] = new_mount(r, m, say, err)) < 0)
+		return r->src[i];
 	bool dir = !(m->flags & PLAN_LINK) && fstat(r->src[i], &st) == 0 && S_ISDIR(st.st_mode);
 	VL_CLOSE int target = open_target(r, p, i, dir, err);
 	if (target < 0)
@@ -160,7 +187,7 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 	if (e < 0 || (e = vmnt_attach(r->src[i], target, m->dst, err)) < 0)
 		return e;
 	r->id[i] = mount_id(r->src[i], &ino);
-	return m->kind == PLAN_DEV ? ctr_fill_dev(r, r->src[i], err) : 0;
+	return m->kind == PLAN_DEV ? ctr_fill_dev(p, r->src[i], err) : 0;
 }
 
 /* ---- the order ------------------------------------------------------------------------------- */
@@ -247,24 +274,12 @@ int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_p
 
 int ctr_cover_file(struct ctr_root *r, const char *path, const char *text, struct vl_err *err)
 {
-	char name[16];
-
 	VL_CLOSE int target = vl_open_in_root(r->fd, path, O_PATH | O_NOFOLLOW, 0, err);
 	if (target < 0)
 		return target;
-	int e = ctr_scratch(r, err);
-	if (e < 0)
-		return e;
-	snprintf(name, sizeof name, "f%u", r->made++);
-	VL_CLOSE int file = openat(r->scratch, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	e = file < 0 ? -errno : vl_write_full(file, text, strlen(text));
-	if (e == 0 && fchmod(file, 0644) < 0) /* whatever the umask */
-		e = -errno;
-	if (e < 0)
-		return vl_fail_sys(err, -e, "cannot write a new %s", path);
-	VL_CLOSE int mount = vmnt_clone(r->scratch, name, false, true, err);
+	VL_CLOSE int mount = new_text(r, path, text, err);
 	if (mount < 0)
 		return mount;
-	e = vmnt_restrict(mount, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false, path, err);
+	int e = vmnt_restrict(mount, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false, path, err);
 	return e < 0 ? e : vmnt_attach(mount, target, path, err);
 }

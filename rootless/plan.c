@@ -5,6 +5,7 @@ void ctr_plan_free(struct plan *p)
 	for (size_t i = 0; i < p->n_mounts; i++) {
 		free(p->mounts[i].src);
 		free(p->mounts[i].dst);
+		free(p->mounts[i].text);
 		free(p->mounts[i].image_path);
 		vl_closep(&p->mounts[i].image_fd);
 	}
@@ -24,8 +25,9 @@ void ctr_plan_free(struct plan *p)
 	vl_freep(&p->user.groups);
 	vl_freep(&p->mounts);
 	vl_freep(&p->overlays);
-	struct vl_strv *lists[] = { &p->env.host, &p->env.fixed, &p->env.set,  &p->argv,      &p->run_default, &p->cwd,
-				    &p->ports,    &p->dns,       &p->add_caps, &p->drop_caps, &p->limits.raw };
+	struct vl_strv *lists[] = { &p->env.host,    &p->env.fixed, &p->env.set,    &p->argv,
+				    &p->run_default, &p->cwd,       &p->ports,      &p->dns,
+				    &p->add_caps,    &p->drop_caps, &p->limits.raw, &p->limits.weights };
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
 	p->n_mounts = p->n_overlays = p->user.n_groups = 0;
@@ -41,6 +43,13 @@ void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const ch
 		.dst = vl_path_clean(dst),
 		.image_fd = -1,
 	};
+}
+
+void ctr_plan_add_text(struct plan *p, const char *text, const char *dst, const char *why)
+{
+	ctr_plan_add(p, PLAN_TEXT, NULL, dst, PLAN_RO | PLAN_NOFOLLOW);
+	p->mounts[p->n_mounts - 1].text = vl_strdup(text);
+	p->mounts[p->n_mounts - 1].why = why;
 }
 
 /* '/' sorts before every other byte, so that a directory comes right before what is in it. */
@@ -82,6 +91,7 @@ void ctr_plan_sort(struct plan *p, const struct vl_progress *say)
 					 first->src ? first->src : "tmpfs", m->src ? m->src : "tmpfs");
 		free(m->src);
 		free(m->dst);
+		free(m->text);
 	}
 	p->n_mounts = kept;
 }

@@ -16,8 +16,9 @@ struct vmnt_place *ctr_places(const struct plan *p)
 
 	for (size_t i = 0; i < p->n_mounts; i++) {
 		const struct plan_mount *m = &p->mounts[i];
-		bool dir = m->kind != PLAN_BIND ||
-			   (!(m->flags & PLAN_LINK) && stat(m->src, &st) == 0 && S_ISDIR(st.st_mode));
+		bool dir = m->kind != PLAN_BIND
+				   ? m->kind != PLAN_TEXT
+				   : !(m->flags & PLAN_LINK) && stat(m->src, &st) == 0 && S_ISDIR(st.st_mode);
 		l[i] = (struct vmnt_place){ .path = m->dst, .dir = dir, .nofollow = m->flags & PLAN_NOFOLLOW };
 	}
 	return l;

@@ -5,6 +5,8 @@
 #include <vial/mount.h>
 #include <vial/rootless.h>
 
+#include <signal.h>
+
 /* ---- plan.c ---- */
 
 /* Lexically: dir itself lies in dir. */
@@ -63,7 +65,64 @@ int ctr_cover_file(struct ctr_root *r, const char *path, const char *text, struc
 /* ---- dev.c ---- */
 
 /* Devices of the host into the directory, which is the root of a tmpfs already in place. */
-int ctr_fill_dev(const struct ctr_root *r, int dirfd, struct vl_err *err);
+int ctr_fill_dev(const struct plan *p, int dirfd, struct vl_err *err);
+
+/* ---- spaces.c ---- */
+
+/* The ipc, uts and net namespaces of the plan, the latter with lo up. */
+int ctr_enter_spaces(const struct plan *p, struct vl_err *err);
+/* A /proc of the pid namespace that the caller is in, detached; where that is refused, the one around it and a
+ * warning. Call before the host's root is let go. */
+int ctr_new_proc(const struct vl_progress *say, struct vl_err *err);
+
+/* ---- init.c ---- */
+
+struct ctr_first { /* what the first process of a pid namespace knows of outside */
+	int sock;
+	sigset_t mask; /* of signals, as the program is to have it */
+	bool ignores_children;
+};
+#define CTR_FIRST_INIT                                                                                                 \
+	{                                                                                                              \
+		.sock = -1                                                                                             \
+	}
+/* With a pid namespace of the plan's: returns in its first process, with all signals blocked. The caller stays
+ * outside, never returns, and ends as the program ends. Without: does nothing. */
+int ctr_enter_pidns(const struct plan *p, struct ctr_first *f, struct vl_err *err);
+/* Right before execve: returns in the process that is to be the program, with its signals as the caller had them.
+ * Where the plan wants an init, the first process is that from now on. */
+int ctr_leave_init(const struct plan *p, struct ctr_first *f, struct vl_err *err);
+
+/* ---- net.c ---- */
+
+struct ctr_net { /* a process outside that will bring up the network, and end it with the caller */
+	int sock;
+};
+#define CTR_NET_INIT                                                                                                   \
+	{                                                                                                              \
+		.sock = -1                                                                                             \
+	}
+/* In the host's namespaces. Does nothing unless the plan's network is "pasta". */
+int ctr_net_start(const struct plan *p, struct ctr_net *n, struct vl_err *err);
+/* In those of the container. Returns when its interface is up. */
+int ctr_net_up(struct ctr_net *n, struct vl_err *err);
+
+/* ---- cgroup.c ---- */
+
+struct ctr_cgroup {
+	int procs; /* its cgroup.procs; -1 = there is none */
+};
+#define CTR_CGROUP_INIT                                                                                                \
+	{                                                                                                              \
+		.procs = -1                                                                                            \
+	}
+/* Makes a cgroup with the plan's limits and somebody who removes it after the caller's end. In the host's
+ * namespaces. What cannot be is said in one warning and is no failure. */
+void ctr_cgroup_make(const struct plan *p, struct ctr_cgroup *c, const struct vl_progress *say);
+/* Moves the caller there. */
+void ctr_cgroup_join(struct ctr_cgroup *c, const struct vl_progress *say);
+/* For the tests: the files of a cgroup and what is to be written there, "FILE=VALUE". */
+void ctr_cgroup_files(const struct plan_limits *l, struct vl_strv *ret);
 
 /* ---- ids.c ---- */
 

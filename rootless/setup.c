@@ -65,11 +65,20 @@ static int mount_squash(const struct plan *p, struct vmnt_server *server, const 
 	return vl_steal_fd(&mount);
 }
 
+static void reap(pid_t *pid)
+{
+	if (*pid)
+		vl_wait(*pid);
+	*pid = 0;
+}
+
 /* Everything between the plan and the last step. */
-static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, const struct vl_progress *say,
-		  struct vl_err *err)
+static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, struct ctr_first *first,
+		  const struct vl_progress *say, struct vl_err *err)
 {
 	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
+	struct ctr_cgroup cgroup = CTR_CGROUP_INIT;
+	struct ctr_net net = CTR_NET_INIT;
 	VL_STRV struct vl_strv argv = { 0 };
 	VL_FREE struct vmnt_place *places = NULL;
 	bool squash = p->image == PLAN_SQUASHFS;
@@ -96,6 +105,12 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
 
+	/* Limits, which only the program is to be under, and the process that will be its network: both need
+	 * what is the host's. */
+	ctr_cgroup_make(p, &cgroup, say);
+	if ((r = ctr_net_start(p, &net, err)) < 0)
+		return r;
+
 	/* One mount for all starts of an image: its holder has one, and a user namespace around it, which is
 	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. */
 	bool shared = squash && !p->private_mount && share(p, &image, &mount, say);
@@ -109,7 +124,16 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	 * demands, outside the mount namespace, so that the mount ends with its users. */
 	if (squash && !shared && (r = vmnt_server_start(&image, &server, err)) < 0)
 		return r;
-	if ((r = ctr_enter_mountns(err)) < 0)
+
+	/* The other namespaces, owned by that user namespace. The server is not in them: it serves several. */
+	if ((r = ctr_enter_spaces(p, err)) < 0 || (r = ctr_net_up(&net, err)) < 0)
+		return r;
+
+	/* A process cannot change its own pid namespace: from here on it is the first process of the new one that
+	 * does the work, and the caller passes on signals and the exit status. */
+	if (p->namespaces & PLAN_NS_PID)
+		reap(&mapper);
+	if ((r = ctr_enter_pidns(p, first, err)) < 0 || (r = ctr_enter_mountns(err)) < 0)
 		return r;
 
 	/* What is to be bound, before anything covers it. The server opens the image meanwhile. */
@@ -119,8 +143,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	/* The image, answering. */
 	if (!shared)
 		mount = squash ? mount_squash(p, &server, &image, err) : clone_directory(p, err);
-	if (mapper)
-		vl_wait(mapper); /* it ended meanwhile; the program shall find no child that it never started */
+	reap(&mapper); /* it ended meanwhile; the program shall find no child that it never started */
 	if (mount < 0)
 		return mount;
 	if (squash && !shared)
@@ -153,6 +176,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 		return r;
 	if (p->umask >= 0)
 		umask((mode_t)p->umask);
+	ctr_cgroup_join(&cgroup, say);
 
 	/* Last, because every step above needed them. */
 	return ctr_reduce_caps(!chrooted, err);
@@ -170,10 +194,13 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 {
 	VL_CLEANUP(ctr_start_free) struct ctr_start start = CTR_START_INIT;
 	struct ctr_root root = CTR_ROOT_INIT;
+	struct ctr_first first = CTR_FIRST_INIT;
 
 	*ret_status = 0;
 	ctr_plan_sort(p, say);
-	int r = set_up(p, &root, &start, say, err);
+	int r = set_up(p, &root, &start, &first, say, err);
+	if (r == 0)
+		r = ctr_leave_init(p, &first, err);
 	if (r == 0 && p->action == PLAN_KEEP)
 		r = keep(p, &start, err);
 	else if (r == 0)

@@ -3,7 +3,8 @@
  * A front end (command line, Slurm, OCI bundle) turns what the user said into a struct plan;
  * ctr_run makes it so. Nothing below the plan parses user text. No step needs root, setuid
  * programs or subordinate ids. The calling process itself becomes the program: same pid, so
- * signals, exit status, terminal and job control are what they would be without a container.
+ * signals, exit status, terminal and job control are what they would be without a container. With a pid
+ * namespace it cannot: there it stays outside, passes signals on and ends as the program ends.
  */
 #ifndef VIAL_ROOTLESS_H
 #define VIAL_ROOTLESS_H
@@ -18,6 +19,10 @@ enum plan_kind {
 	PLAN_TMPFS, /* an empty directory in memory, gone with the container */
 	PLAN_DEV,   /* a /dev of the few devices every program may use */
 	PLAN_IMAGE, /* path src in the image file image_fd, at dst; always read-only */
+	PLAN_TEXT,  /* a read-only file with that text */
+	/* file systems of the container's own pid and ipc namespace */
+	PLAN_PROC,
+	PLAN_MQUEUE,
 };
 enum plan_flag {
 	PLAN_RO = 1,
@@ -33,6 +38,7 @@ struct plan_mount {
 	unsigned flags;
 	char *src, *dst; /* absolute, lexically clean; src NULL unless a bind */
 	uint64_t size;   /* tmpfs: bytes it may hold; 0 = the kernel's default, half of the memory */
+	char *text;      /* PLAN_TEXT */
 	/* PLAN_IMAGE: where its squashfs lies; the fd is the plan's own */
 	int image_fd;
 	uint64_t image_off, image_size;
@@ -53,11 +59,15 @@ struct plan_overlay {
 /* Namespaces of the container's own, besides user and mount. */
 enum plan_ns { PLAN_NS_PID = 1, PLAN_NS_IPC = 2, PLAN_NS_UTS = 4, PLAN_NS_NET = 8 };
 
+/* Where the name server of the network "pasta" answers, to be written into /etc/resolv.conf by who makes the plan. */
+#define CTR_NET_DNS "169.254.1.1"
+
 /* Limits on a cgroup of its own; 0 or NULL = none. Strings are of the forms systemd and docker know. */
 struct plan_limits {
 	uint64_t memory, memory_reservation, memory_swap; /* bytes */
 	uint64_t pids, cpu_shares, blkio_weight;
 	char *cpus, *cpuset_cpus, *cpuset_mems; /* cpus: a decimal number */
+	struct vl_strv weights;                 /* "DEVICE:WEIGHT" */
 	struct vl_strv raw;                     /* "FILE=VALUE" of the unified hierarchy, from --apply-cgroups */
 	bool any;
 };
@@ -103,13 +113,14 @@ struct plan {
 	struct plan_overlay *overlays;
 	size_t n_overlays;
 	/* isolation */
-	unsigned namespaces; /* PLAN_NS_* */
-	bool no_init;        /* the program itself is pid 1 of its namespace */
-	char *hostname;      /* of PLAN_NS_UTS; NULL = as outside */
-	char *network;       /* of PLAN_NS_NET: "none" or "pasta" */
-	struct vl_strv ports, dns;
-	bool fakeroot; /* uid 0 inside, by subordinate ids where there are any */
-	char *seccomp; /* path of a profile; NULL = none */
+	unsigned namespaces;  /* PLAN_NS_* */
+	bool no_init;         /* the program itself is pid 1 of its namespace */
+	char *hostname;       /* of PLAN_NS_UTS; NULL = as outside */
+	char *network;        /* of PLAN_NS_NET: "none" or "pasta" */
+	struct vl_strv ports; /* of "pasta": "tcp:HOST:CONTAINER" or "udp:..", numbers */
+	struct vl_strv dns;   /* servers, for messages and --explain; /etc/resolv.conf is among the mounts */
+	bool fakeroot;        /* uid 0 inside, by subordinate ids where there are any */
+	char *seccomp;        /* path of a profile; NULL = none */
 	struct vl_strv add_caps, drop_caps;
 	struct plan_limits limits;
 	int report; /* borrowed, write-only, above 2: takes a line of statistics at the end; 0 = none */
@@ -140,6 +151,8 @@ void ctr_plan_free(struct plan *p);
 #define PLAN __attribute__((cleanup(ctr_plan_free)))
 
 void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const char *dst, unsigned flags);
+/* A file that is made up: PLAN_TEXT. A link of the image at dst is covered. */
+void ctr_plan_add_text(struct plan *p, const char *text, const char *dst, const char *why);
 /* Order of mounting: parents first, and of two on one place the first; the loser is warned about
  * unless it was a default. */
 void ctr_plan_sort(struct plan *p, const struct vl_progress *say);
