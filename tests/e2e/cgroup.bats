@@ -44,7 +44,7 @@ delegate() {
 	chown "$VIAL_TEST_UID" "$base/user" "$base"/user/cgroup.{procs,threads,subtree_control}
 	printf '[unified]\n"%s" = "%s"\n' "$file" "$value" >limits.toml
 	cp "$VIAL" "${VIAL%/*}/vial-image" .
-	chmod 755 . "$BATS_FILE_TMPDIR"
+	chmod a+x . .. "$BATS_RUN_TMPDIR" "$BATS_FILE_TMPDIR" "$BATS_FILE_TMPDIR/.."
 	mkdir -p run && chown -R "$VIAL_TEST_UID" . && chmod 700 run
 }
 # in_cgroup DIR TEXT: a shell of the user's in that cgroup; TEXT's $1 is vial, $2 the image
