@@ -136,9 +136,10 @@ gone() { [ -z "$(find "$1" -name 'vial-[0-9]*' -type d)" ]; }
 	mkdir "$base/user/vial-4294967295" # as if its watcher had been killed
 	chown "$VIAL_TEST_UID" "$base/user/vial-4294967295"
 	in_cgroup "$base/user/shell" 'sleep 1000 >/dev/null 2>&1 3>&- & "$1" exec --apply-cgroups limits.toml "$2" sh -c "sleep 1000 >/dev/null 2>&1 & echo \$!"; kill $!'
+	local left=$output
 	[ ! -e "$base/user/vial-4294967295" ]
-	! gone "$base"
-	kill -9 "$output"
+	run ! gone "$base"
+	kill -9 "$left"
 	eventually gone "$base"
 	nothing_left
 }
