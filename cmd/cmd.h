@@ -29,13 +29,14 @@ struct cmd_ctx {
 /* ---- opt.c: option tables ------------------------------------------------------------ */
 
 enum opt_type {
-	OPT_FLAG,   /* bool */
-	OPT_NOFLAG, /* bool set to false */
-	OPT_STR,    /* const char *, borrowed from argv or environ */
-	OPT_LIST,   /* struct vl_strv, also split at commas */
-	OPT_LINES,  /* struct vl_strv, one per use; the environment twin has one per line */
-	OPT_ENV,    /* struct vl_strv, KEY=VALUE: a comma splits only before another KEY= */
-	OPT_U64,    /* uint64_t */
+	OPT_FLAG,    /* bool */
+	OPT_NOFLAG,  /* bool set to false */
+	OPT_STR,     /* const char *, borrowed from argv or environ */
+	OPT_LIST,    /* struct vl_strv, also split at commas */
+	OPT_LINES,   /* struct vl_strv, one per use; the environment twin has one per line */
+	OPT_ENV,     /* struct vl_strv, KEY=VALUE: a comma splits only before another KEY= */
+	OPT_U64,     /* uint64_t */
+	OPT_REFUSED, /* a word of other tools: an error whose text is the help; with =false it is none */
 };
 #define OPT_HIDDEN 1    /* accepted, not in the help */
 #define OPT_ENV_FIRST 2 /* a list whose later items win: those of the environment come first */
@@ -117,7 +118,11 @@ void help_group(const struct cmd_ctx *c, const char *word);
 void help_words(const struct cmd *cmd);
 void help_man(const struct cmd *cmd);
 
-extern const struct opt global_opts[]; /* main.c */
+struct global_values {
+	bool debug, verbose, quiet, silent, nocolor, version;
+	const char *log_format, *config;
+};
+extern const struct opt global_opts[]; /* opts_global.c */
 
 /* ---- shared by command files --------------------------------------------------------- */
 

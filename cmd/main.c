@@ -17,6 +17,8 @@
 #define VIAL_CONFIG "/etc/vial/vial.conf"
 #endif
 
+extern char **environ;
+
 const char *cmd_version(void)
 {
 	return VIAL_VERSION;
@@ -44,24 +46,6 @@ int cmd_usage(const struct cmd_ctx *c, const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
-struct global_opts {
-	bool debug, verbose, quiet, silent, nocolor, version;
-	const char *log_format, *config;
-};
-#define O(f) offsetof(struct global_opts, f)
-const struct opt global_opts[] = {
-	{ 'd', "debug", OPT_FLAG, O(debug), NULL, "everything that happens", "DEBUG", 0 },
-	{ 'v', "verbose", OPT_FLAG, O(verbose), NULL, "more of what happens", "VERBOSE", 0 },
-	{ 'q', "quiet", OPT_FLAG, O(quiet), NULL, "warnings and errors only", "QUIET", 0 },
-	{ 's', "silent", OPT_FLAG, O(silent), NULL, "errors only", "SILENT", 0 },
-	{ 0, "nocolor", OPT_FLAG, O(nocolor), NULL, "no colour, also on a terminal", "NOCOLOR", 0 },
-	{ 0, "log-format", OPT_STR, O(log_format), "FORMAT", "text or json", "LOG_FORMAT", 0 },
-	{ 'c', "config", OPT_STR, O(config), "FILE", "configuration of the site (default " VIAL_CONFIG ")", NULL, 0 },
-	{ 0, "version", OPT_FLAG, O(version), NULL, "name and version", NULL, 0 },
-	OPT_END,
-};
-#undef O
-
 /* Descriptors 0 to 2 must exist, or the first file opened becomes somebody's stdout. */
 static void ensure_stdio(void)
 {
@@ -72,7 +56,7 @@ static void ensure_stdio(void)
 				_exit(EXIT_OWN_COMPAT);
 }
 
-static void set_up_log(struct cmd_ctx *c, const struct global_opts *g)
+static void set_up_log(struct cmd_ctx *c, const struct global_values *g)
 {
 	const char *level = opt_getenv("MESSAGELEVEL");
 	char *end;
@@ -169,6 +153,27 @@ static int unknown_command(struct cmd_ctx *c, const char *word)
 	return cmd_usage(c, near ? "unknown command '%s'; did you mean '%s'?" : "unknown command '%s'", word, near);
 }
 
+/* A variable under both old prefixes with two values: the newer name is used, and one line says so. Another program of
+ * ours that started this one has said it already. */
+static void warn_of_two_prefixes(const struct cmd_ctx *c)
+{
+	VL_BUF struct vl_buf names = { 0 };
+
+	for (char **e = environ; *e && !getenv("VIAL_MESSAGELEVEL"); e++) {
+		const char *rest = vl_prefix(*e, "SINGULARITY"), *eq = rest ? strchr(rest, '=') : NULL;
+		if (!eq || (*rest != '_' && !vl_prefix(rest, "ENV_")))
+			continue;
+		VL_FREE char *newer = vl_asprintf("APPTAINER%.*s", (int)(eq - rest), rest);
+		VL_FREE char *own = vl_asprintf("VIAL%.*s", (int)(eq - rest), rest);
+		const char *v = getenv(newer);
+		if (v && !vl_streq(v, eq + 1) && !getenv(own))
+			vl_buf_addf(&names, "%s%s", names.len ? ", " : "", newer);
+	}
+	if (names.len)
+		vl_logf(&c->log, VL_WARNING,
+			"%s: a SINGULARITY variable of that name says something else; it is not used", names.data);
+}
+
 static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **argv)
 {
 	static const struct opt none[] = { OPT_END };
@@ -182,6 +187,7 @@ static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **ar
 	if (load_config(c, &config, &err) < 0)
 		return cmd_fail(c, &err);
 	c->config = &config;
+	warn_of_two_prefixes(c);
 	int r = opt_parse(opts, values, argc, argv, cmd->interspersed, &config, &first, &err);
 	int n = argc - first;
 	if (r == -ECANCELED) {
@@ -262,7 +268,7 @@ static int dispatch(struct cmd_ctx *c, int argc, char **argv, char **whole)
 
 int main(int argc, char **argv)
 {
-	struct global_opts g = { 0 };
+	struct global_values g = { 0 };
 	struct cmd_ctx c = { .self = "vial" };
 	struct vl_err err = { 0 };
 	const char *name = vl_basename(argv[0] ? argv[0] : "vial");
@@ -294,7 +300,9 @@ int main(int argc, char **argv)
 	if (g.log_format && !vl_streq(g.log_format, "json") && !vl_streq(g.log_format, "text"))
 		return cmd_usage(&c, "--log-format is text or json, not '%s'", g.log_format);
 	if (g.version) {
-		printf("%s version %s\n", c.self, c.profile == PROFILE_APPTAINER ? "1.4.5-vial" : VIAL_VERSION);
+		/* also as singularity: tools take "singularity version 1.x" for a program of 2015 */
+		bool compat = c.profile == PROFILE_APPTAINER;
+		printf("%s version %s\n", compat ? "apptainer" : "vial", compat ? "1.4.5-vial" : VIAL_VERSION);
 		return 0;
 	}
 	if (first >= argc) {

@@ -98,6 +98,10 @@ static int set(const struct opt *o, void *values, const char *v, const char *spe
 	case OPT_LINES:
 		vl_strv_add(at(o, values), v);
 		break;
+	case OPT_REFUSED:
+		if (v && parse_bool(v, &b) == 0 && !b)
+			return 0;
+		return vl_fail(err, EINVAL, "%s: %s", spelled, o->help);
 	case OPT_U64:
 		if (vl_parse_u64(v, 0, UINT64_MAX, at(o, values)) < 0)
 			return vl_fail(err, EINVAL, "%s takes a number, not '%s'", spelled, v);
@@ -108,7 +112,7 @@ static int set(const struct opt *o, void *values, const char *v, const char *spe
 
 static bool takes_value(const struct opt *o)
 {
-	return o->type != OPT_FLAG && o->type != OPT_NOFLAG;
+	return o->type != OPT_FLAG && o->type != OPT_NOFLAG && o->type != OPT_REFUSED;
 }
 
 static size_t distance(const char *a, const char *b)
@@ -149,9 +153,18 @@ const char *opt_nearest(const char *word, const char *const *words, size_t n)
 	return best && best_d < VL_MAX(strlen(word), 2u) ? best : NULL;
 }
 
+/* -v after the command: right word, wrong place. */
+static bool is_global(const char *word)
+{
+	for (const struct opt *o = global_opts; o->name; o++)
+		if (word[1] == '-' ? vl_streq(word + 2, o->name) : word[1] == o->shrt)
+			return true;
+	return false;
+}
+
 static int unknown(const struct opt *opts, const char *word, struct vl_err *err)
 {
-	const char *names[128];
+	const char *names[256];
 	size_t n = 0;
 
 	for (const struct opt *o = opts; o->name && n < VL_COUNT(names); o++)
@@ -160,6 +173,8 @@ static int unknown(const struct opt *opts, const char *word, struct vl_err *err)
 	const char *near = word[0] == '-' && word[1] == '-' ? opt_nearest(word + 2, names, n) : NULL;
 	if (near)
 		return vl_fail(err, EINVAL, "unknown option %s; did you mean --%s?", word, near);
+	if (opts != global_opts && is_global(word))
+		return vl_fail(err, EINVAL, "unknown option %s here; it comes before the command", word);
 	return vl_fail(err, EINVAL, "unknown option %s", word);
 }
 
@@ -306,7 +321,10 @@ static int from_elsewhere(const struct opt *o, void *values, bool line, const st
 int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
 	      const struct opt_config *config, int *ret_first, struct vl_err *err)
 {
-	bool seen[128] = { false };
+	size_t n_opts = 0;
+	while (opts[n_opts].name)
+		n_opts++;
+	VL_FREE bool *seen = vl_alloc((n_opts + 1) * sizeof *seen);
 	char **rest = vl_alloc((size_t)(argc + 1) * sizeof *rest);
 	int n_rest = 0, i, r = 0;
 

@@ -9,11 +9,11 @@ load common
 	stdout_is "vial version $number"
 }
 
-@test "called as apptainer or singularity it reports at least 1.4 under that name" {
+@test "called as apptainer or singularity it reports apptainer of at least 1.4" {
 	for name in apptainer singularity; do
 		ln -sf "$VIAL" "$name"
 		expect 0 "./$name" --version
-		[[ $output =~ ^$name\ version\ 1\.([4-9]|[1-9][0-9]) ]] || complain "no 1.4"
+		[[ $output =~ ^apptainer\ version\ 1\.([4-9]|[1-9][0-9]) ]] || complain "no 1.4"
 	done
 }
 
@@ -72,4 +72,30 @@ load common
 	to_full() { "$VIAL" version >/dev/full; }
 	expect 255 to_full
 	stderr_has "cannot write to standard output"
+}
+
+@test "the old names report failures of their own as 255, and their number as one of at least 1.4" {
+	ln -s "$VIAL" singularity
+	expect 255 ./singularity exec no-such-image true
+	expect 1 ./singularity exec --no-such-option x true
+	expect 0 ./singularity version
+	[[ $output =~ ^1\.([4-9]|[1-9][0-9]) ]] || complain "no number of at least 1.4"
+}
+
+@test "how much is said: options, their twins, and false ones" {
+	expect 0 vial -d version
+	expect 0 vial --debug=false --nocolor -qs version
+	export APPTAINER_SILENT=1
+	expect 1 vial verzion
+	unset APPTAINER_SILENT
+	for level in "-q" "-s"; do
+		SINGULARITY_BIND=/a APPTAINER_BIND=/b expect 0 vial $level completion bash
+		if [ "$level" = -q ]; then stderr_has WARNING; else stderr_is ""; fi
+	done
+	for twin in VIAL_SILENT=1 APPTAINER_SILENT=true SINGULARITY_SILENT=yes; do
+		SINGULARITY_BIND=/a APPTAINER_BIND=/b expect 0 env "$twin" "$VIAL" completion bash
+		stderr_is ""
+	done
+	expect 1 vial --build-config
+	stderr_has "not supported yet"
 }

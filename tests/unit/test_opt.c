@@ -23,6 +23,7 @@ static const struct opt table[] = {
 	{ 0, "pwd", OPT_STR, O(cwd), "D", "", "PWDIR", 0 },
 	{ 'n', "number", OPT_U64, O(number), "N", "", NULL, 0 },
 	{ 0, "secret", OPT_FLAG, O(flag), NULL, "", NULL, OPT_HIDDEN },
+	{ 'v', "volume", OPT_REFUSED, 0, NULL, "use --bind", "VOLUME", OPT_HIDDEN },
 	OPT_END,
 };
 
@@ -293,4 +294,34 @@ TEST(nearest_word)
 	memset(huge, 'x', sizeof huge - 1);
 	huge[sizeof huge - 1] = 0;
 	CHECK(!opt_nearest(huge, names, 4));
+}
+
+TEST(words_of_other_tools_are_refused_with_a_reason)
+{
+	struct values v;
+
+	CHECK_EQ(parse(&v, "-v a:b", false), -EINVAL);
+	CHECK_STR(err.text, "-v: use --bind");
+	CHECK_EQ(parse(&v, "-fv", false), -EINVAL);
+	CHECK_EQ(parse(&v, "--volume=a:b", false), -EINVAL);
+	CHECK_STR(err.text, "--volume: use --bind");
+	CHECK_EQ(parse(&v, "--volume=false x", false), 0);
+	done(&v);
+	setenv("APPTAINER_VOLUME", "1", 1);
+	CHECK_EQ(parse(&v, "x", false), -EINVAL);
+	CHECK(strstr(err.text, "in the environment"));
+	setenv("APPTAINER_VOLUME", "0", 1);
+	CHECK_EQ(parse(&v, "x", false), 0);
+	done(&v);
+	unsetenv("APPTAINER_VOLUME");
+}
+
+TEST(a_global_option_after_the_command_is_told_its_place)
+{
+	struct values v;
+
+	CHECK_EQ(parse(&v, "--debug", false), -EINVAL);
+	CHECK(strstr(err.text, "before the command"));
+	CHECK_EQ(parse(&v, "-q", false), -EINVAL);
+	CHECK(strstr(err.text, "before the command"));
 }
