@@ -81,8 +81,6 @@ $(O)/cmd/table-image.o: cmd/table.c $(O)/flags
 # Only the front door knows version and place: `make install PREFIX=/usr` rebuilds two files.
 PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"' -DVIAL_CONFIG='"$(SYSCONFDIR)/vial/vial.conf"'
 PLACE_PLUGIN := -DVSP_VIAL='"$(BINDIR)/vial"'
-$(O)/cmd/main.o: ALL_CFLAGS += $(PLACE)
-$(O)/cmd/main.o: $(O)/place
 $(O)/cmd/main.o $(O)/cmd/opts_global.o: ALL_CFLAGS += $(PLACE)
 $(O)/cmd/main.o $(O)/cmd/opts_global.o: $(O)/place
 

@@ -21,17 +21,38 @@ static void note(void *arg, const char *text)
 
 static void free_opts(struct action_opts *o)
 {
-	struct vl_strv *lists[] = { &o->bind,
-				    &o->mount,
-				    &o->no_mount,
-				    &o->env,
-				    &o->env_file,
-				    &o->no_env,
-				    &o->iso.network_args,
-				    &o->iso.dns,
-				    &o->iso.blkio_weight_device };
+	struct vl_strv *lists[] = {
+		&o->bind,     &o->mount,  &o->no_mount,         &o->scratch, &o->env,
+		&o->env_file, &o->no_env, &o->iso.network_args, &o->iso.dns, &o->iso.blkio_weight_device
+	};
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
+}
+
+/* Words that another tool's option of the same letter would have taken, and that now stand for the image. */
+static void suggest(const struct action_opts *o, const char *word, struct vl_err *err)
+{
+	VL_FREE char *said = vl_strdup(err->text);
+	size_t name = strcspn(word, "=");
+
+	if (o->cleanenv && word[name] && vl_is_identifier(word, name))
+		vl_fail(err, ENOENT, "%s; -e is --cleanenv here, variables are set with --env %s", said, word);
+	else if (o->writable && *word == '/')
+		vl_fail(err, ENOENT, "%s; -w is --writable here, the initial directory is --cwd %s", said, word);
+	else if (!word[strspn(word, "0123456789:")])
+		vl_fail(err, ENOENT,
+			"%s; -u is --userns and -p is --pid here, without a value: programs run as the caller, on the "
+			"host's ports",
+			said);
+}
+
+/* What is wrong with the words themselves, whatever the image. */
+static int check_words(struct cmd_ctx *c, const struct action_opts *o)
+{
+	for (size_t i = 0; i < o->env.n; i++)
+		if (!strchr(o->env.v[i], '='))
+			return cmd_usage(c, "--env '%s' is not of the form KEY=VALUE", o->env.v[i]);
+	return 0;
 }
 
 static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int argc, char **argv)
@@ -44,7 +65,14 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 
 	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
 	plan.environment = environ;
-	int r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
+	if (check_words(c, o)) {
+		free_opts(o);
+		return EXIT_USAGE;
+	}
+	bool config = action == PLAN_RUN || c->profile == PROFILE_VIAL || o->oci_defaults;
+	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
+	if (r == -ENOENT)
+		suggest(o, argv[0], &err);
 	if (r == 0)
 		r = cmd_stats_open(o->stats, &plan.report, &err);
 	if (r == 0)
@@ -65,6 +93,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		vl_msg_send_err(plan.keep_fd, &err);
 	if (r != -ECHILD)
 		vl_logf(&c->log, VL_FATAL, "%s", err.text);
+	if (r == -ENOPKG) /* the app: its status everywhere */
+		return EXIT_USAGE;
 	return status ? status : c->profile == PROFILE_APPTAINER ? EXIT_OWN_COMPAT : EXIT_OWN;
 }
 
@@ -90,6 +120,20 @@ int cmd_run_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc,
 {
 	(void)self;
 	return start(c, opts, PLAN_RUN, argc, argv);
+}
+
+/* The help text is a file of the image, which is read by a program of the image: nothing of it is parsed out here. */
+int cmd_run_help_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	static const char text[] = "if [ -f \"$1\" ]; then exec cat \"$1\"; fi; echo 'No help sections were defined "
+				   "for this image'";
+	struct action_opts *o = opts;
+	VL_FREE char *file = o->app ? vl_asprintf("/scif/apps/%s/scif/runscript.help", o->app)
+				    : vl_strdup("/.singularity.d/runscript.help");
+	char *words[] = { argv[0], (char *)"/bin/sh", (char *)"-c", (char *)text, (char *)"sh", file, NULL };
+
+	(void)self, (void)argc;
+	return start(c, o, PLAN_EXEC, (int)VL_COUNT(words) - 1, words);
 }
 
 int cmd_shell_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)

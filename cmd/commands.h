@@ -257,12 +257,10 @@ struct cmd_holders_opts {
 extern const struct opt cmd_holders_opts[];
 cmd_fn cmd_holders_run;
 
-extern const struct opt cmd_action_opts[];                                   /* opts_action.c */
-cmd_fn cmd_exec_run, cmd_hold_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 extern const struct opt cmd_optimize_options[];
 cmd_fn cmd_optimize_run; /* cmd_optimize.c; its options are in run.h */
 
-extern const struct opt cmd_action_opts[];                     /* opts_action.c */
-cmd_fn cmd_exec_run, cmd_run_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
+extern const struct opt cmd_action_opts[];                                                     /* opts_action.c */
+cmd_fn cmd_exec_run, cmd_hold_run, cmd_run_run, cmd_run_help_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 
 #endif

@@ -28,6 +28,22 @@ static void take_profile(const struct sif_image *sif, const struct sif_descr *d,
 		i->front[i->n_front] = (struct vmnt_extent){ p.extent[i->n_front].off, p.extent[i->n_front].len };
 }
 
+static int check_fs(const struct sif_descr *d, const char *path, struct vl_err *err)
+{
+	uint32_t fs = sif_part_fs(d);
+
+	if (fs == SIF_FS_LUKS_SQUASHFS || fs == SIF_FS_GOCRYPTFS)
+		return vl_fail(err, ENOTSUP, "%s: the image is encrypted (%s); encrypted images are not supported",
+			       path, sif_fs_name(fs));
+	if (fs != SIF_FS_SQUASHFS)
+		return vl_fail(err, ENOTSUP, "%s: its file system is %s; only squashfs can be mounted", path,
+			       sif_fs_name(fs));
+	if (!d->size) /* 0 would mean "to the end of the file" to who mounts it, which no signature covers */
+		return vl_fail(err, EINVAL, "%s: the %s partition is empty", path,
+			       sif_part_type(d) == SIF_PART_DATA ? "data" : "system");
+	return 0;
+}
+
 static int use_sif(const struct sif_image *sif, bool with_config, struct action_image *i, struct vl_err *err)
 {
 	const struct sif_descr *d;
@@ -36,19 +52,12 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 	int r = sif_primary(sif, &d, err);
 	if (r < 0)
 		return vl_wrap(err, "%s", i->path);
-	uint32_t fs = sif_part_fs(d);
-	if (fs == SIF_FS_LUKS_SQUASHFS || fs == SIF_FS_GOCRYPTFS)
-		return vl_fail(err, ENOTSUP, "%s: the image is encrypted (%s); encrypted images are not supported",
-			       i->path, sif_fs_name(fs));
-	if (fs != SIF_FS_SQUASHFS)
-		return vl_fail(err, ENOTSUP, "%s: its file system is %s; only squashfs can be mounted", i->path,
-			       sif_fs_name(fs));
+	if ((r = check_fs(d, i->path, err)) < 0)
+		return r;
 	sif_part_arch(d, arch);
 	const char *name = sif_arch_name(arch), *host = sif_host_arch();
 	if (!vl_streq(name, host) && !vl_streq(arch, "00")) /* 00: the builder did not say */
 		return vl_fail(err, ENOEXEC, "%s: the image is for %s and this machine is %s", i->path, name, host);
-	if (!d->size) /* 0 would mean "to the end of the file" below, which no signature covers */
-		return vl_fail(err, EINVAL, "%s: the system partition is empty", i->path);
 	for (size_t n = 0; n < sif->n; n++)
 		if (sif->d[n].type == SIF_PARTITION && sif_part_type(&sif->d[n]) == SIF_PART_OVERLAY &&
 		    sif->d[n].group == d->group)
@@ -117,6 +126,68 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 		r = use_file(with_config, &i, err);
 	else
 		r = vl_fail(err, EINVAL, "%s: neither a file nor a directory", i.path);
+	if (r < 0)
+		return r;
+	*ret = i;
+	i = (struct action_image)ACTION_IMAGE_INIT;
+	return 0;
+}
+
+/* ---- a bind out of an image file ---- */
+
+static int choose_part(const struct sif_image *sif, uint32_t id, const struct sif_descr **ret, struct vl_err *err)
+{
+	*ret = NULL;
+	if (id) {
+		*ret = sif_by_id(sif, id);
+		if (!*ret)
+			return vl_fail(err, ENOENT, "it has no object %u", id);
+		return (*ret)->type == SIF_PARTITION ? 0 : vl_fail(err, EINVAL, "object %u is not a partition", id);
+	}
+	for (size_t i = 0; i < sif->n; i++) {
+		if (sif->d[i].type != SIF_PARTITION || sif_part_type(&sif->d[i]) != SIF_PART_DATA)
+			continue;
+		if (*ret)
+			return vl_fail(err, EINVAL, "it has several data partitions; choose one with id=N");
+		*ret = &sif->d[i];
+	}
+	return *ret ? 0 : sif_primary(sif, ret, err);
+}
+
+static int use_part(uint32_t id, struct action_image *i, struct vl_err *err)
+{
+	SIF_IMAGE struct sif_image sif = { 0 };
+	const struct sif_descr *d;
+	uint8_t magic[4] = { 0 };
+	uint8_t ext[2] = { 0 };
+
+	if (pread(i->fd, magic, sizeof magic, 0) == sizeof magic && !memcmp(magic, "hsqs", 4))
+		return id ? vl_fail(err, EINVAL, "%s is a squashfs and has no objects; leave out id=%u", i->path, id)
+			  : 0;
+	if (pread(i->fd, ext, sizeof ext, 1080) == sizeof ext && ext[0] == 0x53 && ext[1] == 0xef)
+		return vl_fail(err, ENOTSUP, "%s: binding out of an ext3 image is not supported yet", i->path);
+	int r = sif_load(i->fd, &sif, err);
+	if (r == -ENOEXEC)
+		return vl_fail(err, ENOEXEC, "%s: neither a SIF nor a squashfs image", i->path);
+	if (r < 0 || choose_part(&sif, id, &d, err) < 0)
+		return vl_wrap(err, "%s", i->path);
+	i->off = d->off;
+	i->size = d->size;
+	return check_fs(d, i->path, err);
+}
+
+int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, struct vl_err *err)
+{
+	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
+	struct stat st;
+
+	i.fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (i.fd < 0 || (i.fd = vl_move_fd_above_stdio(i.fd)) < 0 || fstat(i.fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot open image %s", path);
+	if (!S_ISREG(st.st_mode))
+		return vl_fail(err, EINVAL, "%s is not an image file", path);
+	i.path = vl_strdup(path);
+	int r = use_part(id, &i, err);
 	if (r < 0)
 		return r;
 	*ret = i;

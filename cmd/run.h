@@ -44,9 +44,11 @@ struct isolation_opts {
 };
 
 struct action_opts {
-	struct vl_strv bind, mount, no_mount, env, env_file, no_env;
-	const char *home, *cwd, *shell, *stats;
-	bool no_home, contain, cleanenv, writable, writable_tmpfs, private_mount, no_eval, no_umask;
+	struct vl_strv bind, mount, no_mount, scratch, env, env_file, no_env;
+	const char *home, *cwd, *shell, *workdir, *clean, *app, *stats;
+	bool no_home, contain, containall, compat, oci_defaults, cleanenv, writable, writable_tmpfs, private_mount,
+		no_eval, no_umask;
+	bool underlay, unsquash; /* noted, and nothing else */
 	bool ignored;
 	uint64_t fd; /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
@@ -62,7 +64,24 @@ struct cmd_optimize_opts {
 /* Watches the command and writes the image anew; the exit status. */
 int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const char *path, int argc, char **argv);
 
+/* A part of an image file, for a bind: of a SIF the object `id`, or with 0 its data or system partition. The fd is
+ * *ret's. */
+int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, struct vl_err *err);
+
 /* ---- plan_args.c: values to a plan ---- */
+
+struct making {
+	struct cmd_ctx *c;
+	struct action_opts *o;
+	const struct action_image *image;
+	const struct vl_progress *say;
+	struct plan *p;
+	struct vl_err *err;
+};
+/* plan_files.c: what is mounted, and where the program starts. workdir: the image's own, NULL = none or not wanted */
+int cmd_plan_files(const struct making *m, const char *workdir);
+/* plan_env.c: after the files, which are among the facts a container is told */
+int cmd_plan_env(const struct making *m);
 
 int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_image *image, enum plan_action action,
 		  int argc, char **argv, const struct vl_progress *say, struct plan *p, struct vl_err *err);

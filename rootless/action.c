@@ -56,8 +56,30 @@ static void choose_shell(int rootfd, const struct plan *p, struct vl_strv *ret)
 	add_all(ret, &p->argv);
 }
 
-void ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret)
+/* run and test of an app are scripts of its own; exec and shell only want it to be there. */
+static int choose_of_app(int rootfd, const struct plan *p, struct vl_strv *ret, struct vl_err *err)
 {
+	VL_FREE char *root = vl_asprintf(CTR_APPS "/%s", p->app);
+	VL_FREE char *script = vl_asprintf("%s/scif/%s", root, p->action == PLAN_RUN ? "runscript" : "test");
+
+	if (!ctr_has(rootfd, root))
+		return vl_fail(err, ENOPKG, "%s has no app '%s'", p->image_path, p->app);
+	if (p->action != PLAN_RUN && p->action != PLAN_TEST)
+		return 0;
+	if (!ctr_has(rootfd, script))
+		return vl_fail(err, ENOPKG, "the app '%s' of %s has no %s", p->app, p->image_path,
+			       p->action == PLAN_RUN ? "runscript" : "test");
+	vl_strv_add(ret, script);
+	add_all(ret, &p->argv);
+	return 0;
+}
+
+int ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret, struct vl_err *err)
+{
+	int r = p->app ? choose_of_app(rootfd, p, ret, err) : 0;
+
+	if (r < 0 || ret->n)
+		return r;
 	switch (p->action) {
 	case PLAN_KEEP:
 		vl_strv_add(ret, CTR_PRINT_ENV);
@@ -73,12 +95,13 @@ void ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret)
 		choose_shell(rootfd, p, ret);
 		break;
 	case PLAN_TEST:
-		if (ctr_has(rootfd, "/.singularity.d/test")) {
-			vl_strv_add(ret, "/.singularity.d/test");
-			add_all(ret, &p->argv);
-		}
+		if (!ctr_has(rootfd, "/.singularity.d/test"))
+			return vl_fail(err, ENODATA, "%s has no test script", p->image_path);
+		vl_strv_add(ret, "/.singularity.d/test");
+		add_all(ret, &p->argv);
 		break;
 	}
+	return 0;
 }
 
 /* execve, and what shells do with a text file that has no #! line. Returns errno. */

@@ -12,102 +12,6 @@
 #define MAX_SCRIPTS 64
 #define MAX_TEXT (1u << 20) /* a file of variables; real ones have some hundred bytes */
 
-/* ---- from the outside ----------------------------------------------------------------------- */
-
-static bool key_is(const char *kv, const char *key)
-{
-	const char *rest = vl_prefix(kv, key);
-	return rest && *rest == '=';
-}
-
-static bool is_ours(const char *kv)
-{
-	static const char *const steer[] = { "APPTAINER_",    "SINGULARITY_",    "VIAL_",
-					     "APPTAINERENV_", "SINGULARITYENV_", "VIALENV_" };
-	static const char *const never[] = { "PATH", "HOME", "LD_LIBRARY_PATH", "PWD", "OLDPWD", "_" };
-
-	for (size_t i = 0; i < VL_COUNT(steer); i++)
-		if (vl_prefix(kv, steer[i]))
-			return true;
-	for (size_t i = 0; i < VL_COUNT(never); i++)
-		if (key_is(kv, never[i]))
-			return true;
-	return false;
-}
-
-static bool survives_cleaning(const char *kv)
-{
-	static const char *const keep[] = { "TERM",      "http_proxy", "https_proxy", "ftp_proxy",
-					    "all_proxy", "no_proxy",   "HTTP_PROXY",  "HTTPS_PROXY",
-					    "FTP_PROXY", "ALL_PROXY",  "NO_PROXY" };
-
-	for (size_t i = 0; i < VL_COUNT(keep); i++)
-		if (key_is(kv, keep[i]))
-			return true;
-	return false;
-}
-
-void ctr_plan_host_env(struct plan *p, char *const *environment, bool clean, const struct vl_strv *block)
-{
-	for (; *environment; environment++) {
-		const char *kv = *environment;
-		bool skip = is_ours(kv) || *kv == '=' || !strchr(kv, '=') || (clean && !survives_cleaning(kv));
-		for (size_t i = 0; !skip && i < block->n; i++)
-			skip = key_is(kv, block->v[i]);
-		if (!skip)
-			vl_strv_add(&p->env.host, kv);
-	}
-	if (clean)
-		ctr_env_put(&p->env.host, "LANG", "C");
-}
-
-static void extend(char **list, const char *value, bool front)
-{
-	char *old = *list;
-	*list = !old ? vl_strdup(value) : front ? vl_asprintf("%s:%s", value, old) : vl_asprintf("%s:%s", old, value);
-	free(old);
-}
-
-int ctr_plan_set_env(struct plan *p, const char *kv, const struct vl_progress *say, struct vl_err *err)
-{
-	const char *eq = strchr(kv, '='), *v;
-
-	if (!eq || eq == kv)
-		return vl_fail(err, EINVAL, "'%s' is not of the form KEY=VALUE", kv);
-	if (key_is(kv, "HOME"))
-		vl_progress_warn(say, "HOME cannot be set this way; use --home");
-	else if ((v = vl_prefix(kv, "PREPEND_PATH=")))
-		extend(&p->env.path_first, v, true);
-	else if ((v = vl_prefix(kv, "APPEND_PATH=")))
-		extend(&p->env.path_last, v, false);
-	else if ((v = vl_prefix(kv, "PREPEND_LD_LIBRARY_PATH=")))
-		extend(&p->env.ld_first, v, true);
-	else if ((v = vl_prefix(kv, "APPEND_LD_LIBRARY_PATH=")))
-		extend(&p->env.ld_last, v, false);
-	else
-		ctr_env_put_kv(&p->env.set, kv);
-	return 0;
-}
-
-int ctr_plan_env_text(struct plan *p, const char *text, const char *name, char *const *environment,
-		      const struct vl_progress *say, struct vl_err *err)
-{
-	CTR_SCOPE struct ctr_scope scope = { .export_all = true }; /* as a file of variables is read everywhere */
-
-	for (; *environment; environment++)
-		vl_strv_add(&scope.env, *environment);
-	if (!ctr_eval_text(text, &scope))
-		return vl_fail(err, EINVAL, "%s: only assignments, quotes and $NAME are understood", name);
-	/* by name, not by what is new: a value the host has too must beat the image's all the same */
-	for (size_t i = 0; i < scope.env.n; i++) {
-		VL_FREE char *key = vl_strndup(scope.env.v[i], strcspn(scope.env.v[i], "="));
-		int r = ctr_env_get(&scope.assigned, key) ? ctr_plan_set_env(p, scope.env.v[i], say, err) : 0;
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 /* ---- the image's files ----------------------------------------------------------------------- */
 
 struct script {
@@ -186,6 +90,27 @@ static void find_scripts(int rootfd, struct scripts *l)
 	qsort(l->s, l->n, sizeof l->s[0], by_path);
 }
 
+/* The environment of an app: search paths of its own, then its files. */
+static void add_app(int rootfd, const char *app, struct scripts *l)
+{
+	static const char *const files[] = { "01-base.sh", "90-environment.sh" };
+	VL_BUF struct vl_buf b = { 0 };
+	VL_FREE char *root = vl_asprintf(CTR_APPS "/%s", app);
+	VL_FREE char *bin = vl_asprintf("%s/bin", root), *lib = vl_asprintf("%s/lib", root);
+
+	vl_buf_addf(&b, "export SCIF_APPS=" CTR_APPS "\nexport SCIF_APPROOT=%s\n", root);
+	vl_buf_addf(&b, "export PATH=\"%s%s%s:" CTR_APPS "/singularity:$PATH\"\n", ctr_has(rootfd, bin) ? bin : "",
+		    ctr_has(rootfd, bin) ? ":" : "", root);
+	if (ctr_has(rootfd, lib))
+		vl_buf_addf(&b, "export LD_LIBRARY_PATH=\"%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\"\n", lib);
+	if (l->n < MAX_SCRIPTS)
+		l->s[l->n++].text = vl_steal(&b.data);
+	for (size_t i = 0; i < VL_COUNT(files); i++) {
+		VL_FREE char *path = vl_asprintf("%s/scif/env/%s", root, files[i]);
+		add_script(rootfd, l, path);
+	}
+}
+
 static bool is_word_char(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
@@ -214,7 +139,7 @@ static void add_default_dirs(struct vl_strv *env)
 	for (char *save, *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
 		VL_FREE char *in = vl_asprintf(":%s:", path), *part = vl_asprintf(":%s:", d);
 		if (!strstr(in, part))
-			extend(&path, d, false);
+			ctr_extend(&path, d, false);
 	}
 	ctr_env_put(env, "PATH", *path == ':' ? path + 1 : path);
 }
@@ -228,9 +153,44 @@ static void put_list(struct vl_strv *env, const char *key, const char *first, co
 		ctr_env_put(env, key, v);
 }
 
-/* Step 3 of the rules, on a list. `hidden`: host variables that gave way to the image's. */
-static void finish(const struct plan *p, const struct vl_strv *hidden, struct vl_strv *env)
+/* Libraries of the host in LIBS are found after the image's own, or an old driver library would take the place of a
+ * newer libstdc++. Where nothing is said the C library's directories come first: those are named here, because what
+ * is in LD_LIBRARY_PATH is before them. "" when there is nothing to name. Returns new. */
+static char *default_lib_dirs(int rootfd, const struct plan *p)
 {
+	static const char *const loaders[] = { "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",
+					       "/lib64/ld64.so.2", "/lib/ld-linux-riscv64-lp64d.so.1" };
+	static const char *const dirs[] = { "/lib/x86_64-linux-gnu",
+					    "/usr/lib/x86_64-linux-gnu",
+					    "/lib/aarch64-linux-gnu",
+					    "/usr/lib/aarch64-linux-gnu",
+					    "/lib/powerpc64le-linux-gnu",
+					    "/usr/lib/powerpc64le-linux-gnu",
+					    "/lib/riscv64-linux-gnu",
+					    "/usr/lib/riscv64-linux-gnu",
+					    "/lib64",
+					    "/usr/lib64",
+					    "/lib",
+					    "/usr/lib" };
+	VL_BUF struct vl_buf b = { 0 };
+	bool bound = false, glibc = false;
+
+	vl_buf_adds(&b, "");
+	for (size_t i = 0; i < p->n_mounts; i++)
+		bound |= ctr_lies_in(p->mounts[i].dst, LIBS);
+	for (size_t i = 0; bound && i < VL_COUNT(loaders); i++)
+		glibc |= ctr_has(rootfd, loaders[i]);
+	for (size_t i = 0; glibc && i < VL_COUNT(dirs); i++)
+		if (ctr_has(rootfd, dirs[i]))
+			vl_buf_addf(&b, "%s%s", b.len ? ":" : "", dirs[i]);
+	return vl_steal(&b.data);
+}
+
+/* Step 3 of the rules, on a list. `hidden`: host variables that gave way to the image's. */
+static void finish(const struct plan *p, const struct vl_strv *hidden, const char *lib_dirs, struct vl_strv *env)
+{
+	const char *ld;
+
 	for (size_t i = 0; i < hidden->n; i++) {
 		VL_FREE char *key = vl_strndup(hidden->v[i], strcspn(hidden->v[i], "="));
 		if (!ctr_env_get(env, key))
@@ -240,6 +200,9 @@ static void finish(const struct plan *p, const struct vl_strv *hidden, struct vl
 	for (size_t i = 0; i < p->env.set.n; i++)
 		ctr_env_put_kv(env, p->env.set.v[i]);
 	put_list(env, "PATH", p->env.path_first, p->env.path_last);
+	ld = ctr_env_get(env, "LD_LIBRARY_PATH");
+	if (p->env.libs && *lib_dirs && (!ld || !*ld))
+		ctr_env_put(env, "LD_LIBRARY_PATH", lib_dirs);
 	if (p->env.libs)
 		put_list(env, "LD_LIBRARY_PATH", NULL, LIBS);
 	put_list(env, "LD_LIBRARY_PATH", p->env.ld_first, p->env.ld_last);
@@ -254,6 +217,17 @@ static bool is_bad_export(const char *line)
 	line += strspn(line, " \t");
 	const char *name = vl_prefix(line, "export ");
 	return name && !vl_is_identifier(name, strcspn(name, "= \t\n;")) && *name != '-';
+}
+
+static bool has_bad_export(const char *text)
+{
+	for (;; text++) {
+		if (is_bad_export(text))
+			return true;
+		text = strchr(text, '\n');
+		if (!text)
+			return false;
+	}
 }
 
 /* "export A+=B" in words that every shell knows. */
@@ -271,11 +245,7 @@ static void write_append(struct vl_buf *b, const char *line, size_t n)
 /* The file by name, or its text without the lines the shell would stop at. */
 static void source(struct vl_buf *b, const struct script *s)
 {
-	bool bad = false;
-
-	for (const char *l = s->text; l && !bad; l = strchr(l, '\n'), l = l ? l + 1 : NULL)
-		bad = is_bad_export(l);
-	if (!bad) {
+	if (s->path && !has_bad_export(s->text)) {
 		vl_buf_adds(b, ". ");
 		vl_buf_shell_word(b, s->path);
 		vl_buf_adds(b, "\n");
@@ -352,7 +322,7 @@ static void write_exec(struct vl_buf *b, const struct plan *p)
 }
 
 static char *write_text(const struct plan *p, const struct scripts *l, const struct vl_strv *hidden,
-			struct vl_strv *env)
+			const char *lib_dirs, struct vl_strv *env)
 {
 	VL_BUF struct vl_buf b = { 0 };
 	VL_FREE char *home = vl_asprintf("HOME=%s", p->user.home ? p->user.home : "/");
@@ -366,9 +336,11 @@ static char *write_text(const struct plan *p, const struct scripts *l, const str
 			"case \":$PATH:\" in *\":$VIAL__D:\"*) ;; *) PATH=\"${PATH:+$PATH:}$VIAL__D\" ;; esac\n"
 			"done\nexport PATH\nunset VIAL__D\n");
 	for (size_t i = 0; i < p->env.set.n; i++)
-		if (key_is(p->env.set.v[i], "PATH") || mentioned(l, p->env.set.v[i]))
+		if (ctr_key_is(p->env.set.v[i], "PATH") || mentioned(l, p->env.set.v[i]))
 			stash(&b, env, p->env.set.v[i], n++, false);
 	stash(&b, env, home, n++, false);
+	if (p->env.libs && *lib_dirs)
+		vl_buf_addf(&b, "[ \"$LD_LIBRARY_PATH\" ] || LD_LIBRARY_PATH=%s\n", lib_dirs);
 	write_lists(&b, &p->env);
 	write_exec(&b, p);
 	return vl_steal(&b.data);
@@ -382,16 +354,17 @@ static void copy(struct vl_strv *to, const struct vl_strv *from)
 		vl_strv_add(to, from->v[i]);
 }
 
-int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret,
-		    struct vl_err *err)
+void ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret)
 {
 	VL_CLEANUP(free_scripts) struct scripts l = { 0 };
 	VL_STRV struct vl_strv hidden = { 0 };
 	CTR_SCOPE struct ctr_scope scope = { 0 };
+	VL_FREE char *lib_dirs = default_lib_dirs(rootfd, p);
 	bool understood = true;
 
-	(void)err;
 	find_scripts(rootfd, &l);
+	if (p->app)
+		add_app(rootfd, p->app, &l);
 	/* "${A:-1}" in the image must win over the host's A: such names are out of sight while the
 	 * files are read, and come back if they are still unset afterwards. */
 	for (size_t i = 0; i < p->env.host.n; i++)
@@ -401,23 +374,22 @@ int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv
 	ctr_env_put(&ret->env, "PATH", DEFAULT_PATH);
 	ctr_env_put(&ret->env, "HOME", p->user.home ? p->user.home : "/");
 	for (size_t i = 0; i < p->env.set.n; i++)
-		if (!key_is(p->env.set.v[i], "PATH"))
+		if (!ctr_key_is(p->env.set.v[i], "PATH"))
 			ctr_env_put_kv(&ret->env, p->env.set.v[i]);
 
 	copy(&scope.env, &ret->env);
 	for (size_t i = 0; i < l.n; i++)
 		understood &= ctr_eval_text(l.s[i].text, &scope);
 	if (understood || !ctr_has(rootfd, "/bin/sh")) {
-		finish(p, &hidden, &scope.env);
+		finish(p, &hidden, lib_dirs, &scope.env);
 		vl_strv_free(&ret->env);
 		ret->env = scope.env;
 		scope.env = (struct vl_strv){ 0 };
 	} else {
 		vl_strv_add(&ret->argv, "/bin/sh");
 		vl_strv_add(&ret->argv, "-c");
-		vl_strv_take(&ret->argv, write_text(p, &l, &hidden, &ret->env));
+		vl_strv_take(&ret->argv, write_text(p, &l, &hidden, lib_dirs, &ret->env));
 		vl_strv_add(&ret->argv, "vial");
 	}
 	copy(&ret->argv, argv);
-	return 0;
 }

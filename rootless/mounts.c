@@ -27,12 +27,26 @@ int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_p
 	return 0;
 }
 
-/* A new directory in the scratch tmpfs, cloned as a mount of its own. */
-static int new_tmpfs(struct ctr_root *r, mode_t mode, struct vl_err *err)
+/* A directory in memory with a limit of its own. */
+static int new_sized(const struct plan_mount *m, mode_t mode, struct vl_err *err)
 {
-	char name[16];
-	int e = ctr_scratch(r, err);
+	char size[32], modes[32];
+	const char *opts[] = { "source=vial", size, modes, NULL };
 
+	snprintf(size, sizeof size, "size=%llu", (unsigned long long)m->size);
+	snprintf(modes, sizeof modes, "mode=%o", (unsigned)mode);
+	return vmnt_new("tmpfs", opts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+}
+
+/* A new directory in the scratch tmpfs, cloned as a mount of its own. */
+static int new_tmpfs(struct ctr_root *r, const struct plan_mount *m, struct vl_err *err)
+{
+	mode_t mode = m->flags & PLAN_STICKY ? 01777 : m->kind == PLAN_DEV ? 0755 : 0700;
+	char name[16];
+
+	if (m->size)
+		return new_sized(m, mode, err);
+	int e = ctr_scratch(r, err);
 	if (e < 0)
 		return e;
 	snprintf(name, sizeof name, "d%u", r->made++);
@@ -68,7 +82,7 @@ static int new_mount(struct ctr_root *r, const struct plan_mount *m, const struc
 		return ctr_new_proc(say, err);
 	if (m->kind == PLAN_MQUEUE)
 		return vmnt_new("mqueue", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
-	return new_tmpfs(r, m->flags & PLAN_STICKY ? 01777 : m->kind == PLAN_DEV ? 0755 : 0700, err);
+	return new_tmpfs(r, m, err);
 }
 
 static uint64_t mount_id(int fd, uint64_t *ret_ino)
@@ -103,7 +117,8 @@ static bool may_make_in(const struct ctr_root *r, const struct plan *p, int dir)
 		return true;
 	for (size_t i = 0; id && i < p->n_mounts; i++)
 		if (r->id[i] == id)
-			return p->mounts[i].kind == PLAN_TMPFS || p->mounts[i].kind == PLAN_DEV;
+			return p->mounts[i].kind == PLAN_TMPFS || p->mounts[i].kind == PLAN_DEV ||
+			       p->mounts[i].flags & PLAN_OWN;
 	return false;
 }
 
@@ -165,9 +180,10 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 	struct stat st;
 	uint64_t ino;
 
-	if (m->kind == PLAN_BIND && r->src[i] < 0)
+	bool opened = m->kind == PLAN_BIND || m->kind == PLAN_IMAGE;
+	if (opened && r->src[i] < 0)
 		return 0;
-	if (m->kind != PLAN_BIND && (r->src[i] = new_mount(r, m, say, err)) < 0)
+	if (!opened && (r->src[i] = new_mount(r, m, say, err)) < 0)
 		return r->src[i];
 	bool dir = !(m->flags & PLAN_LINK) && fstat(r->src[i], &st) == 0 && S_ISDIR(st.st_mode);
 	VL_CLOSE int target = open_target(r, p, i, dir, err);

@@ -1,14 +1,18 @@
 #include "rootless.h"
 
+static void free_mount(struct plan_mount *m)
+{
+	free(m->src);
+	free(m->dst);
+	free(m->text);
+	free(m->image_path);
+	vl_closep(&m->image_fd);
+}
+
 void ctr_plan_free(struct plan *p)
 {
-	for (size_t i = 0; i < p->n_mounts; i++) {
-		free(p->mounts[i].src);
-		free(p->mounts[i].dst);
-		free(p->mounts[i].text);
-		free(p->mounts[i].image_path);
-		vl_closep(&p->mounts[i].image_fd);
-	}
+	for (size_t i = 0; i < p->n_mounts; i++)
+		free_mount(&p->mounts[i]);
 	for (size_t i = 0; i < p->n_overlays; i++) {
 		free(p->overlays[i].path);
 		vl_closep(&p->overlays[i].fd);
@@ -18,7 +22,8 @@ void ctr_plan_free(struct plan *p)
 	char **strings[] = { &p->image_path,   &p->shell,       &p->user.name,          &p->user.gecos,
 			     &p->user.shell,   &p->user.home,   &p->env.path_first,     &p->env.path_last,
 			     &p->env.ld_first, &p->env.ld_last, &p->hostname,           &p->network,
-			     &p->seccomp,      &p->limits.cpus, &p->limits.cpuset_cpus, &p->limits.cpuset_mems };
+			     &p->seccomp,      &p->limits.cpus, &p->limits.cpuset_cpus, &p->limits.cpuset_mems,
+			     &p->app };
 	for (size_t i = 0; i < VL_COUNT(strings); i++)
 		vl_freep(strings[i]);
 	vl_closep(&p->keep_fd);
@@ -50,6 +55,12 @@ void ctr_plan_add_text(struct plan *p, const char *text, const char *dst, const 
 	ctr_plan_add(p, PLAN_TEXT, NULL, dst, PLAN_RO | PLAN_NOFOLLOW);
 	p->mounts[p->n_mounts - 1].text = vl_strdup(text);
 	p->mounts[p->n_mounts - 1].why = why;
+}
+
+void ctr_plan_remove(struct plan *p, size_t i)
+{
+	free_mount(&p->mounts[i]);
+	memmove(&p->mounts[i], &p->mounts[i + 1], (--p->n_mounts - i) * sizeof *p->mounts);
 }
 
 /* '/' sorts before every other byte, so that a directory comes right before what is in it. */
@@ -89,9 +100,7 @@ void ctr_plan_sort(struct plan *p, const struct vl_progress *say)
 		if (!(m->flags & PLAN_DEFAULT))
 			vl_progress_warn(say, "two mounts on %s: %s is used, %s is not", m->dst,
 					 first->src ? first->src : "tmpfs", m->src ? m->src : "tmpfs");
-		free(m->src);
-		free(m->dst);
-		free(m->text);
+		free_mount(m);
 	}
 	p->n_mounts = kept;
 }

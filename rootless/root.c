@@ -17,7 +17,7 @@ struct vmnt_place *ctr_places(const struct plan *p)
 	for (size_t i = 0; i < p->n_mounts; i++) {
 		const struct plan_mount *m = &p->mounts[i];
 		bool dir = m->kind != PLAN_BIND
-				   ? m->kind != PLAN_TEXT
+				   ? m->kind != PLAN_TEXT && !(m->flags & PLAN_FILE)
 				   : !(m->flags & PLAN_LINK) && stat(m->src, &st) == 0 && S_ISDIR(st.st_mode);
 		l[i] = (struct vmnt_place){ .path = m->dst, .dir = dir, .nofollow = m->flags & PLAN_NOFOLLOW };
 	}
@@ -30,6 +30,7 @@ void ctr_root_free(struct ctr_root *r, size_t n_mounts)
 		vl_closep(&r->src[i]);
 	vl_freep(&r->src);
 	vl_freep(&r->id);
+	ctr_served_free(r);
 	vl_closep(&r->scratch);
 	vl_closep(&r->host);
 	vl_closep(&r->fd);

@@ -33,6 +33,8 @@ struct ctr_root {
 	bool writable;   /* targets may be made in the image itself: --writable */
 	int *src;        /* per plan mount: detached mount, -1 = skipped or already in place */
 	uint64_t *id;    /* per plan mount: mount id once it is in place, 0 = not */
+	struct ctr_served *served;
+	size_t n_served;
 };
 #define CTR_ROOT_INIT                                                                                                  \
 	{                                                                                                              \
@@ -61,6 +63,17 @@ int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_p
 int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err);
 /* A read-only file with that text over an existing file of the container. */
 int ctr_cover_file(struct ctr_root *r, const char *path, const char *text, struct vl_err *err);
+
+/* ---- image_binds.c: what is bound out of image files, each served once however often it is bound ---- */
+
+struct ctr_served; /* one image file */
+/* Which of them are files: asked of the images themselves, by a child. Call before any namespace is entered. */
+int ctr_find_image_sources(struct plan *p, struct vl_err *err);
+/* Starts the servers: inside the user namespace, outside the mount namespace. */
+int ctr_serve_images(struct ctr_root *r, const struct plan *p, struct vl_err *err);
+/* Opens the sources, after the root is in place: r->src of these mounts. */
+int ctr_mount_images(struct ctr_root *r, const struct plan *p, struct vl_err *err);
+void ctr_served_free(struct ctr_root *r);
 
 /* ---- dev.c ---- */
 
@@ -139,16 +152,26 @@ const char *ctr_env_get(const struct vl_strv *env, const char *key);
 void ctr_env_put(struct vl_strv *env, const char *key, const char *value);
 void ctr_env_put_kv(struct vl_strv *env, const char *kv);
 void ctr_env_del(struct vl_strv *env, const char *key);
+bool ctr_key_is(const char *kv, const char *key); /* kv begins with KEY= */
+/* One more element of a search path, in front or at the end; *list may be NULL. */
+void ctr_extend(char **list, const char *value, bool front);
 struct ctr_scope {                  /* what one shell would know; it reads one text after the other */
 	struct vl_strv env, locals; /* exported, and not: KEY=VALUE */
 	struct vl_strv assigned;    /* KEY= of each name that a text gave a value */
 	bool export_all;            /* as after "set -a" */
+	bool ansi_c;                /* $'...' is known, as some shells print values */
 };
 void ctr_scope_free(struct ctr_scope *s);
 #define CTR_SCOPE __attribute__((cleanup(ctr_scope_free)))
 /* Applies the assignments of a shell text. True when every line was understood, so that no shell
  * is needed; lines that were not are skipped. */
 bool ctr_eval_text(const char *text, struct ctr_scope *scope);
+
+/* ---- envfile.c ---- */
+
+/* Has the host's /bin/sh read a text of variables; it can start no program. *ret: lines of "export NAME=VALUE" for all
+ * that it assigned; new. */
+int ctr_eval_by_shell(const char *text, const char *name, char *const *environment, char **ret, struct vl_err *err);
 
 /* ---- env.c, action.c ---- */
 
@@ -163,10 +186,11 @@ struct ctr_start { /* what execve is given; or the way in for others */
 void ctr_start_free(struct ctr_start *s);
 /* Reads the image's environment files and says how to start the program in them: at once, or
  * through the image's shell with a text that applies them. argv is the program's own. */
-int ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret,
-		    struct vl_err *err);
-/* The program of exec, run, shell and test, by what the image has. */
-void ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret);
+void ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret);
+#define CTR_APPS "/scif/apps"
+/* The program of exec, run, shell and test, by what the image has. -ENODATA: no test; -ENOPKG: no such app,
+ * or none that can be run. */
+int ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret, struct vl_err *err);
 bool ctr_has(int rootfd, const char *path);
 /* Small text file of the image, or NULL. Returns new. */
 char *ctr_read_text(int rootfd, const char *path);

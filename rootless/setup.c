@@ -86,7 +86,10 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	pid_t mapper = 0;
 	int r;
 
-	/* The caller, in the host's namespaces, with the caller's rights. */
+	/* The caller, in the host's namespaces, with the caller's rights. A bind out of an image file needs a place of
+	 * its kind, which only that image knows. */
+	if ((r = ctr_find_image_sources(p, err)) < 0)
+		return r;
 	places = ctr_places(p);
 	struct vmnt_image image = {
 		.fd = p->image_fd,
@@ -124,6 +127,8 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	 * demands, outside the mount namespace, so that the mount ends with its users. */
 	if (squash && !shared && (r = vmnt_server_start(&image, &server, err)) < 0)
 		return r;
+	if ((r = ctr_serve_images(root, p, err)) < 0)
+		return r;
 
 	/* The other namespaces, owned by that user namespace. The server is not in them: it serves several. */
 	if ((r = ctr_enter_spaces(p, err)) < 0 || (r = ctr_net_up(&net, err)) < 0)
@@ -151,7 +156,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 	/* The image over the host's root, then everything onto the image, parents first. */
 	if ((r = ctr_attach_root(root, p, places, vl_steal_fd(&mount), err)) < 0 ||
-	    (r = ctr_place_mounts(root, p, say, err)) < 0)
+	    (r = ctr_mount_images(root, p, err)) < 0 || (r = ctr_place_mounts(root, p, say, err)) < 0)
 		return r;
 
 	/* passwd and group: after the mounts, which may have replaced them. */
@@ -160,11 +165,9 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 	/* What to start and in which environment, read from the image through the root's descriptor. Who keeps a
 	 * container for others needs the way in, which is open only while the host's /proc is there. */
-	ctr_choose_program(root->fd, p, &argv);
-	if (!argv.n)
-		return vl_fail(err, ENODATA, "%s has no test script", p->image_path);
-	if ((r = ctr_environment(root->fd, p, &argv, start, err)) < 0)
+	if ((r = ctr_choose_program(root->fd, p, &argv, err)) < 0)
 		return r;
+	ctr_environment(root->fd, p, &argv, start);
 	if (p->action == PLAN_KEEP && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
 		return r;
 

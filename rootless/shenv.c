@@ -51,6 +51,19 @@ void ctr_env_del(struct vl_strv *env, const char *key)
 	env->v[env->n] = NULL;
 }
 
+bool ctr_key_is(const char *kv, const char *key)
+{
+	const char *rest = vl_prefix(kv, key);
+	return rest && *rest == '=';
+}
+
+void ctr_extend(char **list, const char *value, bool front)
+{
+	char *old = *list;
+	*list = !old ? vl_strdup(value) : front ? vl_asprintf("%s:%s", value, old) : vl_asprintf("%s:%s", old, value);
+	free(old);
+}
+
 /* ---- words ---------------------------------------------------------------------------------- */
 
 struct reader {
@@ -144,6 +157,51 @@ static bool expand_dollar(struct reader *r, bool quoted, struct vl_buf *out)
 	return true;
 }
 
+static unsigned digits(const char **p, unsigned base, unsigned max)
+{
+	unsigned v = 0;
+
+	for (; max && isxdigit((unsigned char)**p); (*p)++, max--) {
+		unsigned d = isdigit((unsigned char)**p) ? (unsigned)(**p - '0')
+							 : (unsigned)(tolower((unsigned char)**p) - 'a' + 10);
+		if (d >= base)
+			break;
+		v = v * base + d;
+	}
+	return v;
+}
+
+/* $'...', from the quote on. */
+static bool expand_ansi_c(struct reader *r, struct vl_buf *out)
+{
+	static const char letters[] = "abeEfnrtv\\'\"?", values[] = "\a\b\033\033\f\n\r\t\v\\'\"?";
+	const char *p = r->p + 2;
+
+	while (*p && *p != '\'') {
+		const char *at = *p == '\\' && p[1] ? strchr(letters, p[1]) : NULL;
+		char c = *p;
+		if (at) {
+			c = values[at - letters];
+			p += 2;
+		} else if (c == '\\' && p[1] >= '0' && p[1] <= '7') {
+			p++;
+			c = (char)digits(&p, 8, 3);
+		} else if (c == '\\' && p[1] == 'x') {
+			p += 2;
+			c = (char)digits(&p, 16, 2);
+		} else {
+			p++;
+		}
+		if (!c)
+			return false; /* no variable holds it */
+		vl_buf_add(out, &c, 1);
+	}
+	if (!*p)
+		return false;
+	r->p = p + 1;
+	return true;
+}
+
 static bool expand_backslash(struct reader *r, bool quoted, struct vl_buf *out)
 {
 	if (!r->p[1])
@@ -177,6 +235,9 @@ static bool expand(struct reader *r, bool in_braces, bool quoted, struct vl_buf 
 			r->p += n + 2;
 		} else if (c == '\\') {
 			if (!expand_backslash(r, dq || quoted, out))
+				return false;
+		} else if (c == '$' && r->p[1] == '\'' && !dq && !quoted && r->scope->ansi_c) {
+			if (!expand_ansi_c(r, out))
 				return false;
 		} else if (c == '$') {
 			if (!expand_dollar(r, dq || quoted, out))

@@ -26,12 +26,15 @@ enum plan_kind {
 };
 enum plan_flag {
 	PLAN_RO = 1,
-	PLAN_OPTIONAL = 2, /* no source or no target: go on without it */
-	PLAN_NOFOLLOW = 4, /* a symlink of the image at dst is covered, not followed */
-	PLAN_DEVICES = 8,  /* device nodes below it work */
-	PLAN_DEFAULT = 16, /* ours: gives way to any other mount on the same place */
-	PLAN_LINK = 32,    /* src is a symlink that is bound as such */
-	PLAN_STICKY = 64,  /* a tmpfs with the mode of /tmp */
+	PLAN_OPTIONAL = 2,   /* no source or no target: go on without it */
+	PLAN_NOFOLLOW = 4,   /* a symlink of the image at dst is covered, not followed */
+	PLAN_DEVICES = 8,    /* device nodes below it work */
+	PLAN_DEFAULT = 16,   /* ours: gives way to any other mount on the same place */
+	PLAN_LINK = 32,      /* src is a symlink that is bound as such */
+	PLAN_STICKY = 64,    /* a tmpfs with the mode of /tmp */
+	PLAN_FILE = 128,     /* src of a PLAN_IMAGE is no directory; found out on the way */
+	PLAN_NONESTED = 256, /* not for a container started inside of this one */
+	PLAN_OWN = 512,      /* src is the container's own: places may be made in it */
 };
 struct plan_mount {
 	enum plan_kind kind;
@@ -39,8 +42,9 @@ struct plan_mount {
 	char *src, *dst; /* absolute, lexically clean; src NULL unless a bind */
 	uint64_t size;   /* tmpfs: bytes it may hold; 0 = the kernel's default, half of the memory */
 	char *text;      /* PLAN_TEXT */
-	/* PLAN_IMAGE: where its squashfs lies; the fd is the plan's own */
+	/* PLAN_IMAGE: where its squashfs lies; the fd is the plan's own. image_object: of a SIF, 0 = not said */
 	int image_fd;
+	uint32_t image_object;
 	uint64_t image_off, image_size;
 	char *image_path;
 	const char *why; /* what asked for it, for --explain: "--bind", "default", "--nv"; a literal or NULL */
@@ -87,6 +91,9 @@ struct plan_user { /* from NSS, asked before any namespace is entered */
 	struct plan_group *groups;
 	size_t n_groups;
 };
+
+/* How much of the host's environment stays outside. */
+enum plan_clean { CTR_CLEAN_NONE, CTR_CLEAN_HOST_DEV, CTR_CLEAN_BUT_SCHEDULER, CTR_CLEAN_ALL };
 
 struct plan_env {                                          /* cli-compat section 4; lists of KEY=VALUE */
 	struct vl_strv host;                               /* what comes from outside; an image's value beats it */
@@ -136,6 +143,7 @@ struct plan {
 	struct vl_strv argv;        /* exec: program and arguments; else arguments */
 	struct vl_strv run_default; /* what `run` starts when the image can run no script */
 	char *shell;                /* of --shell; NULL = choose */
+	char *app;                  /* NULL, or whose program and environment are wanted: /scif/apps/NAME */
 	struct vl_strv cwd;         /* tried in turn; the last resorts are home and "/" */
 	bool cwd_must;              /* the first of cwd or nothing */
 	int umask;                  /* -1 = as it is */
@@ -153,6 +161,7 @@ void ctr_plan_free(struct plan *p);
 void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const char *dst, unsigned flags);
 /* A file that is made up: PLAN_TEXT. A link of the image at dst is covered. */
 void ctr_plan_add_text(struct plan *p, const char *text, const char *dst, const char *why);
+void ctr_plan_remove(struct plan *p, size_t i);
 /* Order of mounting: parents first, and of two on one place the first; the loser is warned about
  * unless it was a default. */
 void ctr_plan_sort(struct plan *p, const struct vl_progress *say);
@@ -164,18 +173,21 @@ const struct plan_mount *ctr_plan_mount_over(const struct plan *p, const char *p
 /* ---- user text to plan entries (binds.c, env.c, ids.c) ---------------------------------------- */
 
 /* Words of --bind, already split at commas: SRC[:DST[:OPT]]; an option word after a bind that has
- * options belongs to it. Relative sources are taken from the cwd. Missing sources are -ENOENT. */
+ * options belongs to it. Relative sources are taken from the cwd. Missing sources are -ENOENT. With
+ * image-src or id it is a PLAN_IMAGE, whose file is for the caller to open. */
 int ctr_plan_parse_binds(struct plan *p, const struct vl_strv *words, struct vl_err *err);
-/* One --mount: type=bind,src=S,dst=D[,ro] or type=tmpfs,dst=D, with CSV quoting. */
+/* One --mount: type=bind,src=S,dst=D[,ro][,image-src=P][,id=N][,nonested] or type=tmpfs,dst=D[,size=N],
+ * with CSV quoting. */
 int ctr_plan_parse_mount(struct plan *p, const char *spec, struct vl_err *err);
 
-/* Fills p->env.host from an environment. clean: only what -e keeps. Names in `block` stay out. */
-void ctr_plan_host_env(struct plan *p, char *const *environment, bool clean, const struct vl_strv *block);
-/* Adds KEY=VALUE that beats the image; PATH extensions and HOME are special. -EINVAL. */
+/* Fills p->env.host from an environment. Names in `block` stay out. */
+void ctr_plan_host_env(struct plan *p, char *const *environment, enum plan_clean clean, const struct vl_strv *block);
+/* Adds KEY=VALUE that beats the image; PATH extensions and HOME are special. Without a name: a warning.
+ * -EINVAL without a value. */
 int ctr_plan_set_env(struct plan *p, const char *key_value, const struct vl_progress *say, struct vl_err *err);
 
-/* Assignments of an --env-file, expanded with the variables of `environment` and those before it.
- * `name` is for messages. */
+/* Assignments of an --env-file, expanded with the variables of `environment` and those before it. What is more than
+ * assignments is read by the host's /bin/sh, which can start no program. `name` is for messages. */
 int ctr_plan_env_text(struct plan *p, const char *text, const char *name, char *const *environment,
 		      const struct vl_progress *say, struct vl_err *err);
 

@@ -262,3 +262,160 @@ setup_file() { make_images; }
 	expect 0 vial exec -w -B "$PWD/src:/made/here" t ls /made/here
 	stdout_is file
 }
+
+@test "out of an image file: a directory, a file, the whole; read-only, and at places that are missing" {
+	expect 0 vial exec -B "$SQUASHFS:/data:image-src=/etc,ro" -B "$SQUASHFS:/new/one:image-src=/etc/file" -B "$SIF:/all:image-src=/" "$SIF" \
+		cat /data/file /new/one /all/etc/file
+	stdout_is $'in the image\nin the image\nin the image'
+	expect 1 vial exec -B "$SQUASHFS:/data:image-src=/etc" "$SIF" touch /data/file
+	stderr_has "Read-only"
+	expect 0 vial exec --mount "type=bind,src=$SQUASHFS,dst=/data,image-src=/etc" "$TREE" cat /data/file
+	stdout_is "in the image"
+	expect 0 vial exec --private-mount --writable-tmpfs -B "$SQUASHFS:/deep/er/file:image-src=/etc/file" "$SIF" cat /deep/er/file
+	stdout_is "in the image"
+	# links of that image lead nowhere else
+	cp -a "$TREE" t
+	ln -s ../../../../../etc/dir t/up
+	echo link >t/etc/dir/f
+	make_sif links.sif t
+	expect 0 vial exec -B "links.sif:/data:image-src=/up" "$SIF" cat /data/f
+	stdout_is link
+}
+
+@test "several binds out of one image file share a server, which ends with them" {
+	cp "$SQUASHFS" mine.sqfs
+	ln mine.sqfs same.sqfs
+	# one file system for all of them, whatever the name of the file
+	expect 0 vial exec -B "mine.sqfs:/a:image-src=/etc" -B "mine.sqfs:/b:image-src=/bin" -B "same.sqfs:/c:image-src=/" "$SIF" \
+		stat -c %d /a /b /c
+	[ "${lines[0]}" = "${lines[1]}" ] && [ "${lines[1]}" = "${lines[2]}" ] || complain "different file systems"
+	cp mine.sqfs other.sqfs
+	expect 0 vial exec -B "mine.sqfs:/a:image-src=/etc" -B "other.sqfs:/b:image-src=/etc" "$SIF" stat -c %d /a /b
+	[ "${lines[0]}" != "${lines[1]}" ] || complain "one file system for two files"
+	not_served() { ! find /proc/[0-9]*/fd -lname "$PWD/mine.sqfs" 2>/dev/null | grep -q .; }
+	eventually not_served
+}
+
+@test "an object of a SIF is chosen by its number; a data partition comes before the system's" {
+	mkdir -p data && echo "the data" >data/f
+	make_sif data.sif data
+	id=$(vial sif list data.sif | awk -F'|' '/System/ { print $1 + 0 }')
+	vial sif dump "$id" data.sif >data.sqfs
+	cp "$SIF" both.sif
+	vial sif add --datatype 4 --parttype 3 --partfs 1 --partarch 2 --groupid 2 both.sif data.sqfs
+	expect 0 vial exec -B "both.sif:/x:image-src=/" "$SIF" cat /x/f
+	stdout_is "the data"
+	id=$(vial sif list both.sif | awk -F'|' '/System/ { print $1 + 0 }')
+	expect 0 vial exec -B "both.sif:/x:id=$id" "$SIF" cat /x/etc/file
+	stdout_is "in the image"
+	expect 125 vial exec -B "both.sif:/x:id=99" "$SIF" true
+	one_fatal_line "no object 99"
+	expect 125 vial exec -B "both.sif:/x:id=1" "$SIF" true
+	one_fatal_line "object 1 is not a partition"
+	vial sif add --datatype 4 --parttype 3 --partfs 1 --partarch 2 --groupid 2 both.sif data.sqfs
+	expect 125 vial exec -B "both.sif:/x:image-src=/" "$SIF" true
+	one_fatal_line "choose one with id=N"
+}
+
+@test "what is no image, or not in it, is refused by name" {
+	echo text >text
+	mkdir dir
+	expect 125 vial exec -B "text:/x:image-src=/" "$SIF" true
+	one_fatal_line "$PWD/text: neither a SIF nor a squashfs"
+	expect 125 vial exec -B "dir:/x:image-src=/" "$SIF" true
+	one_fatal_line "not an image file"
+	expect 125 vial exec -B "$SQUASHFS:/x:image-src=/no/such" "$SIF" true
+	one_fatal_line "/no/such in $SQUASHFS"
+	expect 125 vial exec -B "$SQUASHFS:/x:id=3" "$SIF" true
+	one_fatal_line "no objects"
+	head -c 3000 "$SQUASHFS" >short
+	expect 125 vial exec -B "short:/x:image-src=/" "$SIF" true
+	one_fatal_line "short"
+	truncate -s 4096 ext
+	printf '\x53\xef' | dd of=ext bs=1 seek=1080 conv=notrunc status=none
+	expect 125 vial exec -B "ext:/x:image-src=/" "$SIF" true
+	one_fatal_line "ext3 image is not supported yet"
+}
+
+@test "--mount: a tmpfs has the size it is given; nonested stays out of the list for nested starts" {
+	expect 1 vial exec --mount type=tmpfs,dst=/t,size=64K "$SIF" sh -c 'head -c 100000 /dev/zero >/t/f'
+	stderr_has "No space left"
+	mkdir a b
+	expect 0 vial exec -B "$PWD/a:/x:ro" --mount "src=$PWD/b,dst=/y,nonested" --mount "src=$PWD/b,dst=/z" --mount type=tmpfs,dst=/t "$SIF" \
+		sh -c 'echo "$APPTAINER_BIND $SINGULARITY_BIND"'
+	stdout_is "/x,/z /x,/z"
+	expect 125 vial exec --mount "src=$PWD/a,dst=/x,bind-propagation=shared" "$SIF" true
+	one_fatal_line "bind-propagation"
+}
+
+@test "--workdir with --contain keeps /tmp, /var/tmp, home and scratch; alone it says that it does nothing" {
+	mkdir wd
+	expect 0 vial exec -c -W wd -S /scr,/other/deep "$SIF" sh -c 'echo 1 >/tmp/t && echo 2 >/var/tmp/v && echo 3 >~/h && echo 4 >/scr/s && echo 5 >/other/deep/d'
+	[ "$(cat wd/tmp/t wd/var_tmp/v wd/home/h wd/scratch/scr/s wd/scratch/other/deep/d | tr '\n' ' ')" = "1 2 3 4 5 " ]
+	[ "$(stat -c %a wd/tmp wd/var_tmp wd/home | tr '\n' ' ')" = "1777 1777 700 " ]
+	expect 0 vial exec -c -W wd "$SIF" cat /tmp/t
+	stdout_is 1
+	expect 0 vial exec -W wd "$SIF" true
+	stderr_has "--workdir does nothing"
+	expect 125 vial exec -c -W no/such "$SIF" true
+	one_fatal_line "no/such"
+	# a link in it is not followed out of it
+	mkdir out wd2
+	ln -s ../out wd2/tmp
+	expect 125 vial exec -c -W wd2 "$SIF" true
+	one_fatal_line "wd2"
+}
+
+@test "--scratch: an empty writable directory, gone afterwards" {
+	expect 0 vial exec -S /scr "$SIF" sh -c 'echo x >/scr/f && ls /scr'
+	stdout_is f
+	expect 0 vial exec --scratch /scr "$SIF" ls /scr
+	stdout_is ""
+	expect 125 vial exec -S relative "$SIF" true
+	one_fatal_line "relative"
+	expect 125 vial exec -S /a/.. "$SIF" true
+	one_fatal_line "absolute path other than /"
+}
+
+@test "--contain: a device keeps its name, or is left out with a warning" {
+	expect 0 vial exec -c -B /dev/null:/dev/other -B /dev/zero:/elsewhere "$SIF" sh -c 'ls /dev/other; head -c 2 /elsewhere | wc -c'
+	stderr_has "WARNING:"
+	stderr_has "/dev/null is left out"
+	stdout_is 2
+	expect 0 vial exec -c --no-mount devpts "$SIF" ls /dev/pts
+	stdout_is ""
+}
+
+@test "--no-mount knows all words without a warning" {
+	expect 0 vial exec --no-mount proc,sys,dev,devpts,home,tmp,hostfs,cwd,bind-paths,/etc/hosts "$SIF" ls /proc /dev
+	stderr_lacks shiny
+	stderr_lacks "does not know"
+}
+
+@test "--no-home: HOME keeps its value and nothing is mounted there" {
+	expect 0 vial exec "$SIF" sh -c 'echo $HOME'
+	home=$output
+	echo x >"$HOME/marker"
+	cd /
+	expect 0 vial exec --no-home "$SIF" sh -c 'echo $HOME; ls $HOME/marker 2>/dev/null; :'
+	stdout_is "$home"
+}
+
+@test "--containall: the environment is left outside too; --compat adds what other runtimes do" {
+	export FROM_HOST=1
+	echo x >/tmp/vial-containall-$$
+	expect 0 vial exec -C "$SIF" sh -c 'echo ${FROM_HOST-unset}; ls /tmp'
+	rm /tmp/vial-containall-$$
+	stdout_has unset
+	stdout_lacks vial-containall
+	umask 077
+	expect 0 vial exec --compat "$SIF" sh -c 'echo ${FROM_HOST-unset} $APPTAINER_NO_EVAL; umask; echo x >/etc/file && cat /etc/file'
+	stdout_is $'unset 1\n0022\nx'
+	expect 0 vial exec "$SIF" sh -c umask
+	stdout_is 0077
+}
+
+@test "--cwd without a slash is taken from the root" {
+	expect 0 vial exec --cwd etc/dir "$SIF" sh -c 'pwd; echo $PWD'
+	stdout_is $'/etc/dir\n/etc/dir'
+}

@@ -84,15 +84,96 @@ options=()
 	options=(--env-file /dev/zero)
 	expect 125 show A
 	one_fatal_line "at most"
+}
+
+@test "--env-file: more than assignments is read by the shell, which starts no program" {
+	cat >vars <<-"EOF2"
+		greet() { echo "hello $1"; }
+		if [ -n "$WHO" ]; then A="$(greet "$WHO")"; fi
+		for i in 1 2; do B=$B$i; done
+		PATH=$PATH:/added
+	EOF2
 	options=(--env-file vars)
-	echo 'A=$(reboot)' >vars
+	WHO=me expect 0 show A B FROM_IMAGE
+	stdout_is $'A=hello me\nB=12\nFROM_IMAGE=image'
+	expect 0 show PATH
+	stdout_is "PATH=$PATH:/added"
+	echo 'A=$(touch ran; /bin/touch ran)nothing' >vars
+	expect 0 show A
+	stdout_is A=nothing
+	[ ! -e ran ]
+	echo 'exit 3' >vars
 	expect 125 show A
-	one_fatal_line vars
+	one_fatal_line "vars: /bin/sh ended with status 3"
+	expect 125 vial exec --env-file no-such-file "$APP" true
+	one_fatal_line no-such-file
+	ln -sf "$VIAL" apptainer
+	expect 255 ./apptainer exec --env-file no-such-file "$APP" true
+}
+
+@test "--env that is no assignment is wrong usage; one without a name is left out" {
+	expect 1 vial exec --env nothing "$APP" true
+	stderr_has "'nothing' is not of the form KEY=VALUE"
+	expect 0 vial exec --env =1 "$APP" true
+	stderr_has "WARNING:"
+}
+
+@test "--clean: four levels" {
+	export PYTHONPATH=/host SLURM_JOB_ID=7 OTHER=x
+	options=(--clean none)
+	expect 0 show PYTHONPATH SLURM_JOB_ID OTHER
+	stdout_is $'PYTHONPATH=/host\nSLURM_JOB_ID=7\nOTHER=x'
+	options=(--clean host-dev)
+	expect 0 show PYTHONPATH SLURM_JOB_ID OTHER PYTHONNOUSERSITE FROM_IMAGE
+	stdout_is $'PYTHONPATH=unset\nSLURM_JOB_ID=7\nOTHER=x\nPYTHONNOUSERSITE=1\nFROM_IMAGE=image'
+	options=(--clean all-but-scheduler)
+	expect 0 show PYTHONPATH SLURM_JOB_ID OTHER FROM_IMAGE
+	stdout_is $'PYTHONPATH=unset\nSLURM_JOB_ID=7\nOTHER=unset\nFROM_IMAGE=image'
+	options=(-e --clean all-but-scheduler)
+	expect 0 show SLURM_JOB_ID OTHER
+	stdout_is $'SLURM_JOB_ID=7\nOTHER=unset'
+	options=(--clean all)
+	expect 0 show SLURM_JOB_ID OTHER
+	stdout_is $'SLURM_JOB_ID=unset\nOTHER=unset'
+	options=(-e --clean host-dev)
+	expect 0 show SLURM_JOB_ID
+	stdout_is SLURM_JOB_ID=unset
+	options=(--clean spotless)
+	expect 125 show A
+	one_fatal_line "spotless"
+}
+
+@test "two old prefixes that differ: one warning, the newer counts; one alone: none" {
+	mkdir a b
+	SINGULARITY_BIND="$PWD/a:/x" APPTAINER_BIND="$PWD/b:/x" SINGULARITYENV_V=1 APPTAINERENV_V=2 expect 0 show V
+	stdout_is V=2
+	[ "$(grep -c WARNING: <<<"$stderr")" -eq 1 ] || complain "not one warning"
+	stderr_has APPTAINER_BIND
+	stderr_has APPTAINERENV_V
+	SINGULARITY_BIND="$PWD/a:/x" SINGULARITYENV_V=1 expect 0 show V
+	stderr_is ""
+	SINGULARITYENV_V=2 APPTAINERENV_V=2 expect 0 show V
+	stderr_is ""
+}
+
+@test "libraries of the host in /.singularity.d/libs come after the image's own" {
+	mkdir libs t
+	echo x >libs/libother.so
+	ln -s "$VIAL" apptainer
+	expect 0 ./apptainer exec "$APP" sh -c 'echo $LD_LIBRARY_PATH'
+	stdout_is /.singularity.d/libs
+	expect 0 ./apptainer exec --env LD_LIBRARY_PATH=/mine "$APP" sh -c 'echo $LD_LIBRARY_PATH'
+	stdout_is /mine:/.singularity.d/libs
+	expect 0 ./apptainer exec -B "$PWD/libs/libother.so:/.singularity.d/libs/libother.so" "$APP" sh -c 'echo $LD_LIBRARY_PATH'
+	[[ $output == /*:/.singularity.d/libs ]] || complain "no directory of the image comes first"
+	stdout_has lib
+	first=${output%%:*}
+	expect 0 vial exec "$APP" ls -d "$first"
 }
 
 @test "the container's facts, in both spellings" {
 	expect 0 vial exec --bind "$PWD:/x" "$APP" sh -c 'echo "$APPTAINER_CONTAINER $SINGULARITY_CONTAINER $APPTAINER_NAME $SINGULARITY_NAME $APPTAINER_COMMAND $APPTAINER_BIND"'
-	stdout_is "$APP $APP app.sif app.sif exec $PWD:/x"
+	stdout_is "$APP $APP app.sif app.sif exec /x"
 	cd /
 	expect 0 show PWD HOME
 	stdout_has "PWD=/"

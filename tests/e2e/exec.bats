@@ -211,3 +211,39 @@ all"
 	expect 0 bash -c '"$VIAL" exec "$1" sh -c "echo ok" <&-' - "$SIF"
 	stdout_is ok
 }
+
+@test "words of other tools: the reason or the equivalent, and status 1" {
+	local words
+	while read -r want words; do
+		# shellcheck disable=SC2086 # several words
+		expect 1 vial exec $words "$SIF" true
+		stderr_has "$want"
+	done <<-'EOF'
+		--bind -v a:b
+		--bind --volume=a:b
+		--nv --gpus all
+		--fakeroot --user root
+		leave --rm
+		leave --tty
+		encrypted --passphrase
+		supported --fusemount container:x /y
+		supported --dmtcp-launch x
+		virtual --vm
+		timeout --runscript-timeout 5
+		before -q
+	EOF
+	expect 125 vial exec -e A=1 "$SIF" true
+	one_fatal_line "--env A=1"
+	expect 125 vial exec -w /no/such/dir "$SIF" true
+	one_fatal_line "--cwd /no/such/dir"
+	expect 125 vial exec -u 1000:1000 "$SIF" true
+	one_fatal_line "run as the caller"
+}
+
+@test "what is so anyway is accepted" {
+	expect 0 vial exec -u --userns=true --sharens --no-tmp-sandbox --underlay --unsquash "$SIF" true
+	stderr_is ""
+	expect 0 vial -v exec --underlay "$SIF" true
+	stderr_has "--underlay is not needed"
+	expect 0 vial exec --no-home=false --contain=false --cleanenv=false "$SIF" true
+}

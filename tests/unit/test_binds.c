@@ -16,7 +16,11 @@ static char *binds(const char *const *words, size_t n)
 		return vl_strdup(err.text);
 	vl_buf_adds(&b, "");
 	for (size_t i = 0; i < p.n_mounts; i++)
-		vl_buf_addf(&b, "%s %s %u\n", p.mounts[i].src, p.mounts[i].dst, p.mounts[i].flags);
+		if (p.mounts[i].kind == PLAN_IMAGE)
+			vl_buf_addf(&b, "%s#%u: %s %s %u\n", p.mounts[i].image_path, p.mounts[i].image_object,
+				    p.mounts[i].src, p.mounts[i].dst, p.mounts[i].flags);
+		else
+			vl_buf_addf(&b, "%s %s %u\n", p.mounts[i].src, p.mounts[i].dst, p.mounts[i].flags);
 	return vl_steal(&b.data);
 }
 #define CHECK_BINDS(want, ...)                                                                                         \
@@ -44,6 +48,14 @@ TEST(a_word_after_options_continues_them_when_it_is_one)
 	CHECK(strstr(got, "bind source"));
 }
 
+TEST(a_bind_out_of_an_image_is_read_only_and_names_the_file)
+{
+	CHECK_BINDS("/etc/passwd#0: /a/b /x 1\n", "/etc/passwd:/x:image-src=/a//b/.");
+	CHECK_BINDS("/etc/passwd#3: / /x 1\n", "/etc/passwd:/x:id=3");
+	CHECK_BINDS("/etc/passwd#3: /a,b /x 1\n/usr /y 1\n", "/etc/passwd:/x:rw", "image-src=/a\\,b", "id=3",
+		    "/usr:/y:ro");
+}
+
 TEST(devices_stay_devices)
 {
 	CHECK_BINDS("/dev/null /x 8\n", "/dev/null:/x");
@@ -69,6 +81,10 @@ TEST(refusals_say_what)
 		{ "/etc:/", "root of the container" },
 		{ "/etc:/x:shiny", "'shiny'" },
 		{ "/etc:/a/..", "root of the container" },
+		{ "/etc:/x:image-src=a", "absolute path in the image" },
+		{ "/etc:/x:id=0", "number of an object" },
+		{ "/etc:/x:id=", "number of an object" },
+		{ "/etc:/x:id=4294967296", "number of an object" },
 	};
 
 	for (size_t i = 0; i < VL_COUNT(bad); i++) {
@@ -92,7 +108,22 @@ TEST(mount_specs)
 	CHECK_EQ(p.mounts[2].kind, PLAN_BIND);
 	CHECK_EQ(p.mounts[2].flags, PLAN_RO);
 	CHECK_EQ(p.mounts[3].flags, 0);
+	CHECK_EQ(ctr_plan_parse_mount(&p, "type=tmpfs,dst=/s,size=64M,ro=false", &err), 0);
+	CHECK_EQ(p.mounts[4].size, 64u << 20);
+	CHECK_EQ(p.mounts[4].flags, 0);
+	CHECK_EQ(ctr_plan_parse_mount(&p, "src=/etc,dst=/n,nonested,ro", &err), 0);
+	CHECK_EQ(p.mounts[5].flags, PLAN_NONESTED | PLAN_RO);
+	CHECK_EQ(ctr_plan_parse_mount(&p, "src=/etc/passwd,dst=/i,\"image-src=/a,b\",id=7", &err), 0);
+	CHECK_EQ(p.mounts[6].kind, PLAN_IMAGE);
+	CHECK_EQ(p.mounts[6].image_object, 7);
+	CHECK_STR(p.mounts[6].src, "/a,b");
 	static const char *const bad[] = { "",
+					   "type=tmpfs,dst=/x,size=0",
+					   "type=tmpfs,dst=/x,size=many",
+					   "type=tmpfs,dst=/x,src=/etc",
+					   "type=bind,src=/etc,dst=/x,size=1M",
+					   "type=bind,src=/etc,dst=/x,ro=maybe",
+					   "type=bind,src=/etc,dst=/x,bind-propagation=shared",
 					   "type=tmpfs,dst=/",
 					   "type=tmpfs,dst=/a/..",
 					   "type=bind,dst=/x",
