@@ -47,6 +47,14 @@ struct cmd_newpair_opts {
 extern const struct opt cmd_newpair_opts[];
 cmd_fn cmd_key_newpair_run, cmd_key_show_run;
 
+/* cmd_seccomp.c */
+struct cmd_seccomp_opts {
+	struct vl_strv caps;
+	const char *fd;
+};
+extern const struct opt cmd_seccomp_opts[];
+cmd_fn cmd_seccomp_run;
+
 /* cmd_sign.c */
 struct cmd_sign_opts {
 	const char *key, *keyidx;

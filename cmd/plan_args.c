@@ -14,6 +14,8 @@ static void spread(struct action_opts *o)
 		o->contain = o->cleanenv = true;
 }
 
+/* ---- program -------------------------------------------------------------------------------------- */
+
 /* ENTRYPOINT and CMD of the image, for an image that has no shell to run its runscript with. */
 static void set_default_program(const struct making *m, const vl_json *config, int argc, char **argv)
 {
@@ -110,7 +112,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 		vl_strv_add(&p->argv, argv[i]);
 	set_manners(&m);
 	ctr_plan_ask_user(p);
-	if ((r = set_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0)
+	if ((r = set_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0 ||
+	    (r = cmd_plan_identity(c, o, p, err)) < 0)
 		return r;
 	bool wanted = c->profile == PROFILE_VIAL || o->oci_defaults;
 	if ((r = cmd_plan_files(&m, wanted ? workdir : NULL)) < 0)

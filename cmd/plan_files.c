@@ -171,11 +171,16 @@ static int add_home(const struct making *m)
 		const char *env = getenv("HOME");
 		p->user.home = vl_strdup(env && *env == '/' ? env : "/");
 	}
-	if (m->o->no_home || skipped(m, "home") || vl_streq(p->user.home, "/"))
+	VL_FREE char *outside = vl_strdup(p->user.home);
+	if (p->fakeroot) {
+		free(p->user.home);
+		p->user.home = vl_strdup("/root");
+	}
+	if (m->o->no_home || skipped(m, "home") || vl_streq(outside, "/"))
 		return 0;
 	if (m->o->contain)
 		return add_own(m, "home", p->user.home, 0700, PLAN_DEFAULT, "--contain");
-	add_default(m, p->user.home, PLAN_OPTIONAL);
+	add(m, PLAN_BIND, outside, p->user.home, PLAN_DEFAULT | PLAN_OPTIONAL, "default");
 	return 0;
 }
 

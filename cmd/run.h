@@ -49,6 +49,8 @@ struct action_opts {
 	bool no_home, contain, containall, compat, oci_defaults, cleanenv, writable, writable_tmpfs, private_mount,
 		no_eval, no_umask;
 	bool underlay, unsquash; /* noted, and nothing else */
+	struct vl_strv security, add_caps, drop_caps;
+	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
 	bool ignored;
 	uint64_t fd; /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
@@ -67,6 +69,9 @@ int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const cha
 /* A part of an image file, for a bind: of a SIF the object `id`, or with 0 its data or system partition. The fd is
  * *ret's. */
 int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, struct vl_err *err);
+/* ---- plan_identity.c: after ctr_plan_ask_user ---- */
+
+int cmd_plan_identity(struct cmd_ctx *c, const struct action_opts *o, struct plan *p, struct vl_err *err);
 
 /* ---- plan_args.c: values to a plan ---- */
 

@@ -129,6 +129,12 @@ const struct cmd commands[] = {
 	{ "run-help", "IMAGE", "Print the help text of an image", NULL,
 	  "  vial run-help app.sif\n  vial run-help --app NAME app.sif\n",
 	  .min_args = 1, .max_args = 1, ACTION(cmd_run_help_run) },
+	{ "seccomp", "FILE", "Check a seccomp profile and show what it does",
+	  "FILE is a profile in the form of OCI and docker, as `exec --security seccomp:FILE` takes it. Prints the\n"
+	  "filter that is made of it for this machine, call by call.",
+	  "  vial seccomp profile.json\n  vial seccomp --caps sys_admin profile.json\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_seccomp_opts, sizeof(struct cmd_seccomp_opts), cmd_seccomp_run) },
 	{ "shell", "IMAGE", "Open a shell in a container", NULL,
 	  "  vial shell app.sif\n  vial shell --shell /bin/zsh app.sif\n",
 	  .min_args = 1, .max_args = -1, ACTION(cmd_shell_run) },

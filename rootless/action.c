@@ -6,6 +6,7 @@
 void ctr_start_free(struct ctr_start *s)
 {
 	ctr_door_free(&s->door);
+	ctr_emulation_free(&s->emulation);
 	vl_strv_free(&s->argv);
 	vl_strv_free(&s->env);
 }

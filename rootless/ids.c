@@ -126,6 +126,17 @@ void ctr_plan_ask_user(struct plan *p)
 	free(gids);
 }
 
+void ctr_plan_fakeroot(struct plan *p)
+{
+	struct plan_user *u = &p->user;
+
+	p->fakeroot = true;
+	u->uid = u->gid = 0;
+	for (size_t i = 0; i < u->n_groups; i++) /* they have no number inside */
+		free(u->groups[i].name);
+	u->n_groups = 0;
+}
+
 /* ---- entries in the container's files ---------------------------------------------------------- */
 
 /* Field n (from 0) of a line of ':' fields; *ret_len bytes. */
@@ -185,12 +196,12 @@ char *ctr_passwd_text(const char *text, const struct plan_user *u)
 	return vl_steal(&b.data);
 }
 
-static bool has_group(const char *text, gid_t gid)
+static bool has_id(const char *text, uint32_t wanted)
 {
 	for (const char *line = text; *line;) {
 		size_t len;
 		const char *id = field(line, 2, &len);
-		if (is_number(id, len, gid))
+		if (is_number(id, len, wanted))
 			return true;
 		line += strcspn(line, "\n");
 		line += *line == '\n';
@@ -206,7 +217,7 @@ char *ctr_group_text(const char *text, const struct plan_user *u)
 	if (b.len && b.data[b.len - 1] != '\n')
 		vl_buf_adds(&b, "\n");
 	for (size_t i = 0; i < u->n_groups; i++)
-		if (!has_group(text, u->groups[i].gid))
+		if (!has_id(text, u->groups[i].gid))
 			vl_buf_addf(&b, "%s:x:%u:%s\n", u->groups[i].name, u->groups[i].gid, u->name ? u->name : "");
 	return vl_steal(&b.data);
 }
@@ -227,10 +238,27 @@ static int rewrite(struct ctr_root *r, const char *path, char *(*make)(const cha
 	return vl_streq(text, old) ? 0 : ctr_cover_file(r, path, text, err);
 }
 
+/* Root is who the image says; and a file that is covered could not be changed by useradd. */
+static char *passwd_with_root(const char *text, const struct plan_user *u)
+{
+	static const struct plan_user root = { .name = (char *)"root",
+					       .gecos = (char *)"root",
+					       .shell = (char *)"/bin/sh" };
+	struct plan_user user = root;
+
+	user.home = u->home;
+	return has_id(text, 0) ? vl_strdup(text) : ctr_passwd_text(text, &user);
+}
+
 int ctr_write_ids(struct ctr_root *r, const struct plan *p, struct vl_err *err)
 {
-	if (!p->user.name)
-		return 0;
+	if (p->fakeroot)
+		return ctr_plan_mount_over(p, "/etc/passwd")
+			       ? 0
+			       : rewrite(r, "/etc/passwd", passwd_with_root, &p->user, err);
+	if (!p->user.name) /* no entry of the host's: only the groups can be named */
+		return ctr_plan_mount_over(p, "/etc/group") ? 0
+							    : rewrite(r, "/etc/group", ctr_group_text, &p->user, err);
 	int e = ctr_plan_mount_over(p, "/etc/passwd") ? 0 : rewrite(r, "/etc/passwd", ctr_passwd_text, &p->user, err);
 	return e < 0 || ctr_plan_mount_over(p, "/etc/group") ? e
 							     : rewrite(r, "/etc/group", ctr_group_text, &p->user, err);

@@ -30,9 +30,9 @@ void ctr_plan_free(struct plan *p)
 	vl_freep(&p->user.groups);
 	vl_freep(&p->mounts);
 	vl_freep(&p->overlays);
-	struct vl_strv *lists[] = { &p->env.host,    &p->env.fixed, &p->env.set,    &p->argv,
-				    &p->run_default, &p->cwd,       &p->ports,      &p->dns,
-				    &p->add_caps,    &p->drop_caps, &p->limits.raw, &p->limits.weights };
+	vl_freep(&p->filter);
+	struct vl_strv *lists[] = { &p->env.host, &p->env.fixed, &p->env.set, &p->argv,       &p->run_default,
+				    &p->cwd,      &p->ports,     &p->dns,     &p->limits.raw, &p->limits.weights };
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
 	p->n_mounts = p->n_overlays = p->user.n_groups = 0;

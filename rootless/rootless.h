@@ -2,6 +2,8 @@
 #ifndef ROOTLESS_ROOTLESS_H
 #define ROOTLESS_ROOTLESS_H
 
+#include "emulate.h"
+
 #include <vial/mount.h>
 #include <vial/rootless.h>
 
@@ -19,8 +21,35 @@ bool ctr_lies_in(const char *path, const char *dir);
  * err names the gate when the system forbids it. */
 int ctr_enter_userns(const struct plan *p, bool *ret_all, pid_t *ret_wait, struct vl_err *err);
 int ctr_enter_mountns(struct vl_err *err);
+/* The first step alone, and the last: one id of each kind, except those that `done` says are mapped. */
+int ctr_unshare_user(struct vl_err *err);
+enum { CTR_UIDS = 1, CTR_GIDS = 2 };
+int ctr_map_one(uid_t inside_uid, uid_t uid, gid_t inside_gid, gid_t gid, unsigned done, struct vl_err *err);
 /* Does a namespace of the caller's map every id? */
 bool ctr_may_map_all(void);
+
+/* ---- fakeroot.c, subids.c ---- */
+
+/* As ctr_enter_userns, with the caller as root. *ret_all: there are other ids too. */
+int ctr_enter_fakeroot(const struct plan *p, bool *ret_all, pid_t *ret_wait, const struct vl_progress *say,
+		       struct vl_err *err);
+
+struct ctr_range {
+	uint32_t first, count;
+};
+struct ctr_ranges { /* the kernel before 4.15 takes 5 lines of a map; the first is the user himself */
+	struct ctr_range v[4];
+	size_t n;
+};
+struct ctr_subids {
+	struct ctr_ranges uids, gids;
+};
+/* Adds what the text of an /etc/subuid gives the user, by name (NULL = none) or number. */
+void ctr_subid_ranges(const char *text, const char *name, uid_t uid, struct ctr_ranges *ret);
+bool ctr_find_subids(const struct plan_user *u, uid_t uid, struct ctr_subids *ret);
+/* Writes the maps of process pid, of the same user. Which of CTR_UIDS and CTR_GIDS were written; *ret_why is new
+ * unless all were. */
+unsigned ctr_map_subids(pid_t pid, uid_t uid, gid_t gid, const struct ctr_subids *ids, char **ret_why);
 
 /* ---- root.c ---- */
 
@@ -178,10 +207,11 @@ int ctr_eval_by_shell(const char *text, const char *name, char *const *environme
 struct ctr_start { /* what execve is given; or the way in for others */
 	struct vl_strv argv, env;
 	struct ctr_door door;
+	struct ctr_emulation emulation; /* of calls that root expects to work */
 };
 #define CTR_START_INIT                                                                                                 \
 	{                                                                                                              \
-		.door = CTR_DOOR_INIT                                                                                  \
+		.door = CTR_DOOR_INIT, .emulation = CTR_EMULATION_INIT                                                 \
 	}
 void ctr_start_free(struct ctr_start *s);
 /* Reads the image's environment files and says how to start the program in them: at once, or
@@ -209,5 +239,10 @@ int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
 int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err);
 /* Answers until it is over. Nothing of the caller's stays open but sock: no terminal, no pipe. */
 int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, struct vl_err *err);
+
+/* ---- seccomp.c ---- */
+
+/* The filter of the plan, where there is one. */
+int ctr_enter_seccomp(const struct plan *p, struct vl_err *err);
 
 #endif

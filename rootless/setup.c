@@ -1,4 +1,5 @@
 /* The one list: from a plan to a running program. */
+#include "emulate.h"
 #include "hold.h"
 
 #include <fcntl.h>
@@ -72,6 +73,13 @@ static void reap(pid_t *pid)
 	*pid = 0;
 }
 
+/* A user namespace of its own: ids are others, or the program may do more than its neighbours to whom it
+ * would belong. */
+static bool stands_alone(const struct plan *p)
+{
+	return p->fakeroot || p->add_caps || p->caps == PLAN_CAPS_ALL;
+}
+
 /* Everything between the plan and the last step. */
 static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, struct ctr_first *first,
 		  const struct vl_progress *say, struct vl_err *err)
@@ -116,11 +124,12 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 	/* One mount for all starts of an image: its holder has one, and a user namespace around it, which is
 	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. */
-	bool shared = squash && !p->private_mount && share(p, &image, &mount, say);
+	bool shared = squash && !p->private_mount && !stands_alone(p) && share(p, &image, &mount, say);
 
 	/* From here on every capability, but only over what this user namespace owns. First of all,
 	 * because nothing that follows is allowed to a plain user outside of one. */
-	if (!shared && (r = ctr_enter_userns(p, &image.all_ids, &mapper, err)) < 0)
+	if (!shared && (r = p->fakeroot ? ctr_enter_fakeroot(p, &image.all_ids, &mapper, say, err)
+					: ctr_enter_userns(p, &image.all_ids, &mapper, err)) < 0)
 		return r;
 
 	/* The image's server is forked between the namespaces: inside the user namespace, as FUSE
@@ -181,8 +190,19 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 		umask((mode_t)p->umask);
 	ctr_cgroup_join(&cgroup, say);
 
-	/* Last, because every step above needed them. */
-	return ctr_reduce_caps(!chrooted, err);
+	/* Capabilities last, because every step above needed them. */
+	if (p->fakeroot && !image.all_ids && (r = ctr_emulation_start(&start->emulation, err)) < 0)
+		return r;
+	return ctr_reduce_caps(p, !chrooted, err);
+}
+
+/* Filters at the very end, and on the program alone: what they forbid is its concern and not ours. Of two that refuse,
+ * the later one is heard. */
+static int enter_filters(const struct plan *p, struct ctr_start *start, struct vl_err *err)
+{
+	int r = start->emulation.sock >= 0 ? ctr_emulation_enter(&start->emulation, err) : 0;
+
+	return r < 0 ? r : ctr_enter_seccomp(p, err);
 }
 
 static int keep(const struct plan *p, const struct ctr_start *s, struct vl_err *err)
@@ -204,6 +224,8 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 	int r = set_up(p, &root, &start, &first, say, err);
 	if (r == 0)
 		r = ctr_leave_init(p, &first, err);
+	if (r == 0)
+		r = enter_filters(p, &start, err);
 	if (r == 0 && p->action == PLAN_KEEP)
 		r = keep(p, &start, err);
 	else if (r == 0)

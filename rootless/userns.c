@@ -163,17 +163,19 @@ static bool mapped_all(int sock)
 
 /* Without privilege: exactly oneself, written by oneself, and setgroups given up before gid_map
  * (else a group that denies access could be dropped). Supplementary groups stay in force. */
-static int map_self(const struct plan *p, struct vl_err *err)
+int ctr_map_one(uid_t inside_uid, uid_t uid, gid_t inside_gid, gid_t gid, unsigned done, struct vl_err *err)
 {
-	char uid[64], gid[64];
-	int r = write_file("/proc/self/setgroups", "deny");
+	char uids[64], gids[64];
+	int r = done & CTR_GIDS ? 0 : write_file("/proc/self/setgroups", "deny");
 
-	snprintf(uid, sizeof uid, "%u %u 1\n", p->user.uid, p->user.uid);
-	snprintf(gid, sizeof gid, "%u %u 1\n", p->user.gid, p->user.gid);
-	if (r == 0 || r == -ENOENT)
-		r = write_file("/proc/self/uid_map", uid);
-	if (r == 0)
-		r = write_file("/proc/self/gid_map", gid);
+	snprintf(uids, sizeof uids, "%u %u 1\n", inside_uid, uid);
+	snprintf(gids, sizeof gids, "%u %u 1\n", inside_gid, gid);
+	if (r == -ENOENT)
+		r = 0;
+	if (r == 0 && !(done & CTR_UIDS))
+		r = write_file("/proc/self/uid_map", uids);
+	if (r == 0 && !(done & CTR_GIDS))
+		r = write_file("/proc/self/gid_map", gids);
 	return r < 0 ? explain(-r, err) : 0;
 }
 
@@ -190,22 +192,29 @@ bool ctr_may_map_all(void)
 	return uid == CAP_SET && gid == CAP_SET;
 }
 
+int ctr_unshare_user(struct vl_err *err)
+{
+	return unshare(CLONE_NEWUSER) < 0 ? explain(errno, err) : 0;
+}
+
 int ctr_enter_userns(const struct plan *p, bool *ret_all, pid_t *ret_wait, struct vl_err *err)
 {
 	int sock = -1;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
 	pid_t mapper = ctr_may_map_all() ? start_mapper(&sock, err) : -1;
 
-	if (unshare(CLONE_NEWUSER) < 0) {
-		int e = errno;
+	int r = ctr_unshare_user(err);
+	if (r < 0) {
 		if (mapper > 0) {
 			close(sock);
 			vl_wait(mapper);
 		}
-		return explain(e, err);
+		return r;
 	}
 	*ret_all = mapper > 0 && mapped_all(sock);
 	*ret_wait = VL_MAX(mapper, 0);
-	return *ret_all ? 0 : map_self(p, err);
+	return *ret_all ? 0 : ctr_map_one(p->user.uid, uid, p->user.gid, gid, 0, err);
 }
 
 int ctr_enter_mountns(struct vl_err *err)

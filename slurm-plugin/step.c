@@ -205,7 +205,8 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_site *site, const struct
 		r = ctr_enter(&door, &pid, err);
 	if (r == 0)
 		r = enter_cwd(o->value[VSP_WORKDIR], cwd, home ? home + 5 : NULL, ret_changes, err);
-	return r < 0 ? r : ctr_reduce_caps(true, err);
+	struct plan self = { .user = { .uid = geteuid() } };
+	return r < 0 ? r : ctr_reduce_caps(&self, true, err);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------ */

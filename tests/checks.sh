@@ -55,6 +55,7 @@ check_edges() {
 		zlib\.h                 image/(inflate|gzip_head|gzip_out)\.c
 		zstd\.h                 image/inflate\.c|mount/squash_srv_unpack\.c
 		fuse                    mount/squash_srv[a-z_]*\.[ch]
+		seccomp\.h              rootless/seccomp_profile\.c
 		squashfuse              mount/squash_srv[a-z_]*\.[ch]
 		slurm/                  slurm-plugin/spank_vial\.c
 	EOT

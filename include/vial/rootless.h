@@ -127,8 +127,12 @@ struct plan {
 	struct vl_strv ports; /* of "pasta": "tcp:HOST:CONTAINER" or "udp:..", numbers */
 	struct vl_strv dns;   /* servers, for messages and --explain; /etc/resolv.conf is among the mounts */
 	bool fakeroot;        /* uid 0 inside, by subordinate ids where there are any */
+	bool one_id;          /* fakeroot: not by those */
 	char *seccomp;        /* path of a profile; NULL = none */
-	struct vl_strv add_caps, drop_caps;
+	void *filter;         /* what it compiles to: an array of struct sock_filter of filter_len bytes */
+	size_t filter_len;
+	enum plan_caps { PLAN_CAPS_USUAL, PLAN_CAPS_ALL, PLAN_CAPS_NONE } caps; /* what to start from */
+	uint64_t add_caps, drop_caps;                                           /* bits by number */
 	struct plan_limits limits;
 	int report; /* borrowed, write-only, above 2: takes a line of statistics at the end; 0 = none */
 	/* file system */
@@ -193,6 +197,23 @@ int ctr_plan_env_text(struct plan *p, const char *text, const char *name, char *
 
 /* Names of the caller and his groups. */
 void ctr_plan_ask_user(struct plan *p);
+/* Makes the caller root inside. */
+void ctr_plan_fakeroot(struct plan *p);
+
+/* Names of capabilities, with or without CAP_, any case, or "all". -EINVAL names the wrong one. */
+int ctr_parse_caps(const struct vl_strv *names, uint64_t *ret, struct vl_err *err);
+/* Their names with commas between, as ctr_parse_caps takes them; returns new. */
+char *ctr_caps_text(uint64_t caps);
+/* What the program of the plan will have, all of it over its own user namespace only. */
+uint64_t ctr_plan_caps(const struct plan *p);
+
+/* ---- profiles of system calls (seccomp_profile.c, for the program that builds) ----------------- */
+
+#define CTR_PROFILE_MAX (1u << 20) /* those that exist have 15 KB */
+/* An OCI or docker seccomp profile, for a container with these capabilities, as the kernel takes it. Returns new.
+ * text: the filter in words instead, for people. */
+int ctr_seccomp_compile(const char *profile, size_t len, const char *what, uint64_t caps, bool text, void **ret,
+			size_t *ret_len, struct vl_err *err);
 
 /* ---- doing it (setup.c) ---------------------------------------------------------------------- */
 
@@ -226,9 +247,9 @@ int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_strv 
 /* Enters with one thread. *ret_pid: the pid namespace was another one, and only children will be in it. The cwd is the
  * container's root, the capabilities are those of its user namespace: ctr_reduce_caps comes next. */
 int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);
-/* Leaves the program what uid 0 of the namespace may have, others nothing, and no way to more. may_chroot: false where a
- * second chroot would lead out of the first. */
-int ctr_reduce_caps(bool may_chroot, struct vl_err *err);
+/* Leaves the program what the plan says it may have, and no way to more. may_chroot: false where a second chroot would
+ * lead out of the first. */
+int ctr_reduce_caps(const struct plan *p, bool may_chroot, struct vl_err *err);
 /* ---- looking in from outside (look.c) --------------------------------------------------------- */
 
 struct vmnt_image;
