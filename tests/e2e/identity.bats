@@ -76,3 +76,52 @@ $VIAL_TEST_UID"
 	expect 0 vial exec -B "$PWD:/data" t cat /etc/passwd
 	stdout_is 'secret:x:77:77::/:/bin/sh'
 }
+
+@test "a right that a supplementary group gives is kept" {
+	need_root
+	local open
+	open=$(mktemp -d /tmp/vial-group.XXXXXX) # others cannot reach the directory of a test
+	chmod 755 "$open"
+	mkdir -m 770 "$open/shared"
+	chgrp 5 "$open/shared"
+	install -m 644 "$SIF" "$open/test.sif"
+	run setpriv --reuid "$VIAL_TEST_UID" --regid "$VIAL_TEST_UID" --groups 5 env HOME=/ "$VIAL" exec "$open/test.sif" touch "$open/shared/made"
+	run ls "$open/shared"
+	rm -r "$open"
+	[ "$output" = made ]
+}
+
+# a user of a directory service: no file of the host has him
+served() {
+	local lib
+	lib=$(find /usr/lib /usr/lib64 -name libnss_wrapper.so 2>/dev/null | head -n 1)
+	[ -n "$lib" ] || skip "needs libnss-wrapper"
+	! is_sanitized || skip "a sanitizer's library must be the first"
+	env NSS_WRAPPER_PASSWD="$PWD/users" NSS_WRAPPER_GROUP="$PWD/groups" LD_PRELOAD="$lib" "$@"
+}
+is_sanitized() { nm -D "$VIAL" 2>/dev/null | grep -qE '__(a|t)san_init'; }
+
+@test "a user of a directory service has his name, home and groups" {
+	echo "ldapuser:*:$(id -u):$(id -g):Some One:/home/ldap/some:/bin/zsh" >users
+	printf 'ldapgroup:*:%s:ldapuser\n' "$(id -g)" >groups
+	expect 0 served "$VIAL" exec --no-env LD_PRELOAD "$SIF" sh -c 'sed -n "/^ldapuser:/p" /etc/passwd; echo $HOME'
+	if is_root; then
+		stdout_is "ldapuser:x:0:0:Some One:/home/ldap/some:/bin/sh"$'\n'/home/ldap/some
+	else
+		stdout_is "ldapuser:x:$(id -u):$(id -g):Some One:/home/ldap/some:/bin/zsh"$'\n'/home/ldap/some
+		expect 0 served "$VIAL" exec --no-env LD_PRELOAD "$SIF" sed -n '/^ldapgroup:/p' /etc/group
+		stdout_is "ldapgroup:x:$(id -g):ldapuser"
+	fi
+}
+
+@test "a user without a passwd entry on this node runs, in HOME, with the image's passwd" {
+	: >users
+	printf 'known:*:%s:\n' "$(id -g)" >groups
+	expect 0 served "$VIAL" exec --no-env LD_PRELOAD "$SIF" sh -c 'id -u; echo $HOME; cat /etc/passwd'
+	stdout_is "$(id -u)"$'\n'"$HOME"$'\n'"root:x:0:0:root:/root:/bin/sh"
+	stderr_is ""
+	is_root || {
+		expect 0 served "$VIAL" exec --no-env LD_PRELOAD "$SIF" sed -n '/^known:/p' /etc/group
+		stdout_is "known:x:$(id -g):"
+	}
+}
