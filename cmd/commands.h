@@ -257,6 +257,14 @@ struct cmd_umount_opts {
 };
 extern const struct opt cmd_mount_options[], cmd_umount_opts[];
 cmd_fn cmd_mount_run, cmd_umount_run;
+/* cmd_overlay.c */
+struct cmd_overlay_opts {
+	uint64_t size; /* MiB; 0 = not given */
+	bool sparse, fakeroot;
+	struct vl_strv dirs;
+};
+extern const struct opt cmd_overlay_create_opts[];
+cmd_fn cmd_overlay_create_run;
 
 /* cmd_holders.c */
 struct cmd_holders_opts {

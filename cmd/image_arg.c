@@ -44,6 +44,26 @@ static int check_fs(const struct sif_descr *d, const char *path, struct vl_err *
 	return 0;
 }
 
+/* The overlay partitions of the image's own group are part of it, for other runtimes too. */
+static int use_overlays(const struct sif_image *sif, uint32_t group, struct action_image *i, struct vl_err *err)
+{
+	for (size_t n = 0; n < sif->n; n++) {
+		const struct sif_descr *d = &sif->d[n];
+		if (d->type != SIF_PARTITION || sif_part_type(d) != SIF_PART_OVERLAY || d->group != group)
+			continue;
+		uint32_t fs = sif_part_fs(d);
+		if (fs != SIF_FS_SQUASHFS && fs != SIF_FS_EXT3)
+			return vl_fail(err, ENOTSUP,
+				       "%s: object %u is an overlay of the kind %s; only squashfs and ext3 work",
+				       i->path, d->id, sif_fs_name(fs));
+		if (!d->size)
+			return vl_fail(err, EINVAL, "%s: object %u, an overlay partition, is empty", i->path, d->id);
+		i->overlays = vl_realloc(i->overlays, i->n_overlays + 1, sizeof *i->overlays);
+		i->overlays[i->n_overlays++] = (struct image_overlay){ fs == SIF_FS_EXT3, d->off, d->size };
+	}
+	return 0;
+}
+
 static int use_sif(const struct sif_image *sif, bool with_config, struct action_image *i, struct vl_err *err)
 {
 	const struct sif_descr *d;
@@ -58,13 +78,8 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 	const char *name = sif_arch_name(arch), *host = sif_host_arch();
 	if (!vl_streq(name, host) && !vl_streq(arch, "00")) /* 00: the builder did not say */
 		return vl_fail(err, ENOEXEC, "%s: the image is for %s and this machine is %s", i->path, name, host);
-	for (size_t n = 0; n < sif->n; n++)
-		if (sif->d[n].type == SIF_PARTITION && sif_part_type(&sif->d[n]) == SIF_PART_OVERLAY &&
-		    sif->d[n].group == d->group)
-			/* other runtimes stack it unasked; without it another image would run */
-			return vl_fail(err, ENOTSUP,
-				       "%s: object %u is an overlay partition; images with one cannot run yet", i->path,
-				       sif->d[n].id);
+	if ((r = use_overlays(sif, d->group, i, err)) < 0)
+		return r;
 	i->off = d->off;
 	i->size = d->size;
 	take_profile(sif, d, i);
@@ -200,4 +215,5 @@ void cmd_action_image_free(struct action_image *i)
 	vl_closep(&i->fd);
 	vl_freep(&i->path);
 	vl_freep(&i->config);
+	vl_freep(&i->overlays);
 }

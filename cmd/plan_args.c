@@ -54,7 +54,7 @@ static void set_manners(const struct making *m)
 {
 	struct plan *p = m->p;
 
-	p->writable = m->o->writable;
+	p->writable = m->o->writable && p->image == PLAN_DIRECTORY;
 	p->writable_tmpfs = m->o->writable_tmpfs;
 	p->private_mount = m->o->private_mount;
 	p->shell = m->o->shell ? vl_strdup(m->o->shell) : NULL;
@@ -96,10 +96,6 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	int r;
 
 	spread(o);
-	if (o->writable && image->kind != PLAN_DIRECTORY)
-		return vl_fail(err, EROFS,
-			       "%s cannot be changed in place; use --writable-tmpfs, or build a directory image",
-			       image->path);
 	p->image = image->kind;
 	p->image_fd = image->fd;
 	p->image_off = image->off;
@@ -111,6 +107,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	for (int i = 0; i < argc; i++)
 		vl_strv_add(&p->argv, argv[i]);
 	set_manners(&m);
+	if ((r = cmd_plan_overlays(o, image, say, p, err)) < 0)
+		return r;
 	ctr_plan_ask_user(p);
 	if ((r = set_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0 ||
 	    (r = cmd_plan_identity(c, o, p, err)) < 0)

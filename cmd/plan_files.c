@@ -67,8 +67,11 @@ static void add_resolv_conf(const struct making *m)
 static void add_host_files(const struct making *m)
 {
 	static const char *const files[] = { "/etc/hosts", "/etc/localtime" };
+	const struct plan *p = m->p;
+	/* a package of time zones puts a new file there, which a mount would refuse */
+	size_t n = VL_COUNT(files) - (p->fakeroot && (p->writable || p->writable_tmpfs || p->n_overlays));
 
-	for (size_t i = 0; i < VL_COUNT(files); i++)
+	for (size_t i = 0; i < n; i++)
 		if (!skipped(m, files[i]) && !skipped(m, "bind-paths"))
 			add_default(m, files[i], PLAN_OPTIONAL | PLAN_NOFOLLOW);
 	add_resolv_conf(m);

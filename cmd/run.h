@@ -14,6 +14,11 @@ struct action_image {
 	uint64_t off, size;          /* squashfs: bytes in the file */
 	struct vmnt_extent front[8]; /* of it: what a start reads, if the image says so */
 	size_t n_front;
+	struct image_overlay {
+		bool ext; /* ext3, else squashfs */
+		uint64_t off, size;
+	} * overlays; /* partitions of the SIF, the lowest first */
+	size_t n_overlays;
 	char *path;   /* absolute */
 	char *config; /* text of the OCI image configuration, NULL = none or not asked for */
 };
@@ -51,6 +56,8 @@ struct action_opts {
 	bool underlay, unsquash; /* noted, and nothing else */
 	struct vl_strv security, add_caps, drop_caps;
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
+	struct vl_strv overlay;
+	const char *tmpfs_size;
 	bool ignored;
 	uint64_t fd; /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
@@ -69,6 +76,7 @@ int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const cha
 /* A part of an image file, for a bind: of a SIF the object `id`, or with 0 its data or system partition. The fd is
  * *ret's. */
 int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, struct vl_err *err);
+
 /* ---- plan_identity.c: after ctr_plan_ask_user ---- */
 
 int cmd_plan_identity(struct cmd_ctx *c, const struct action_opts *o, struct plan *p, struct vl_err *err);
@@ -103,5 +111,11 @@ int cmd_plan_limits(const struct isolation_opts *o, const struct vl_progress *sa
 		    struct vl_err *err);
 /* The text of an --apply-cgroups file; name is for messages. For the tests too. */
 int cmd_limits_from_toml(const char *text, size_t len, const char *name, struct plan_limits *l, struct vl_err *err);
+
+/* ---- plan_overlay.c ---- */
+
+/* --overlay, --writable of a file, --tmpfs-size and the overlays in the image; takes their locks. After argv. */
+int cmd_plan_overlays(const struct action_opts *o, const struct action_image *image, const struct vl_progress *say,
+		      struct plan *p, struct vl_err *err);
 
 #endif

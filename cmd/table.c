@@ -93,6 +93,11 @@ const struct cmd commands[] = {
 	  "  vial optimize app.sif python3 -c 'import numpy'\n  vial optimize -o fast.sif app.sif -- ./start --version\n",
 	  .min_args = 2, .max_args = -1,
 	  IMAGE(cmd_optimize_options, sizeof(struct cmd_optimize_opts), cmd_optimize_run) },
+	{ "overlay create", "IMAGE", "Make an ext3 image for the changes of containers",
+	  "A new file for --overlay, or a partition in the SIF IMAGE, which --writable then changes.\n"
+	  "Takes mke2fs (package e2fsprogs); containers need fuse2fs and fuse-overlayfs to use it.",
+	  "  vial overlay create --size 1024 changes.img\n  vial exec --overlay changes.img app.sif sh\n", .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_overlay_create_opts, sizeof(struct cmd_overlay_opts), cmd_overlay_create_run) },
 	{ "pull", "[OUT.sif] URI", "Fetch an image and make a SIF of it",
 	  "URI is docker://NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., or a local oci:DIR:TAG,\n"
 	  "oci-archive:FILE, docker-archive:FILE. OUT is NAME_TAG.sif unless given.\n"

@@ -122,13 +122,34 @@ int vmnt_switch_root(int rootfd, unsigned covers, struct vl_err *err)
 	return chrooted;
 }
 
-int vmnt_overlay(int lowerfd, int layerfd, struct vl_err *err)
-{
-	char lower[64], upper[64], work[64];
-	const char *opts[] = { "source=vial", lower, upper, work, "userxattr", NULL };
+#define OPTION_MAX 256 /* of fsconfig, the NUL included */
 
-	snprintf(lower, sizeof lower, "lowerdir=/proc/self/fd/%d", lowerfd);
-	snprintf(upper, sizeof upper, "upperdir=/proc/self/fd/%d/upper", layerfd);
-	snprintf(work, sizeof work, "workdir=/proc/self/fd/%d/work", layerfd);
-	return vmnt_new("overlay", opts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
+/* All in one word, or one by one: that takes Linux 6.5, so only what is too long for one word. */
+static void add_lower(struct vl_strv *opts, const int *lower, size_t n)
+{
+	VL_BUF struct vl_buf b = { 0 };
+
+	vl_buf_adds(&b, "lowerdir=");
+	for (size_t i = n; i-- > 0;)
+		vl_buf_addf(&b, "/proc/self/fd/%d%s", lower[i], i ? ":" : "");
+	if (b.len - strlen("lowerdir=") < OPTION_MAX) {
+		vl_strv_add(opts, b.data);
+		return;
+	}
+	for (size_t i = n; i-- > 0;)
+		vl_strv_take(opts, vl_asprintf("lowerdir+=/proc/self/fd/%d", lower[i]));
+}
+
+int vmnt_overlay(const int *lower, size_t n, int upper, int work, struct vl_err *err)
+{
+	VL_STRV struct vl_strv opts = { 0 };
+
+	vl_strv_add(&opts, "source=vial");
+	add_lower(&opts, lower, n);
+	if (upper >= 0) {
+		vl_strv_take(&opts, vl_asprintf("upperdir=/proc/self/fd/%d", upper));
+		vl_strv_take(&opts, vl_asprintf("workdir=/proc/self/fd/%d", work));
+	}
+	vl_strv_add(&opts, "userxattr");
+	return vmnt_new("overlay", (const char *const *)opts.v, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
 }

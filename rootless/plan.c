@@ -16,6 +16,7 @@ void ctr_plan_free(struct plan *p)
 	for (size_t i = 0; i < p->n_overlays; i++) {
 		free(p->overlays[i].path);
 		vl_closep(&p->overlays[i].fd);
+		vl_closep(&p->overlays[i].lock);
 	}
 	for (size_t i = 0; i < p->user.n_groups; i++)
 		free(p->user.groups[i].name);

@@ -53,10 +53,14 @@ static int attach_scratch(const struct ctr_root *r, int fd, struct vl_err *err)
 
 int ctr_scratch(struct ctr_root *r, struct vl_err *err)
 {
-	static const char *const opts[] = { "source=vial", "mode=0755", NULL };
+	char size[32];
+	const char *opts[] = { "source=vial", "mode=0755", NULL, NULL };
 
 	if (r->scratch >= 0)
 		return r->scratch;
+	snprintf(size, sizeof size, "size=%llu", (unsigned long long)r->scratch_size);
+	if (r->scratch_size)
+		opts[2] = size;
 	VL_CLOSE int fd = vmnt_new("tmpfs", opts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
 	int e = fd < 0 ? fd : attach_scratch(r, fd, err);
 	if (e < 0)
@@ -122,10 +126,10 @@ char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow)
 	}
 }
 
-/* What the image lacks is made in the upper layer before that is mounted: there everything is
- * ours, while in the merged tree a directory of another owner would refuse. *ret_made counts. */
-static int make_place(const struct ctr_root *r, int upper, const struct vmnt_place *place, unsigned *ret_made,
-		      struct vl_err *err)
+/* What the image lacks is made in a layer before that is mounted: there everything is ours, while
+ * in the merged tree a directory of another owner would refuse. */
+int ctr_make_place(const struct ctr_root *r, int layer, const struct vmnt_place *place, unsigned *ret_made,
+		   struct vl_err *err)
 {
 	int nofollow = place->nofollow ? O_NOFOLLOW : 0;
 	VL_CLOSE int there = vl_open_in_root(r->fd, place->path, O_PATH | nofollow, 0, err);
@@ -134,38 +138,7 @@ static int make_place(const struct ctr_root *r, int upper, const struct vmnt_pla
 		return 0;
 	VL_FREE char *path = ctr_real_path(r, place->path, place->nofollow);
 	++*ret_made;
-	return make_path(upper, path, place->dir, err);
-}
-
-static int add_layer(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct vl_err *err)
-{
-	unsigned made = 0;
-	struct stat st;
-	int e = ctr_scratch(r, err);
-
-	if (e < 0)
-		return e;
-	/* the upper directory's mode is that of "/", which is the image's to say and not the umask's */
-	if (fstat(r->fd, &st) < 0 || mkdirat(r->scratch, "upper", 0755) < 0 ||
-	    fchmodat(r->scratch, "upper", st.st_mode & 07777, 0) < 0 || mkdirat(r->scratch, "work", 0755) < 0)
-		return vl_fail_sys(err, errno, "cannot prepare a writable layer");
-	VL_CLOSE int upper = openat(r->scratch, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	for (size_t i = 0; i < p->n_mounts; i++)
-		if ((e = make_place(r, upper, &places[i], &made, err)) < 0)
-			return e;
-	if (!made && !p->writable_tmpfs)
-		return 0;
-	VL_CLOSE int fd = vmnt_overlay(r->fd, r->scratch, err);
-	if (fd < 0)
-		return vl_wrap(err, "cannot put a writable layer over the image");
-	if (!p->writable_tmpfs && (e = vmnt_restrict(fd, MOUNT_ATTR_RDONLY, false, "the image", err)) < 0)
-		return e;
-	if ((e = vmnt_attach(fd, r->host, "/", err)) < 0)
-		return e;
-	r->covers++; /* the image itself */
-	close(r->fd);
-	r->fd = vl_steal_fd(&fd);
-	return 0;
+	return make_path(layer, path, place->dir, err);
 }
 
 void ctr_look_at_top(int rootfd)
@@ -177,8 +150,8 @@ void ctr_look_at_top(int rootfd)
 		(void)!getdents64(fd, b, sizeof b);
 }
 
-int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, int mountfd,
-		    struct vl_err *err)
+int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct ctr_layers *l,
+		    int mountfd, struct vl_err *err)
 {
 	r->fd = mountfd;
 	r->host = vl_open("/", O_PATH | O_DIRECTORY, 0, err);
@@ -187,7 +160,8 @@ int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_
 	int e = vmnt_attach(r->fd, r->host, "/", err);
 	if (e < 0)
 		return e;
+	if (p->writable_tmpfs)
+		r->scratch_size = p->tmpfs_size ? p->tmpfs_size : ctr_memory_share();
 	r->writable = p->writable;
-	/* a squashfs server makes up what is missing by itself */
-	return p->writable_tmpfs || (p->image == PLAN_DIRECTORY && !p->writable) ? add_layer(r, p, places, err) : 0;
+	return ctr_stack(r, p, places, l, err);
 }

@@ -54,14 +54,15 @@ unsigned ctr_map_subids(pid_t pid, uid_t uid, gid_t gid, const struct ctr_subids
 /* ---- root.c ---- */
 
 struct ctr_root {
-	int fd;          /* the future "/", attached over the host's root of this namespace */
-	int host;        /* the host's root directory, O_PATH */
-	int scratch;     /* ctr_scratch(); -1 until asked for */
-	unsigned covers; /* mounts over the host's root that are not fd */
-	unsigned made;   /* directories made in it so far */
-	bool writable;   /* targets may be made in the image itself: --writable */
-	int *src;        /* per plan mount: detached mount, -1 = skipped or already in place */
-	uint64_t *id;    /* per plan mount: mount id once it is in place, 0 = not */
+	int fd;                /* the future "/", attached over the host's root of this namespace */
+	int host;              /* the host's root directory, O_PATH */
+	int scratch;           /* ctr_scratch(); -1 until asked for */
+	uint64_t scratch_size; /* bytes; 0 = the kernel's default */
+	unsigned covers;       /* mounts over the host's root that are not fd */
+	unsigned made;         /* directories made in it so far */
+	bool writable;         /* targets may be made in the image itself: --writable */
+	int *src;              /* per plan mount: detached mount, -1 = skipped or already in place */
+	uint64_t *id;          /* per plan mount: mount id once it is in place, 0 = not */
 	struct ctr_served *served;
 	size_t n_served;
 };
@@ -75,9 +76,13 @@ void ctr_root_free(struct ctr_root *r, size_t n_mounts);
 int ctr_scratch(struct ctr_root *r, struct vl_err *err);
 /* The places that the plan mounts on, for the image server. Returns new. */
 struct vmnt_place *ctr_places(const struct plan *p);
-/* Puts the image over the host's root, with a writable layer where one is asked for or needed. */
-int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, int mountfd,
-		    struct vl_err *err);
+struct ctr_layers;
+/* Puts the image over the host's root, with the layers over it that are asked for or needed. */
+int ctr_attach_root(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct ctr_layers *l,
+		    int mountfd, struct vl_err *err);
+/* Makes the place in a layer that will lie over the image, unless the image has it. *ret_made counts. */
+int ctr_make_place(const struct ctr_root *r, int layer, const struct vmnt_place *place, unsigned *ret_made,
+		   struct vl_err *err);
 
 /* One listing brings the names and attributes of all that lies in "/", which every path that is
  * looked at from then on begins with: one question to the server instead of a dozen. */
@@ -85,6 +90,66 @@ void ctr_look_at_top(int rootfd);
 
 /* Where the path leads in the image; what does not exist is taken as it is written. Returns new. */
 char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow);
+
+/* ---- overlay.c ---- */
+
+struct ctr_layer { /* an overlay of the plan on its way */
+	struct vmnt_image image;
+	struct vmnt_server server; /* of a squashfs, until it is mounted */
+	int fd;                    /* what goes below the next one; -1: goes another way */
+};
+struct ctr_layers {
+	struct ctr_layer *v;
+	size_t n;
+	struct vmnt_ext ext; /* of ext3 files; .sock -1 = there are none */
+	int follower;        /* to the process that keeps the locks of directories; -1 = none */
+};
+#define CTR_LAYERS_INIT                                                                                                \
+	{                                                                                                              \
+		.ext = VMNT_EXT_INIT, .follower = -1                                                                   \
+	}
+void ctr_layers_free(struct ctr_layers *l);
+#define CTR_LAYERS __attribute__((cleanup(ctr_layers_free)))
+/* What must run before the mount namespace is entered, and before a pid namespace, whose end would kill it: the servers
+ * of squashfs overlays, the helper of ext3 files, who keeps locks. done: see vmnt_ext_start. */
+int ctr_layers_start(const struct plan *p, bool all_ids, int done, struct ctr_layers *ret, struct vl_err *err);
+/* Puts the layers over r->fd, which becomes the whole. */
+int ctr_stack(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct ctr_layers *l,
+	      struct vl_err *err);
+char *ctr_fs_name(int fd); /* the file system's type, in words; returns new */
+
+/* ---- overlay_lock.c ---- */
+
+/* The file that says who has a writable overlay; returns new. */
+char *ctr_lock_note_path(const struct plan_overlay *o);
+/* A process that keeps the locks of directories, as many as there are; it goes when *ret_sock is closed without a word. */
+int ctr_locks_follow(const struct plan *p, int *ret_sock, struct vl_err *err);
+/* It is to keep them until the file system of rootfd is unmounted everywhere. sock -1: nothing to do. */
+int ctr_locks_until_unmounted(int sock, int rootfd, struct vl_err *err);
+
+/* ---- stay.c ---- */
+
+struct ctr_stay {    /* in the child */
+	int started; /* closed by execve: the program runs */
+	int done;    /* of who writes back */
+	pid_t parent;
+};
+#define CTR_STAY_INIT                                                                                                  \
+	{                                                                                                              \
+		.started = -1, .done = -1                                                                              \
+	}
+/* Where something must be written back after the program's end: returns in a child, which goes on. The caller stays
+ * as if it were the program, never returns, and ends when all is written. Otherwise does nothing. */
+int ctr_stay(const struct plan *p, struct ctr_stay *ret, struct vl_err *err);
+/* Right before execve: from now on the end of who stayed ends the program. */
+int ctr_stay_bound(const struct ctr_stay *s, struct vl_err *err);
+
+/* ---- memory.c ---- */
+
+/* What a tmpfs for changes may hold: half of the memory that the job may use, at least 64 MiB; 0: no limit known. */
+uint64_t ctr_memory_share(void);
+/* The least limit of the control groups that the lines of `self` (of /proc/self/cgroup) name, below `mount`; 0 = none. */
+uint64_t ctr_cgroup_memory(const char *self, const char *mount);
 
 /* ---- mounts.c ---- */
 

@@ -80,13 +80,26 @@ static bool stands_alone(const struct plan *p)
 	return p->fakeroot || p->add_caps || p->caps == PLAN_CAPS_ALL;
 }
 
+struct container {
+	struct ctr_root root;
+	struct ctr_start start;
+	struct ctr_first first; /* with a pid namespace: the process that keeps it alive */
+	struct ctr_stay stay;   /* with changes that are written back late: the parent that waits for that */
+};
+#define CONTAINER_INIT                                                                                                 \
+	{                                                                                                              \
+		.root = CTR_ROOT_INIT, .start = CTR_START_INIT, .first = CTR_FIRST_INIT, .stay = CTR_STAY_INIT         \
+	}
+
 /* Everything between the plan and the last step. */
-static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start, struct ctr_first *first,
-		  const struct vl_progress *say, struct vl_err *err)
+static int set_up(struct plan *p, struct container *c, const struct vl_progress *say, struct vl_err *err)
 {
 	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
+	CTR_LAYERS struct ctr_layers layers = CTR_LAYERS_INIT;
 	struct ctr_cgroup cgroup = CTR_CGROUP_INIT;
 	struct ctr_net net = CTR_NET_INIT;
+	struct ctr_root *root = &c->root;
+	struct ctr_start *start = &c->start;
 	VL_STRV struct vl_strv argv = { 0 };
 	VL_FREE struct vmnt_place *places = NULL;
 	bool squash = p->image == PLAN_SQUASHFS;
@@ -124,6 +137,7 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 
 	/* One mount for all starts of an image: its holder has one, and a user namespace around it, which is
 	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. */
+	bool all_ids = p->n_overlays && ctr_may_map_all(); /* of its namespace: asked before that is entered */
 	bool shared = squash && !p->private_mount && !stands_alone(p) && share(p, &image, &mount, say);
 
 	/* From here on every capability, but only over what this user namespace owns. First of all,
@@ -139,15 +153,23 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	if ((r = ctr_serve_images(root, p, err)) < 0)
 		return r;
 
+	/* The same for overlays: servers of squashfs and ext3 files, and who keeps the locks of directories, must not
+	 * hold the mounts that they wait for the end of, nor end with a pid namespace. */
+	if ((r = ctr_layers_start(p, shared ? all_ids : image.all_ids, c->stay.done, &layers, err)) < 0)
+		return r;
+
 	/* The other namespaces, owned by that user namespace. The server is not in them: it serves several. */
 	if ((r = ctr_enter_spaces(p, err)) < 0 || (r = ctr_net_up(&net, err)) < 0)
 		return r;
 
 	/* A process cannot change its own pid namespace: from here on it is the first process of the new one that
 	 * does the work, and the caller passes on signals and the exit status. */
-	if (p->namespaces & PLAN_NS_PID)
+	if (p->namespaces & PLAN_NS_PID) {
 		reap(&mapper);
-	if ((r = ctr_enter_pidns(p, first, err)) < 0 || (r = ctr_enter_mountns(err)) < 0)
+		if ((r = ctr_stay_bound(&c->stay, err)) < 0)
+			return r;
+	}
+	if ((r = ctr_enter_pidns(p, &c->first, err)) < 0 || (r = ctr_enter_mountns(err)) < 0)
 		return r;
 
 	/* What is to be bound, before anything covers it. The server opens the image meanwhile. */
@@ -163,8 +185,8 @@ static int set_up(struct plan *p, struct ctr_root *root, struct ctr_start *start
 	if (squash && !shared)
 		ctr_look_at_top(mount);
 
-	/* The image over the host's root, then everything onto the image, parents first. */
-	if ((r = ctr_attach_root(root, p, places, vl_steal_fd(&mount), err)) < 0 ||
+	/* The image over the host's root, overlays over that, then everything onto it, parents first. */
+	if ((r = ctr_attach_root(root, p, places, &layers, vl_steal_fd(&mount), err)) < 0 ||
 	    (r = ctr_mount_images(root, p, err)) < 0 || (r = ctr_place_mounts(root, p, say, err)) < 0)
 		return r;
 
@@ -215,21 +237,25 @@ static int keep(const struct plan *p, const struct ctr_start *s, struct vl_err *
 
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)
 {
-	VL_CLEANUP(ctr_start_free) struct ctr_start start = CTR_START_INIT;
-	struct ctr_root root = CTR_ROOT_INIT;
-	struct ctr_first first = CTR_FIRST_INIT;
+	struct container c = CONTAINER_INIT;
 
 	*ret_status = 0;
 	ctr_plan_sort(p, say);
-	int r = set_up(p, &root, &start, &first, say, err);
+	/* First of all, outside of everything: who waits until changes are written back. */
+	int r = ctr_stay(p, &c.stay, err);
 	if (r == 0)
-		r = ctr_leave_init(p, &first, err);
+		r = set_up(p, &c, say, err);
+	if (r == 0 && !(p->namespaces & PLAN_NS_PID))
+		r = ctr_stay_bound(&c.stay, err);
 	if (r == 0)
-		r = enter_filters(p, &start, err);
+		r = ctr_leave_init(p, &c.first, err);
+	if (r == 0)
+		r = enter_filters(p, &c.start, err);
 	if (r == 0 && p->action == PLAN_KEEP)
-		r = keep(p, &start, err);
+		r = keep(p, &c.start, err);
 	else if (r == 0)
-		r = ctr_exec(p, &start, ret_status, err); /* descriptors of ours are close-on-exec */
-	ctr_root_free(&root, p->n_mounts);
+		r = ctr_exec(p, &c.start, ret_status, err); /* descriptors of ours are close-on-exec */
+	ctr_start_free(&c.start);
+	ctr_root_free(&c.root, p->n_mounts);
 	return r;
 }

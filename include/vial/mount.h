@@ -28,9 +28,10 @@ int vmnt_make_slave(struct vl_err *err);
  * mounts lie over the old root directory. 1: the old tree is still beneath, and CAP_SYS_CHROOT would
  * lead back to it. */
 int vmnt_switch_root(int rootfd, unsigned covers, struct vl_err *err);
-/* lowerfd with a writable layer in the directories "upper" and "work" of layerfd. Detached mount or
- * -errno. Both must be attached somewhere in this namespace: a kernel rule. */
-int vmnt_overlay(int lowerfd, int layerfd, struct vl_err *err);
+/* The directories over each other, the first at the bottom: read-only, or what is changed goes into upper,
+ * with work (of the same mount, empty) for the kernel's own use; -1: none. Detached mount or -errno. All must
+ * be attached somewhere in this namespace: a kernel rule. */
+int vmnt_overlay(const int *lower, size_t n, int upper, int work, struct vl_err *err);
 
 /* ---- squashfs images ------------------------------------------------------------------------ */
 
@@ -122,6 +123,39 @@ struct vmnt_report {
 /* Appends it in one piece, without waiting for a reader: a line that a full pipe does not take is lost. stats: what
  * vmnt_server_stats returned, NULL = it could not be had. SIGPIPE is the caller's to ignore. */
 void vmnt_report_write(int fd, const struct vmnt_report *r, const char *stats);
+/* ---- ext.c: overlays in ext3 files ---------------------------------------------------------- */
+
+/* The kernel mounts no ext file system for who is not root of the machine, and takes no FUSE file system for
+ * changes. So the files are served by fuse2fs and the whole stack by fuse-overlayfs, programs of the host. */
+struct vmnt_layer {
+	int fd;           /* a directory, attached in this namespace; or a file with an ext file system */
+	bool ext;         /* the latter: its directory "upper" counts, or all of it when it has none */
+	uint64_t off;     /* where that begins, in bytes */
+	const char *name; /* for messages */
+};
+struct vmnt_ext { /* the process that will run them */
+	int sock;
+	pid_t starter;
+};
+#define VMNT_EXT_INIT                                                                                                  \
+	{                                                                                                              \
+		.sock = -1                                                                                             \
+	}
+/* Call inside the user namespace, before the mount namespace of the container (it must not hold the mounts whose
+ * end it waits for) and before any pid namespace (or it would be killed with that, and changes be lost).
+ * done: a descriptor it has open until all is written back; -1 = none. */
+int vmnt_ext_start(int done, struct vmnt_ext *ret, struct vl_err *err);
+struct vmnt_ext_how {
+	bool writable;   /* the last layer, an ext file, takes the changes */
+	mode_t mode;     /* of a new "upper" in that */
+	char tidy[4096]; /* a file it removes in the end; "" = none */
+};
+/* The layers over each other, the first at the bottom. Call inside the mount namespace. Returns a detached mount or
+ * -errno, and ends e either way. What serves it ends with its last user, and has the open files of the layers,
+ * with their locks, until then. */
+int vmnt_ext_stack(struct vmnt_ext *e, const struct vmnt_layer *layers, size_t n, const struct vmnt_ext_how *how,
+		   struct vl_err *err);
+void vmnt_ext_abort(struct vmnt_ext *e);
 
 /* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */
 

@@ -56,6 +56,7 @@ struct plan_overlay {
 	enum plan_layer kind;
 	bool writable;
 	int fd;             /* the plan's own: the directory that holds upper and work, or the file */
+	int lock;           /* the plan's own: what holds the lock of a directory; -1 = fd does, or nothing */
 	uint64_t off, size; /* of a file system in a file; size 0 = to its end */
 	char *path;         /* absolute; for messages */
 };
@@ -116,7 +117,7 @@ struct plan {
 	int record; /* a socket that gets two descriptors: a control of the recording server, and the mount, which keeps
 		     * the server alive; needs private_mount. -1: nothing is recorded */
 	bool writable_tmpfs; /* changes are kept in memory and thrown away */
-	uint64_t tmpfs_size; /* bytes of those; 0 = the kernel's default */
+	uint64_t tmpfs_size; /* bytes of those; 0 = half of what the job may use */
 	struct plan_overlay *overlays;
 	size_t n_overlays;
 	/* isolation */
@@ -214,6 +215,13 @@ uint64_t ctr_plan_caps(const struct plan *p);
  * text: the filter in words instead, for people. */
 int ctr_seccomp_compile(const char *profile, size_t len, const char *what, uint64_t caps, bool text, void **ret,
 			size_t *ret_len, struct vl_err *err);
+
+/* ---- overlays (overlay_lock.c) --------------------------------------------------------------- */
+
+/* Takes the lock of an overlay whose path, kind, fd, off, size and writable are set: alone for who writes,
+ * together with others for who reads. It lives as long as what is mounted. Waits a moment for one that is
+ * about to end. -EBUSY: err says who has it. program: told to those who come later. */
+int ctr_overlay_lock(struct plan_overlay *o, const char *program, struct vl_err *err);
 
 /* ---- doing it (setup.c) ---------------------------------------------------------------------- */
 

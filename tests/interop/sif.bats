@@ -91,3 +91,28 @@ setup() {
 	vial sif list theirs.sif | awk -F'|' '$1 ~ /^[0-9]/ { print $1 + 0, $2, $3, $4, $5 }' | tr -s ' ' >ours.list
 	expect 0 diff theirs.list ours.list
 }
+
+@test "an overlay that one of us writes, the other reads and changes" {
+	local o
+	expect 0 vial overlay create --sparse mine.img
+	expect 0 apptainer overlay create theirs.img
+	for o in mine.img theirs.img; do
+		expect 0 vial exec --overlay $o ours.sif sh -c 'echo vial >/from-vial; rm /etc/os-release'
+		expect 0 apptainer exec --overlay $o ours.sif sh -c 'cat /from-vial; ls /etc/os-release 2>/dev/null; rm /from-vial; echo apptainer >/from-apptainer'
+		stdout_is vial
+		expect 0 vial exec --overlay $o:ro ours.sif sh -c 'cat /from-apptainer; ls /from-vial 2>/dev/null; true'
+		stdout_is apptainer
+	done
+}
+
+@test "an overlay in a SIF, made by either, is stacked by both" {
+	expect 0 vial overlay create ours.sif
+	expect 0 vial exec --writable ours.sif sh -c 'echo vial >/from-vial'
+	expect 0 apptainer exec ours.sif cat /from-vial
+	stdout_is vial
+	expect 0 apptainer overlay create theirs.sif
+	expect 0 vial exec --writable theirs.sif sh -c 'echo vial >/from-vial'
+	expect 0 apptainer exec theirs.sif cat /from-vial
+	stdout_is vial
+	expect 0 vial exec theirs.sif cat /from-vial
+}

@@ -1,0 +1,304 @@
+/* Who may use an overlay at the same time as who. An image is locked by its own open file, a directory by a
+ * file in it. The kernel lets go of such a lock (of an open file description) when the last descriptor is
+ * closed, also after kill -9, and NFS passes it on to the server. Who has it is told by a note in words.
+ *
+ * The lock must live as long as what is mounted, and the program must know nothing of it. For images the server
+ * of the image has the descriptor. For directories a small process, the follower, has it: the kernel tells it by
+ * inotify when the overlay is unmounted, whoever was the last to use it. */
+#include "rootless.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#define LOCK_FILE ".vial.lock" /* in a directory */
+#define NOTE_MAX 4096
+#define PATIENCE_MS 10000 /* for one whose program has ended, and who tidies up */
+#define STEP_MS 20
+
+/* ---- the note ----------------------------------------------------------------------------------- */
+
+char *ctr_lock_note_path(const struct plan_overlay *o)
+{
+	const char *name = vl_basename(o->path);
+
+	return o->kind == PLAN_LAYER_DIR ? vl_asprintf("%s/" LOCK_FILE, o->path)
+					 : vl_asprintf("%.*s.%s.lock", (int)(name - o->path), o->path, name);
+}
+
+/* A file of ours and nobody else's: the directory may be a shared one. */
+static int open_note(const char *path, int flags)
+{
+	VL_CLOSE int fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+		return -EINVAL;
+	if ((flags & O_ACCMODE) != O_RDONLY && st.st_uid != geteuid())
+		return -EPERM;
+	return vl_move_fd_above_stdio(vl_steal_fd(&fd));
+}
+
+/* When the process began, in ticks since the machine did; 0: there is none such. */
+static unsigned long long since(pid_t pid)
+{
+	char path[64], text[1024];
+	unsigned long long t = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	VL_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = 0;
+	char *p = strrchr(text, ')'); /* the name may have anything in it; field 2 ends here */
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (p)
+		t = strtoull(p, NULL, 10);
+	return t;
+}
+
+static void write_note(int fd, const char *program)
+{
+	struct utsname u = { .nodename = "?" };
+	const char *job = getenv("SLURM_JOB_ID"), *user = getenv("USER");
+	VL_FREE char *shown = vl_printable(program, strlen(program));
+	VL_BUF struct vl_buf b = { 0 };
+
+	uname(&u);
+	vl_buf_addf(&b, "host %s\npid %d\nsince %llu\nuid %u\n", u.nodename, getpid(), since(getpid()), getuid());
+	if (user)
+		vl_buf_addf(&b, "user %s\n", user);
+	if (job)
+		vl_buf_addf(&b, "job %s\n", job);
+	vl_buf_addf(&b, "program %s\n", shown);
+	if (ftruncate(fd, 0) == 0) /* a note is a help: without one the lock holds all the same */
+		(void)!pwrite(fd, b.data, VL_MIN(b.len, (size_t)NOTE_MAX), 0);
+}
+
+struct note {
+	char text[NOTE_MAX + 1];
+};
+
+/* Value of a line, printable, or NULL. Returns new. */
+static char *value(const struct note *n, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (const char *l = n->text; *l; l += strcspn(l, "\n"), l += *l == '\n')
+		if (!strncmp(l, key, len) && l[len] == ' ')
+			return vl_printable(l + len + 1, strcspn(l + len + 1, "\n"));
+	return NULL;
+}
+
+static void read_note(const struct plan_overlay *o, struct note *ret)
+{
+	VL_FREE char *path = ctr_lock_note_path(o);
+	VL_CLOSE int fd = open_note(path, O_RDONLY);
+	ssize_t n = fd < 0 ? 0 : pread(fd, ret->text, NOTE_MAX, 0);
+
+	ret->text[VL_MAX(n, 0)] = 0;
+}
+
+enum state { RUNS, GONE, UNKNOWN };
+
+/* Of the writer's program. */
+static enum state state(const struct note *n)
+{
+	VL_FREE char *host = value(n, "host"), *pid = value(n, "pid"), *start = value(n, "since");
+	struct utsname u;
+	uint64_t p, s;
+
+	if (!host || !pid || !start || uname(&u) < 0 || !vl_streq(host, u.nodename) ||
+	    vl_parse_u64(pid, 1, INT32_MAX, &p) < 0 || vl_parse_u64(start, 1, UINT64_MAX, &s) < 0)
+		return UNKNOWN;
+	return since((pid_t)p) == s ? RUNS : GONE;
+}
+
+static int fail_taken(const struct plan_overlay *o, bool written, const struct note *n, struct vl_err *err)
+{
+	VL_FREE char *user = value(n, "user"), *uid = value(n, "uid"), *host = value(n, "host"), *pid = value(n, "pid"),
+		     *job = value(n, "job"), *program = value(n, "program");
+
+	if (!written)
+		return vl_fail(
+			err, EBUSY,
+			"%s is in use: other containers read it, so it cannot be changed now; wait for them or use "
+			"another overlay",
+			o->path);
+	return vl_fail(
+		err, EBUSY,
+		"%s is in use: it is being changed by user %s on %s, process %s (%s%s)%s%s; wait for it to end or "
+		"use another overlay",
+		o->path,
+		user  ? user
+		: uid ? uid
+		      : "unknown",
+		host ? host : "an unknown host", pid ? pid : "unknown", program ? program : "unknown",
+		state(n) == GONE ? ", or what it left behind" : "", job ? ", Slurm job " : "", job ? job : "");
+}
+
+/* ---- the lock ----------------------------------------------------------------------------------- */
+
+static struct flock range(const struct plan_overlay *o)
+{
+	/* the same bytes that Apptainer locks: those of the file system; of a lock file all */
+	bool dir = o->kind == PLAN_LAYER_DIR;
+
+	return (struct flock){ .l_type = o->writable ? F_WRLCK : F_RDLCK,
+			       .l_whence = SEEK_SET,
+			       .l_start = dir ? 0 : (off_t)o->off,
+			       .l_len = dir ? 0 : (off_t)o->size };
+}
+
+/* 1: taken by another; *ret_written: who changes it. */
+static int try_lock(const struct plan_overlay *o, int fd, bool *ret_written, struct vl_err *err)
+{
+	struct flock l = range(o);
+
+	if (fcntl(fd, F_OFD_SETLK, &l) == 0)
+		return 0;
+	if (errno != EAGAIN && errno != EACCES) {
+		/* a file system without locks: who only reads may go on */
+		if (!o->writable && (errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS))
+			return 0;
+		return vl_fail_sys(err, errno, "cannot lock %s", o->path);
+	}
+	l = range(o);
+	l.l_pid = 0;
+	*ret_written = fcntl(fd, F_OFD_GETLK, &l) < 0 || l.l_type != F_RDLCK;
+	return 1;
+}
+
+static int lock(const struct plan_overlay *o, int fd, struct vl_err *err)
+{
+	struct note n;
+	bool written = true;
+
+	for (int waited = 0;; waited += STEP_MS) {
+		int r = try_lock(o, fd, &written, err);
+		if (r <= 0)
+			return r;
+		read_note(o, &n);
+		if ((written && state(&n) == RUNS) || waited >= PATIENCE_MS)
+			return fail_taken(o, written, &n, err);
+		poll(NULL, 0, STEP_MS);
+	}
+}
+
+static int lock_directory(struct plan_overlay *o, const char *program, struct vl_err *err)
+{
+	VL_FREE char *path = ctr_lock_note_path(o);
+	VL_CLOSE int fd = open_note(path, o->writable ? O_RDWR | O_CREAT : O_RDONLY | O_CREAT);
+
+	if (fd < 0 && !o->writable)
+		fd = open_note(path, O_RDONLY);
+	if (fd < 0 && !o->writable)
+		return 0; /* never written to, and not by us either: nobody to meet */
+	if (fd == -EINVAL)
+		return vl_fail(err, EINVAL, "%s is not a file of an overlay; remove it", path);
+	if (fd < 0)
+		return vl_fail_sys(err, -fd, "cannot change %s", o->path);
+	int r = lock(o, fd, err);
+	if (r < 0)
+		return r;
+	if (o->writable)
+		write_note(fd, program);
+	o->lock = vl_steal_fd(&fd);
+	return 0;
+}
+
+int ctr_overlay_lock(struct plan_overlay *o, const char *program, struct vl_err *err)
+{
+	if (o->kind == PLAN_LAYER_DIR)
+		return lock_directory(o, program, err);
+	int r = lock(o, o->fd, err);
+	if (r < 0 || !o->writable)
+		return r;
+	VL_FREE char *path = ctr_lock_note_path(o);
+	VL_CLOSE int fd = open_note(path, O_RDWR | O_CREAT);
+	if (fd >= 0)
+		write_note(fd, program);
+	return 0;
+}
+
+/* ---- the follower ------------------------------------------------------------------------------- */
+
+struct following {
+	int sock;
+	int *locks;
+	size_t n;
+};
+
+static void follow(void *arg)
+{
+	const struct following *f = arg;
+	VL_FREE int *keep = vl_alloc((f->n + 1) * sizeof *keep);
+	struct inotify_event e[16];
+	struct vl_err err;
+	enum vl_msg_type type;
+	int watch = -1;
+
+	memcpy(keep, f->locks, f->n * sizeof *keep);
+	keep[f->n] = f->sock;
+	vl_close_all_but(keep, f->n + 1);
+	vl_reset_signals();
+	prctl(PR_SET_NAME, "vial-lock");
+	if (chdir("/") < 0 || vl_drop_privileges(&err) < 0 ||
+	    vl_msg_recv_fd(f->sock, &type, &watch, NULL, 0, NULL) < 0 || watch < 0)
+		return; /* there will be no container */
+	close(f->sock);
+	while (read(watch, e, sizeof e) > 0)
+		if (e[0].mask & (IN_UNMOUNT | IN_IGNORED))
+			return;
+}
+
+int ctr_locks_follow(const struct plan *p, int *ret_sock, struct vl_err *err)
+{
+	VL_FREE int *locks = vl_alloc((p->n_overlays + 1) * sizeof *locks);
+	struct following f = { .locks = locks };
+	int pair[2];
+	pid_t wait = 0;
+
+	for (size_t i = 0; i < p->n_overlays; i++)
+		if (p->overlays[i].lock >= 0)
+			locks[f.n++] = p->overlays[i].lock;
+	if (!f.n)
+		return 0;
+	int r = vl_msg_pair(pair, err);
+	if (r < 0)
+		return r;
+	VL_CLOSE int mine = vl_move_fd_above_stdio(pair[0]);
+	VL_CLOSE int theirs = f.sock = vl_move_fd_above_stdio(pair[1]);
+	if (mine < 0 || theirs < 0)
+		return vl_fail_sys(err, EMFILE, "cannot keep the lock of an overlay");
+	r = vl_start_apart(follow, &f, &wait);
+	if (r < 0)
+		return vl_fail_sys(err, -r, "cannot keep the lock of an overlay");
+	vl_wait(wait);
+	*ret_sock = vl_steal_fd(&mine);
+	return 0;
+}
+
+int ctr_locks_until_unmounted(int sock, int rootfd, struct vl_err *err)
+{
+	VL_FREE char *path = vl_asprintf("/proc/self/fd/%d", rootfd);
+
+	if (sock < 0)
+		return 0;
+	VL_CLOSE int watch = inotify_init1(IN_CLOEXEC);
+	/* any event will do: that of the end comes unasked */
+	if (watch < 0 || inotify_add_watch(watch, path, IN_DELETE_SELF) < 0)
+		return vl_fail_sys(err, errno, "cannot follow the overlay's mount");
+	int r = vl_msg_send_fd(sock, watch, "", 1);
+	return r < 0 ? vl_fail_sys(err, -r, "cannot follow the overlay's mount") : 0;
+}
