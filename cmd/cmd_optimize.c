@@ -70,7 +70,7 @@ static int open_image(struct optimizing *w, const char *path, struct vl_err *err
 		return r;
 	if (w->image.kind != PLAN_SQUASHFS || !w->image.off)
 		return vl_fail(err, ENOTSUP, "%s is not a SIF; `%s build` makes one", path, w->c->self);
-	if ((r = sif_load(w->image.fd, &w->sif, err)) < 0 || (r = sif_primary(&w->sif, &w->partition, err)) < 0)
+	if (sif_load(w->image.fd, &w->sif, err) < 0 || sif_primary(&w->sif, &w->partition, err) < 0)
 		return vl_wrap(err, "%s", path);
 	w->out = w->o->output ? vl_strdup(w->o->output) : realpath(path, NULL); /* a link stays one */
 	return w->out ? 0 : vl_fail_sys(err, errno, "cannot find %s", path);
@@ -206,14 +206,13 @@ int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const cha
 {
 	VL_CLEANUP(free_all) struct optimizing w = { .c = c, .o = o, .image = ACTION_IMAGE_INIT, .sif = { .fd = -1 } };
 	struct vl_err err = { 0 };
-	int r;
 
 	if (o->hot_size && (vl_parse_size(o->hot_size, UINT64_MAX / 2, &w.limit) < 0 || !w.limit))
 		return cmd_usage(c, "--hot-size takes a size such as 64M, not '%s'", o->hot_size);
-	r = open_image(&w, path, &err);
+	int r = open_image(&w, path, &err);
 	if (r == 0 && o->output && !o->force && access(o->output, F_OK) == 0) /* before the command runs, not after */
 		r = vl_fail(&err, EEXIST, "%s exists; --force replaces it", o->output);
-	if (r < 0 || (r = record(&w, argc, argv, &err)) < 0 || (r = write_image(&w, argv, &err)) < 0) {
+	if (r < 0 || record(&w, argc, argv, &err) < 0 || write_image(&w, argv, &err) < 0) {
 		if (*err.text)
 			cmd_fail(c, &err);
 		return w.status ? w.status : EXIT_OWN_COMPAT;

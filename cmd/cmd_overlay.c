@@ -90,7 +90,7 @@ static int find_mke2fs(char **ret, struct vl_err *err)
 			return 0;
 		}
 	}
-	return vl_fail(err, ENOPKG,
+	return vl_fail(err, ENOSYS,
 		       "mke2fs, which makes ext3 file systems, is not installed here; as root: install the package "
 		       "e2fsprogs");
 }

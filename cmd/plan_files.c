@@ -64,16 +64,20 @@ static void add_resolv_conf(const struct making *m)
 	add(m, PLAN_BIND, path, path, PLAN_DEFAULT | PLAN_OPTIONAL | PLAN_NOFOLLOW | PLAN_LINK, "default");
 }
 
+static void add_host_file(const struct making *m, const char *path)
+{
+	if (!skipped(m, path) && !skipped(m, "bind-paths"))
+		add_default(m, path, PLAN_OPTIONAL | PLAN_NOFOLLOW);
+}
+
 static void add_host_files(const struct making *m)
 {
-	static const char *const files[] = { "/etc/hosts", "/etc/localtime" };
 	const struct plan *p = m->p;
-	/* a package of time zones puts a new file there, which a mount would refuse */
-	size_t n = VL_COUNT(files) - (p->fakeroot && (p->writable || p->writable_tmpfs || p->n_overlays));
 
-	for (size_t i = 0; i < n; i++)
-		if (!skipped(m, files[i]) && !skipped(m, "bind-paths"))
-			add_default(m, files[i], PLAN_OPTIONAL | PLAN_NOFOLLOW);
+	add_host_file(m, "/etc/hosts");
+	/* root who installs a package of time zones puts a new file there, which a mount would refuse */
+	if (!p->fakeroot || !(p->writable || p->writable_tmpfs || p->n_overlays))
+		add_host_file(m, "/etc/localtime");
 	add_resolv_conf(m);
 }
 

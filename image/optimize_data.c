@@ -166,10 +166,17 @@ static int copy_piece(struct optimizing *w, struct opt_piece *p, void *buf, stru
 	return 0;
 }
 
+static void free_pieces(struct pieces *l)
+{
+	free(l->v);
+}
+
 static uint64_t moved_to(const struct pieces *l, uint64_t from)
 {
 	size_t low = 0, high = l->n;
 
+	if (!high) /* nothing was moved */
+		return from;
 	while (high - low > 1) {
 		size_t mid = low + (high - low) / 2;
 		if (l->v[mid].from <= from)
@@ -252,11 +259,9 @@ static int write_rest(struct optimizing *w, struct vl_err *err)
 	VL_FREE bool *used = vl_alloc(n + 1ull);
 	VL_FREE uint32_t *new_frag = vl_alloc((n + 1ull) * sizeof *new_frag);
 	VL_FREE uint8_t *buf = vl_alloc(CHUNK);
-	VL_FREE struct opt_piece *list = NULL; /* owner of l.v */
-	struct pieces l = { 0 };
+	VL_CLEANUP(free_pieces) struct pieces l = { 0 };
 	int r = find_rest(w, &l, used, err);
 
-	list = l.v;
 	for (size_t i = 0; r == 0 && i < l.n; i++) {
 		r = copy_piece(w, &l.v[i], buf, err);
 		vl_progress_step(w->progress, "copying", l.v[i].from, w->h->data_end);

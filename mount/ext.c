@@ -66,7 +66,7 @@ static int find_program(const char *image, const char *name, char **ret, struct 
 {
 	*ret = find(name);
 	return *ret ? 0
-		    : vl_fail(err, ENOPKG,
+		    : vl_fail(err, ENOSYS,
 			      "%s: an ext3 overlay needs the program %s, which is not installed here; as root: install "
 			      "the package %s, or use a directory as overlay",
 			      image, name, name);
@@ -350,9 +350,8 @@ static void help(void *arg)
 		VL_FREE char *dir = vl_strndup(h->how.tidy, (size_t)(strrchr(h->how.tidy, '/') - h->how.tidy) + 1);
 		tidy = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
-	int r = bring_up(h, &mount, &err);
-	if (r == 0)
-		r = vl_msg_send_fd(h->sock, mount, "", 1);
+	if (bring_up(h, &mount, &err) == 0)
+		vl_msg_send_fd(h->sock, mount, "", 1);
 	else
 		vl_msg_send_err(h->sock, &err);
 	vl_closep(&mount);

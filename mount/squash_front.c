@@ -106,7 +106,7 @@ static bool piece(const struct squash *s, struct sq_front *f, const struct vmnt_
 		pthread_cond_wait(&f->changed, &f->lock);
 	if (t && (t->pos != chunk || !t->len))
 		fill(s, f, t, chunk, len);
-	if (t && t->pos == chunk && t->len == len) {
+	if (t && t->data && t->pos == chunk && t->len == len) {
 		memcpy(p, t->data + (pos - chunk), n);
 		t->used = ++f->clock;
 		filled = true;

@@ -95,17 +95,16 @@ static int open_source(const struct ctr_root *r, const struct plan_mount *m, str
 static int attach_all(struct ctr_root *r, struct vl_err *err)
 {
 	char name[16];
+	int e = r->n_served ? ctr_scratch(r, err) : 0;
 
-	for (size_t i = 0; i < r->n_served; i++) {
+	for (size_t i = 0; i < r->n_served && e >= 0; i++) {
 		snprintf(name, sizeof name, "i%u", r->made++);
 		if (mkdirat(r->scratch, name, 0700) < 0)
 			return vl_fail_sys(err, errno, "cannot make a directory in memory");
 		VL_CLOSE int at = openat(r->scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		int e = vmnt_attach(r->served[i].fd, at, r->served[i].image.name, err);
-		if (e < 0)
-			return e;
+		e = vmnt_attach(r->served[i].fd, at, r->served[i].image.name, err);
 	}
-	return 0;
+	return VL_MIN(e, 0);
 }
 
 int ctr_mount_images(struct ctr_root *r, const struct plan *p, struct vl_err *err)

@@ -8,21 +8,24 @@
 int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err)
 {
 	static const char *const names[] = { "user", "ipc", "uts", "net", "pid_for_children", "mnt" };
-	CTR_DOOR struct ctr_door d = CTR_DOOR_INIT;
+	struct ctr_door d = CTR_DOOR_INIT;
 	char path[64];
+	int r = 0;
 
-	for (size_t i = 0; i < VL_COUNT(names); i++) {
+	for (size_t i = 0; i < VL_COUNT(names) && r == 0; i++) {
 		snprintf(path, sizeof path, "/proc/self/ns/%s", names[i]);
 		d.fd[i] = open(path, O_RDONLY | O_CLOEXEC);
 		if (d.fd[i] < 0 && errno != ENOENT) /* a kernel without that kind has but one of it */
-			return vl_fail_sys(err, errno, "cannot open %s", path);
+			r = vl_fail_sys(err, errno, "cannot open %s", path);
 	}
 	d.fd[CTR_ROOT] = fcntl(rootfd, F_DUPFD_CLOEXEC, 3);
-	if (d.fd[CTR_ROOT] < 0 || d.fd[CTR_MNT] < 0 || d.fd[CTR_USER] < 0)
-		return vl_fail(err, EMFILE, "cannot open the container's namespaces");
-	*ret = d;
-	d = (struct ctr_door)CTR_DOOR_INIT;
-	return 0;
+	if (r == 0 && (d.fd[CTR_ROOT] < 0 || d.fd[CTR_MNT] < 0 || d.fd[CTR_USER] < 0))
+		r = vl_fail(err, EMFILE, "cannot open the container's namespaces");
+	if (r == 0)
+		*ret = d;
+	else
+		ctr_door_free(&d);
+	return r;
 }
 
 /* ---- the environment of who comes in ---------------------------------------------------------- */

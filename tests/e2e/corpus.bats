@@ -38,7 +38,7 @@ judge() {
 		l.add(d, 'latest'); l.write('indexes')
 	PY
 	for bomb in folders holes attributes links indexes; do
-		expect 255 bash -c 'ulimit -v 3000000; exec "$VIAL" build a.sif "oci:$1:latest"' sh "$bomb"
+		expect 255 bash -c 'ulimit -v 3000000; exec "$VIAL" -q build a.sif "oci:$1:latest"' sh "$bomb"
 		one_fatal_line
 		[ ! -e a.sif ]
 	done
