@@ -95,6 +95,12 @@ int ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret, st
 	case PLAN_SHELL:
 		choose_shell(rootfd, p, ret);
 		break;
+	case PLAN_START: /* an image may have nothing to start: the instance is there all the same */
+		if (ctr_has(rootfd, "/.singularity.d/startscript")) {
+			vl_strv_add(ret, "/.singularity.d/startscript");
+			add_all(ret, &p->argv);
+		}
+		break;
 	case PLAN_TEST:
 		if (!ctr_has(rootfd, "/.singularity.d/test"))
 			return vl_fail(err, ENODATA, "%s has no test script", p->image_path);

@@ -126,7 +126,7 @@ int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_
 /* ---- the door ----------------------------------------------------------------------------------- */
 
 /* A byte for each kind of way that says whether there is one, and their descriptors in order. */
-static int show_in(const struct ctr_door *door, const struct vl_buf *changes, int sock)
+int ctr_door_show(const struct ctr_door *door, const struct vl_buf *changes, int sock)
 {
 	VL_BUF struct vl_buf text = { 0 };
 	int fds[CTR_WAYS];
@@ -151,13 +151,20 @@ static bool is_caller(int sock)
 	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == geteuid();
 }
 
-/* Who connects wants in: nothing is waited for, so nobody can keep the others waiting. */
-static void answer_door(const struct ctr_door *door, const struct vl_buf *changes, int listener)
+int ctr_door_accept(int listener)
 {
 	VL_CLOSE int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
-	if (sock >= 0 && is_caller(sock))
-		show_in(door, changes, sock);
+	return sock < 0 ? -errno : is_caller(sock) ? vl_steal_fd(&sock) : -EACCES;
+}
+
+/* Who connects wants in: nothing is waited for, so nobody can keep the others waiting. */
+static void answer_door(const struct ctr_door *door, const struct vl_buf *changes, int listener)
+{
+	VL_CLOSE int sock = ctr_door_accept(listener);
+
+	if (sock >= 0)
+		ctr_door_show(door, changes, sock);
 }
 
 static void let_go(const struct ctr_door *door, int sock)
@@ -186,6 +193,6 @@ int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock
 		answer_door(door, changes, sock);
 	while ((r = vl_msg_recv(sock, &type, &none, 1, NULL)) == 0)
 		if (type == VL_MSG_OK)
-			show_in(door, changes, sock);
+			ctr_door_show(door, changes, sock);
 	return r == -EPIPE ? 0 : vl_fail_sys(err, -r, "the keeper cannot hear");
 }

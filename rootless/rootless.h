@@ -291,6 +291,15 @@ bool ctr_has(int rootfd, const char *path);
 char *ctr_read_text(int rootfd, const char *path);
 int ctr_exec(const struct plan *p, const struct ctr_start *s, int *ret_status, struct vl_err *err);
 
+/* ---- setup.c ---- */
+
+struct ctr_start;
+
+/* The first of the plan's working directories that there is, and PWD. In the container. */
+int ctr_enter_cwd(const struct plan *p, struct ctr_start *s, const struct vl_progress *say, struct vl_err *err);
+/* What the plan forbids the program, and what is done in its stead. */
+int ctr_enter_filters(const struct plan *p, struct ctr_start *start, struct vl_err *err);
+
 /* ---- keep.c ---- */
 
 #define CTR_PRINT_ENV "env" /* the program a keeper has its environment made for */
@@ -302,6 +311,10 @@ int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
 /* How s->env differs from p->environment, in ret, each with a NUL at its end. Runs the image's shell when it takes one.
  * -E2BIG. */
 int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err);
+/* Who has connected, if he is the caller's user. */
+int ctr_door_accept(int listener); /* socket or -errno */
+/* Gives him the way in. */
+int ctr_door_show(const struct ctr_door *door, const struct vl_buf *changes, int sock);
 /* Answers until it is over. Nothing of the caller's stays open but sock: no terminal, no pipe. */
 int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, struct vl_err *err);
 

@@ -1,6 +1,6 @@
 /* The one list: from a plan to a running program. */
 #include "emulate.h"
-#include "hold.h"
+#include "instance.h"
 
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -21,7 +21,7 @@ static int clone_directory(const struct plan *p, struct vl_err *err)
 	return e < 0 ? e : fd;
 }
 
-static int enter_cwd(const struct plan *p, struct ctr_start *s, const struct vl_progress *say, struct vl_err *err)
+int ctr_enter_cwd(const struct plan *p, struct ctr_start *s, const struct vl_progress *say, struct vl_err *err)
 {
 	const char *last[] = { p->user.home ? p->user.home : "/", "/" };
 	const char *at = NULL;
@@ -199,14 +199,14 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	if ((r = ctr_choose_program(root->fd, p, &argv, err)) < 0)
 		return r;
 	ctr_environment(root->fd, p, &argv, start);
-	if (p->action == PLAN_KEEP && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
+	if (p->keep_fd >= 0 && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
 		return r;
 
 	/* The host's tree goes; no path of the host works after this. */
 	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
 		return r;
 	bool chrooted = r > 0;
-	if ((r = enter_cwd(p, start, say, err)) < 0)
+	if ((r = ctr_enter_cwd(p, start, say, err)) < 0)
 		return r;
 	if (p->umask >= 0)
 		umask((mode_t)p->umask);
@@ -220,7 +220,7 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 
 /* Filters at the very end, and on the program alone: what they forbid is its concern and not ours. Of two that refuse,
  * the later one is heard. */
-static int enter_filters(const struct plan *p, struct ctr_start *start, struct vl_err *err)
+int ctr_enter_filters(const struct plan *p, struct ctr_start *start, struct vl_err *err)
 {
 	int r = start->emulation.sock >= 0 ? ctr_emulation_enter(&start->emulation, err) : 0;
 
@@ -249,8 +249,10 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 		r = ctr_stay_bound(&c.stay, err);
 	if (r == 0)
 		r = ctr_leave_init(p, &c.first, err);
+	if (r == 0 && p->instance) /* its programs are under filters, what keeps it is not */
+		r = ctr_instance_keep(p, &c.start, err);
 	if (r == 0)
-		r = enter_filters(p, &c.start, err);
+		r = ctr_enter_filters(p, &c.start, err);
 	if (r == 0 && p->action == PLAN_KEEP)
 		r = keep(p, &c.start, err);
 	else if (r == 0)

@@ -78,7 +78,16 @@ struct plan_limits {
 };
 
 enum plan_image { PLAN_SQUASHFS, PLAN_DIRECTORY };
-enum plan_action { PLAN_EXEC, PLAN_RUN, PLAN_SHELL, PLAN_TEST, PLAN_KEEP /* nothing: others come in */ };
+enum plan_action { PLAN_EXEC, PLAN_RUN, PLAN_SHELL, PLAN_TEST, PLAN_START, PLAN_KEEP /* nothing: others come in */ };
+
+/* What is done when the program of an instance has ended. */
+enum ctr_restart { CTR_RESTART_NO, CTR_RESTART_ON_FAILURE, CTR_RESTART_ALWAYS };
+struct plan_instance {
+	int out, errors; /* its program's output goes there; borrowed */
+	int ready;       /* where it is said that it runs, or why not; borrowed */
+	int guard;       /* pidfd of the process without which it ends; borrowed */
+	enum ctr_restart restart;
+};
 
 struct plan_group {
 	gid_t gid;
@@ -143,15 +152,16 @@ struct plan {
 	struct plan_user user;
 	struct plan_env env;
 	enum plan_action action;
-	int keep_fd;                /* PLAN_KEEP: where it is asked for the way in; the plan's own */
-	char *const *environment;   /* PLAN_KEEP: who comes in is told what is different from it; borrowed */
-	struct vl_strv argv;        /* exec: program and arguments; else arguments */
-	struct vl_strv run_default; /* what `run` starts when the image can run no script */
-	char *shell;                /* of --shell; NULL = choose */
-	char *app;                  /* NULL, or whose program and environment are wanted: /scif/apps/NAME */
-	struct vl_strv cwd;         /* tried in turn; the last resorts are home and "/" */
-	bool cwd_must;              /* the first of cwd or nothing */
-	int umask;                  /* -1 = as it is */
+	int keep_fd;                    /* PLAN_KEEP, instance: where it is asked for the way in; the plan's own */
+	struct plan_instance *instance; /* stays when its program has ended; borrowed; NULL = it is none */
+	char *const *environment;       /* PLAN_KEEP: who comes in is told what is different from it; borrowed */
+	struct vl_strv argv;            /* exec: program and arguments; else arguments */
+	struct vl_strv run_default;     /* what `run` starts when the image can run no script */
+	char *shell;                    /* of --shell; NULL = choose */
+	char *app;                      /* NULL, or whose program and environment are wanted: /scif/apps/NAME */
+	struct vl_strv cwd;             /* tried in turn; the last resorts are home and "/" */
+	bool cwd_must;                  /* the first of cwd or nothing */
+	int umask;                      /* -1 = as it is */
 	/* manners */
 	int status_missing, status_denied; /* exit status for a program not found, not executable */
 };
@@ -258,6 +268,52 @@ int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);
 /* Leaves the program what the plan says it may have, and no way to more. may_chroot: false where a second chroot would
  * lead out of the first. */
 int ctr_reduce_caps(const struct plan *p, bool may_chroot, struct vl_err *err);
+/* Becomes the program of the plan in a container that is there: of the plan, what it says of a container's making is
+ * left aside. env: its environment as it is to be, NULL = made of the plan and the image, as ctr_run does. Returns as
+ * ctr_run does. Where only children can be in the container's pid namespace, the caller waits for one and ends as it
+ * does. */
+int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_strv *env, const struct vl_progress *say,
+		   int *ret_status, struct vl_err *err);
+
+/* ---- instances: containers with a name (instance.c, instance_keep.c) --------------------------- */
+
+#define CTR_INSTANCE_NAME_MAX 64
+struct ctr_instance {
+	char *name, *image;
+	char *out, *errors; /* paths of its logs */
+	/* how it was started */
+	char *cwd, *program;      /* absolute */
+	char *home;               /* of its programs */
+	struct vl_strv argv, env; /* words of the command line; variables of the environment that it goes by */
+	struct vl_strv identity;  /* what all its programs are under; words of who starts it */
+	enum ctr_restart restart;
+	/* while it runs */
+	pid_t pid;            /* what stays */
+	int64_t since;        /* seconds since 1970 */
+	pid_t guard;          /* ends when nothing is left of it */
+	uint64_t guard_start; /* clock ticks since boot */
+	uint64_t mnt;         /* its mount namespace, by inode number */
+};
+void ctr_instance_free(struct ctr_instance *i);
+void ctr_instances_free(struct ctr_instance *l, size_t n);
+/* -EINVAL */
+int ctr_instance_check_name(const char *name, struct vl_err *err);
+/* Those of the caller on this machine that run, by name; what others left is removed. glob: NULL = all; *ret is new. */
+void ctr_instances(const char *glob, struct ctr_instance **ret, size_t *ret_n);
+/* A connection to it, -ENOENT when there is none. */
+int ctr_instance_reach(const char *name, struct ctr_instance *ret, struct vl_err *err);
+int ctr_instance_door(const char *name, struct ctr_instance *ret_what, struct ctr_door *ret, struct vl_err *err);
+/* Starts the plan, whose action is PLAN_START or PLAN_RUN, under the name in i, and returns when its program runs. Of i,
+ * the caller gives all but what is so only while it runs. Needs one thread. -EEXIST: the name is taken. */
+int ctr_instance_start(struct plan *p, struct ctr_instance *i, const struct vl_progress *say, struct vl_err *err);
+/* Sends the signal to its processes; after the timeout, -1 = never, ends it. Returns when nothing is left of it. */
+int ctr_instance_stop(const char *name, int sig, int timeout_ms, struct vl_err *err);
+/* The processes in that mount namespace which the caller may look at; *ret is new. */
+void ctr_instance_pids(uint64_t mnt, pid_t **ret, size_t *ret_n);
+/* The record as text, new; and back. */
+char *ctr_instance_text(const struct ctr_instance *i);
+int ctr_instance_parse(const char *text, size_t len, struct ctr_instance *ret, struct vl_err *err);
+
 /* ---- looking in from outside (look.c) --------------------------------------------------------- */
 
 struct vmnt_image;
