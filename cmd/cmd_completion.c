@@ -25,6 +25,8 @@ static const char bash[] =
 	"		mapfile -t list < <(vial help --words 2>/dev/null | sed 's/[ \\t].*//' | sort -u)\n"
 	"	elif [[ ${#cmd[@]} -eq 1 ]]; then\n"
 	"		mapfile -t list < <(vial help --words 2>/dev/null | sed -n \"s/^${cmd[0]} //p\")\n"
+	"	elif [[ \"${cmd[*]}\" =~ ^instance\\ (logs|stats|stop|unit)$ ]]; then\n"
+	"		mapfile -t list < <(vial instance list 2>/dev/null | sed '1d; s/ .*//')\n"
 	"	fi\n"
 	"	COMPREPLY=()\n"
 	"	for w in \"${list[@]%%$'\\t'*}\"; do\n"
@@ -50,6 +52,9 @@ static const char zsh[] =
 	"	elif [[ ${#cmd} -eq 1 ]]; then\n"
 	"		for line in ${(f)\"$(vial help --words 2>/dev/null | sed -n \"s/^$cmd[1] //p\")\"}; do list+=(\"${line/$'\\t'/:}\"); done\n"
 	"	fi\n"
+	"	if [[ \"$cmd\" == instance\\ (logs|stats|stop|unit) && $PREFIX != -* ]]; then\n"
+	"		list=(${${(f)\"$(vial instance list 2>/dev/null)\"}[2,-1]%% *})\n"
+	"	fi\n"
 	"	(( ${#list} )) && _describe -t words 'vial' list || _files\n"
 	"}\n"
 	"compdef _vial vial\n";
@@ -68,6 +73,8 @@ static const char fish[] =
 	"		vial help --words 2>/dev/null | string replace -r '^(\\S+) [^\\t]*' '$1'\n"
 	"	else if test $n -eq 1\n"
 	"		vial help --words 2>/dev/null | string replace -rf \"^$cmd[1] \" ''\n"
+	"	else if test $n -eq 2; and string match -qr '^instance (logs|stats|stop|unit)$' -- \"$cmd\"\n"
+	"		vial instance list 2>/dev/null | sed '1d; s/ .*//'\n"
 	"	end\n"
 	"end\n"
 	"complete -c vial -a '(__vial_words)'\n";

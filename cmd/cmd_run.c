@@ -19,6 +19,11 @@ static void note(void *arg, const char *text)
 	vl_logf(&c->log, VL_VERBOSE, "%s", text);
 }
 
+struct vl_progress cmd_action_say(struct cmd_ctx *c)
+{
+	return (struct vl_progress){ .warn = warn, .note = note, .arg = c };
+}
+
 static void free_opts(struct action_opts *o)
 {
 	struct vl_strv *lists[] = {
@@ -60,9 +65,13 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 {
 	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
 	PLAN struct plan plan = PLAN_INIT;
-	struct vl_progress say = { .warn = warn, .note = note, .arg = c };
+	const char *instance = vl_prefix(argv[0], "instance://");
+	struct vl_progress say = cmd_action_say(c);
 	struct vl_err err = { 0 };
 	int status = 0;
+
+	if (instance && action != PLAN_KEEP)
+		return cmd_start_inside(c, o, action, instance, argc - 1, argv + 1);
 
 	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
 	plan.environment = environ;
@@ -84,16 +93,21 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == 0)
 		r = ctr_run(&plan, &say, &status, &err);
 	free_opts(o);
+	if (r < 0 && plan.keep_fd >= 0)
+		vl_msg_send_err(plan.keep_fd, &err);
+	return cmd_action_failed(c, action, r, status, &err);
+}
+
+int cmd_action_failed(const struct cmd_ctx *c, enum plan_action action, int r, int status, const struct vl_err *err)
+{
 	if (r == -ENODATA && action == PLAN_TEST) {
-		vl_logf(&c->log, VL_INFO, "%s", err.text);
+		vl_logf(&c->log, VL_INFO, "%s", err->text);
 		return 0;
 	}
 	if (r == 0)
 		return 0; /* a keeper whose time is over */
-	if (plan.keep_fd >= 0)
-		vl_msg_send_err(plan.keep_fd, &err);
 	if (r != -ECHILD)
-		vl_logf(&c->log, VL_FATAL, "%s", err.text);
+		vl_logf(&c->log, VL_FATAL, "%s", err->text);
 	if (r == -ENOPKG) /* the app: its status everywhere */
 		return EXIT_USAGE;
 	return status ? status : c->profile == PROFILE_APPTAINER ? EXIT_OWN_COMPAT : EXIT_OWN;

@@ -276,6 +276,24 @@ cmd_fn cmd_holders_run;
 extern const struct opt cmd_optimize_options[];
 cmd_fn cmd_optimize_run; /* cmd_optimize.c; its options are in run.h */
 
+/* cmd_instance.c, cmd_instance_list.c */
+struct cmd_instance_opts {
+	bool json, logs, all, force, follow, no_stream;
+	const char *user, *signal;
+	uint64_t timeout;
+};
+extern const struct opt cmd_instance_list_opts[], cmd_instance_stop_opts[], cmd_instance_stats_opts[],
+	cmd_instance_logs_opts[];
+cmd_fn cmd_instance_start_run, cmd_instance_run_run, cmd_instance_list_run, cmd_instance_stop_run,
+	cmd_instance_stats_run, cmd_instance_logs_run, cmd_instance_unit_run;
+/* Goes on as that user, which root may; NULL: as he is. */
+int cmd_instance_as(const char *user, struct vl_err *err);
+/* Where its logs are. *ret_out, *ret_errors: new. make: the directory too. */
+int cmd_instance_logs(const char *name, bool make, char **ret_out, char **ret_errors, struct vl_err *err);
+
+/* cmd_attach.c */
+cmd_fn cmd_attach_run;
+
 extern const struct opt cmd_action_opts[];                                                     /* opts_action.c */
 cmd_fn cmd_exec_run, cmd_hold_run, cmd_run_run, cmd_run_help_run, cmd_shell_run, cmd_test_run; /* cmd_run.c */
 

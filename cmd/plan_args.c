@@ -50,7 +50,7 @@ static int use_config(const struct making *m, int argc, char **argv, char **ret_
 	return 0;
 }
 
-static void set_manners(const struct making *m)
+void cmd_plan_manners(const struct making *m)
 {
 	struct plan *p = m->p;
 
@@ -72,7 +72,7 @@ static void set_manners(const struct making *m)
 }
 
 /* An app's name is a part of paths, and of a text that a shell reads. */
-static int set_app(const struct making *m)
+int cmd_plan_app(const struct making *m)
 {
 	const char *app = m->o->app;
 
@@ -106,11 +106,11 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	p->action = action;
 	for (int i = 0; i < argc; i++)
 		vl_strv_add(&p->argv, argv[i]);
-	set_manners(&m);
+	cmd_plan_manners(&m);
 	if ((r = cmd_plan_overlays(o, image, say, p, err)) < 0)
 		return r;
 	ctr_plan_ask_user(p);
-	if ((r = set_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0 ||
+	if ((r = cmd_plan_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0 ||
 	    (r = cmd_plan_identity(c, o, p, err)) < 0)
 		return r;
 	bool wanted = c->profile == PROFILE_VIAL || o->oci_defaults;

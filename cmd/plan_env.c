@@ -95,7 +95,8 @@ static void add_facts(const struct making *m)
 	add_fact(m, "BIND", binds);
 	add_fact(m, "APPNAME", m->p->app ? m->p->app : "");
 	add_fact(m, "ENVIRONMENT", "/.singularity.d/env/91-environment.sh");
-	vl_strv_take(fixed, vl_asprintf("APPTAINER_COMMAND=%s", m->c->cmd->name));
+	const char *space = strchr(m->c->cmd->name, ' '); /* of "instance start", the last */
+	vl_strv_take(fixed, vl_asprintf("APPTAINER_COMMAND=%s", space ? space + 1 : m->c->cmd->name));
 	vl_strv_take(fixed, vl_asprintf("USER_PATH=%s", path ? path : ""));
 	vl_strv_take(fixed, vl_asprintf("PS1=%s", prompt));
 	vl_strv_take(fixed, vl_asprintf("PROMPT_COMMAND=PS1=\"%s\"; unset PROMPT_COMMAND", prompt));

@@ -241,7 +241,7 @@ static bool is_system_dir(const char *path)
 
 /* Where the shell says we are, when that is true: /scratch/me is what the user typed, even if it
  * leads to /lustre/fs1/me. */
-static const char *logical_cwd(void)
+const char *cmd_logical_cwd(void)
 {
 	const char *pwd = getenv("PWD");
 	struct stat a, b;
@@ -257,7 +257,7 @@ static void add_cwd(const struct making *m, const char *workdir)
 {
 	struct plan *p = m->p;
 	VL_FREE char *cwd = getcwd(NULL, 0);
-	const char *logical = logical_cwd();
+	const char *logical = cmd_logical_cwd();
 	bool known = cwd && *cwd == '/';
 
 	if (known && !m->o->contain && !is_system_dir(cwd) && !skipped(m, "cwd") && !ctr_plan_shows(p, cwd))

@@ -59,7 +59,8 @@ struct action_opts {
 	struct vl_strv overlay;
 	const char *tmpfs_size;
 	bool ignored;
-	uint64_t fd; /* hold: the socket; 0 = none, which standard input never is */
+	const char *restart, *pid_file; /* instance start, instance run */
+	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
 	struct net_opts net; /* for IMAGE being a URI */
 };
@@ -91,13 +92,37 @@ struct making {
 	struct plan *p;
 	struct vl_err *err;
 };
+/* what the options say of the program's manners, and whose app it is */
+void cmd_plan_manners(const struct making *m);
+int cmd_plan_app(const struct making *m);
 /* plan_files.c: what is mounted, and where the program starts. workdir: the image's own, NULL = none or not wanted */
 int cmd_plan_files(const struct making *m, const char *workdir);
+const char *cmd_logical_cwd(void); /* PWD, when it is true; NULL */
 /* plan_env.c: after the files, which are among the facts a container is told */
 int cmd_plan_env(const struct making *m);
 
 int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_image *image, enum plan_action action,
 		  int argc, char **argv, const struct vl_progress *say, struct plan *p, struct vl_err *err);
+/* Of a plan, what is to be done in a container that is there; its record says how it was started. */
+int cmd_make_inside_plan(struct cmd_ctx *c, struct action_opts *o, const struct ctr_instance *i,
+			 enum plan_action action, int argc, char **argv, const struct vl_progress *say, struct plan *p,
+			 struct vl_err *err);
+/* What of the options holds for all programs of an instance, as words for its record. */
+void cmd_identity_words(const struct action_opts *o, struct vl_strv *ret);
+/* The variables that tell a program its instance. */
+void cmd_add_instance(struct plan *p, const char *name);
+
+/* ---- cmd_run.c ---- */
+
+struct vl_progress cmd_action_say(struct cmd_ctx *c);
+/* Says what ctr_run failed with; the exit status. */
+int cmd_action_failed(const struct cmd_ctx *c, enum plan_action action, int r, int status, const struct vl_err *err);
+
+/* ---- inside.c ---- */
+
+/* Becomes the program in the instance of that name. */
+int cmd_start_inside(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, const char *name, int argc,
+		     char **argv);
 
 /* ---- plan_isolation.c: namespaces, network, limits ---- */
 

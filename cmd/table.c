@@ -16,6 +16,12 @@
 /* a row is read as a row: */
 /* clang-format off */
 const struct cmd commands[] = {
+	{ "attach", "PID|[job:]JOB[.STEP]|instance NAME [PROGRAM [ARG...]]", "Enter a container that runs",
+	  "Whose container: that of one of your processes, of one of your processes of a Slurm job or step on\n"
+	  "this node, or an instance. The program, by default a shell, has its files, namespaces and environment,\n"
+	  "and is in its cgroup where that is permitted.",
+	  "  vial attach 4711\n  vial attach 1234.0 nvidia-smi\n  vial attach instance db psql\n", .min_args = 1, .max_args = -1,
+	  RUN(NULL, 0, cmd_attach_run) },
 	{ "build", "OUT.sif SOURCE", "Make a SIF image from an OCI image or a directory",
 	  "SOURCE is docker://NAME[:TAG|@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., oci:DIR[:TAG|@DIGEST],\n"
 	  "oci-archive:FILE[:TAG], docker-archive:FILE[:TAG] or a directory.\n"
@@ -72,6 +78,39 @@ const struct cmd commands[] = {
 	  "  vial inspect app.sif\n  vial inspect --json --all app.sif\n  vial inspect --digests app.sif\n",
 	  .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_inspect_opts, sizeof(struct cmd_inspect_opts), cmd_inspect_run) },
+	{ "instance list", "[GLOB]", "List the instances that run",
+	  "Of an instance whose processes were killed, nothing is shown and nothing is left.",
+	  "  vial instance list\n  vial instance list --json 'web*'\n", .max_args = 1, .interspersed = true,
+	  RUN(cmd_instance_list_opts, sizeof(struct cmd_instance_opts), cmd_instance_list_run) },
+	{ "instance logs", "NAME", "Print what an instance has written",
+	  "Its standard output to standard output, its standard error to standard error. The files stay when the\n"
+	  "instance has ended, until one of that name is started again.",
+	  "  vial instance logs web\n  vial instance logs --follow web\n", .min_args = 1, .max_args = 1, .interspersed = true,
+	  RUN(cmd_instance_logs_opts, sizeof(struct cmd_instance_opts), cmd_instance_logs_run) },
+	{ "instance run", "IMAGE NAME [ARG...]", "Start an instance with an image's runscript",
+	  "As instance start, but what runs in it is what `vial run` would run. Takes the options of exec, and\n"
+	  "--restart no|on-failure|always, --pid-file FILE.",
+	  "  vial instance run web.sif web --port 8080\n", .min_args = 2, .max_args = -1, ACTION(cmd_instance_run_run) },
+	{ "instance start", "IMAGE NAME [ARG...]", "Start a container that stays, under a name",
+	  "Runs the image's startscript with the arguments in the background. The instance stays until it is\n"
+	  "stopped, also when the startscript has ended or the image has none; others enter it with\n"
+	  "`vial exec instance://NAME PROGRAM`. Takes the options of exec, and\n"
+	  "--restart no|on-failure|always: whether the program is started again when it has ended;\n"
+	  "--pid-file FILE: where the pid of the instance is written to.",
+	  "  vial instance start --bind /data db.sif db\n  vial exec instance://db psql\n  vial instance stop db\n",
+	  .min_args = 2, .max_args = -1, ACTION(cmd_instance_start_run) },
+	{ "instance stats", "NAME", "Show what an instance uses", "Counted over all its processes.",
+	  "  vial instance stats --no-stream db\n", .min_args = 1, .max_args = 1, .interspersed = true,
+	  RUN(cmd_instance_stats_opts, sizeof(struct cmd_instance_opts), cmd_instance_stats_run) },
+	{ "instance stop", "[NAME]", "Stop an instance",
+	  "Sends a signal to its processes and waits until nothing is left of it; what has not ended after the\n"
+	  "timeout is killed. NAME may be a pattern.",
+	  "  vial instance stop db\n  vial instance stop --all\n", .max_args = 1, .interspersed = true,
+	  RUN(cmd_instance_stop_opts, sizeof(struct cmd_instance_opts), cmd_instance_stop_run) },
+	{ "instance unit", "NAME", "Print a systemd user unit for an instance that runs",
+	  "The unit starts it with the options, in the directory and with the variables it was started with.",
+	  "  vial instance unit db >~/.config/systemd/user/db.service\n  systemctl --user enable db\n", .min_args = 1, .max_args = 1,
+	  RUN(NULL, 0, cmd_instance_unit_run) },
 	{ "key newpair", "PREFIX", "Make a key pair, PREFIX.pem and PREFIX.pub.pem",
 	  "The private key stays with the signer (mode 0600); the public one goes to who verifies.\n"
 	  "Both are plain PEM files that other programs read too.",

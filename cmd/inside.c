@@ -1,0 +1,80 @@
+/* exec, run, shell and test in an instance: IMAGE is instance://NAME. */
+#include "run.h"
+
+/* Options that say how a container is made say nothing to one that is there. What asks for them in the environment is
+ * meant for others; what is on the command line is not passed over in silence. */
+static const size_t applied[] = {
+#define A(f) offsetof(struct action_opts, f)
+	A(env),      A(env_file), A(no_env),   A(cwd),       A(shell),         A(cleanenv),
+	A(no_eval),  A(no_umask), A(ignored),  A(restart),   A(pid_file),      A(clean),
+	A(app),      A(underlay), A(unsquash), A(fakeroot),  A(ignore_subuid), A(keep_privs),
+	A(no_privs), A(security), A(add_caps), A(drop_caps), A(allow_setuid),  A(fd),
+#undef A
+};
+
+static bool is_applied(size_t off)
+{
+	for (size_t i = 0; i < VL_COUNT(applied); i++)
+		if (applied[i] == off)
+			return true;
+	return off >= offsetof(struct action_opts, net) &&
+	       off < offsetof(struct action_opts, net) + sizeof(struct net_opts);
+}
+
+static bool is_set(const struct opt *t, const void *values)
+{
+	const char *v = (const char *)values + t->off;
+
+	switch (t->type) {
+	case OPT_FLAG:
+	case OPT_NOFLAG:
+		return *(const bool *)v;
+	case OPT_STR:
+		return *(const char *const *)v;
+	case OPT_U64:
+		return *(const uint64_t *)v;
+	case OPT_LIST:
+	case OPT_LINES:
+	case OPT_ENV:
+		return ((const struct vl_strv *)(const void *)v)->n > 0;
+	default: /* refused before */
+		return false;
+	}
+}
+
+static bool has_twin(const struct opt *t)
+{
+	VL_FREE char *keys = vl_strdup(t->env ? t->env : "");
+
+	for (char *save, *k = strtok_r(keys, " ", &save); k; k = strtok_r(NULL, " ", &save))
+		if (opt_getenv(k))
+			return true;
+	return false;
+}
+
+static void warn_unused(const struct action_opts *o, const struct vl_progress *say)
+{
+	for (const struct opt *t = cmd_action_opts; t->name; t++)
+		if (!is_applied(t->off) && is_set(t, o) && !has_twin(t))
+			vl_progress_warn(say, "--%s has no effect: the instance is there already, as it was started",
+					 t->name);
+}
+
+int cmd_start_inside(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, const char *name, int argc,
+		     char **argv)
+{
+	VL_CLEANUP(ctr_instance_free) struct ctr_instance i = { 0 };
+	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
+	PLAN struct plan plan = PLAN_INIT;
+	struct vl_progress say = cmd_action_say(c);
+	struct vl_err err = { 0 };
+	int status = 0;
+
+	warn_unused(o, &say); /* before words like --compat become others */
+	int r = ctr_instance_door(name, &i, &door, &err);
+	if (r == 0)
+		r = cmd_make_inside_plan(c, o, &i, action, argc, argv, &say, &plan, &err);
+	if (r == 0)
+		r = ctr_run_inside(&plan, &door, NULL, &say, &status, &err);
+	return cmd_action_failed(c, action, r, status, &err);
+}
