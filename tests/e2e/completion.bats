@@ -33,6 +33,19 @@ offered() {
 	stdout_is "completion"
 }
 
+@test "bash: the instances that run are offered" {
+	export XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+	mkdir -m 700 "$XDG_RUNTIME_DIR"
+	make_rootfs tree
+	expect 0 vial instance start tree one
+	expect 0 vial instance start tree two
+	expect 0 offered instance stop ""
+	stdout_is "$(printf 'one\ntwo')"
+	expect 0 offered instance logs t
+	stdout_is two
+	expect 0 vial instance stop --all
+}
+
 @test "zsh and fish accept their scripts" {
 	vial completion zsh >_vial
 	expect 0 zsh -n _vial
