@@ -190,6 +190,8 @@ install: all man ## into DESTDIR and PREFIX
 	install -m 755 $(O)/vial-image '$(DESTDIR)$(LIBEXEC)/vial-image'
 	install -m 644 $(O)/man/*.1 '$(DESTDIR)$(MANDIR)/man1/'
 	install -m 644 $(O)/man/*.5 '$(DESTDIR)$(MANDIR)/man5/'
+	if [ -n '$(SPANK)' ]; then install -d '$(DESTDIR)$(SPANKDIR)' '$(DESTDIR)$(MANDIR)/man8' && \
+	 install -m 755 $(O)/spank_vial.so '$(DESTDIR)$(SPANKDIR)/' && install -m 644 $(O)/man/spank_vial.8 '$(DESTDIR)$(MANDIR)/man8/'; fi
 	install -m 644 $(O)/man/completion.bash '$(DESTDIR)$(BASHCOMP)/vial'
 	install -m 644 $(O)/man/completion.zsh '$(DESTDIR)$(ZSHCOMP)/_vial'
 	install -m 644 $(O)/man/completion.fish '$(DESTDIR)$(FISHCOMP)/vial.fish'
@@ -197,6 +199,7 @@ uninstall: ## takes away what install put there
 	if [ "$$(readlink '$(DESTDIR)$(BINDIR)/run-singularity')" = vial ]; then rm '$(DESTDIR)$(BINDIR)/run-singularity'; fi
 	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(BASHCOMP)/vial' \
 	 '$(DESTDIR)$(ZSHCOMP)/_vial' '$(DESTDIR)$(FISHCOMP)/vial.fish' \
+	 '$(DESTDIR)$(SPANKDIR)/spank_vial.so' '$(DESTDIR)$(MANDIR)/man8/spank_vial.8' \
 	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1 '$(DESTDIR)$(MANDIR)/man5/vial.conf.5'
 	-rmdir '$(DESTDIR)$(LIBEXEC)' 2>/dev/null
 

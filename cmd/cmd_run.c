@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 
 extern char **environ;
@@ -61,6 +63,14 @@ static int check_words(struct cmd_ctx *c, const struct action_opts *o)
 	return 0;
 }
 
+/* Who waits for the container says it then, in his own words. */
+static bool tell(int sock, int r, const char *image, struct vl_err *err)
+{
+	if (r == -ECHILD)
+		vl_fail(err, ECHILD, "%s cannot be fetched", image);
+	return vl_msg_send_err(sock, err) == 0;
+}
+
 static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int argc, char **argv)
 {
 	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
@@ -93,8 +103,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == 0)
 		r = ctr_run(&plan, &say, &status, &err);
 	free_opts(o);
-	if (r < 0 && plan.keep_fd >= 0)
-		vl_msg_send_err(plan.keep_fd, &err);
+	if (r < 0 && plan.keep_fd >= 0 && tell(plan.keep_fd, r, argv[0], &err))
+		return EXIT_OWN;
 	return cmd_action_failed(c, action, r, status, &err);
 }
 
@@ -113,6 +123,43 @@ int cmd_action_failed(const struct cmd_ctx *c, enum plan_action action, int r, i
 	return status ? status : c->profile == PROFILE_APPTAINER ? EXIT_OWN_COMPAT : EXIT_OWN;
 }
 
+static void look_at_line(int sig, siginfo_t *info, void *context)
+{
+	struct pollfd p = { .fd = info->si_fd };
+
+	(void)sig;
+	(void)context;
+	if (poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR))
+		kill(0, SIGKILL); /* programs of the image too, and theirs */
+}
+
+/* When nobody wants the container any more, nothing is prepared any further: a conversion, an image's script that hangs. */
+static void end_with(int sock)
+{
+	struct sigaction a = { .sa_sigaction = look_at_line, .sa_flags = SA_SIGINFO | SA_RESTART };
+	siginfo_t now = { .si_fd = sock };
+
+	sigemptyset(&a.sa_mask);
+	if (sigaction(SIGIO, &a, NULL) == 0 && fcntl(sock, F_SETSIG, SIGIO) == 0 &&
+	    fcntl(sock, F_SETOWN, getpid()) == 0 && fcntl(sock, F_SETFL, O_ASYNC) == 0)
+		look_at_line(SIGIO, &now, NULL);
+}
+
+/* Only what would be known without running anything: is it an image, readable, for this machine? */
+static int check(struct cmd_ctx *c, struct action_opts *o, const char *word)
+{
+	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
+	struct vl_err err = { 0 };
+	int r = cmd_action_image(c, word, &o->net, false, &image, &err);
+
+	free_opts(o);
+	if (r < 0 && (!o->fd || !tell((int)o->fd, r, word, &err)) && r != -ECHILD)
+		vl_logf(&c->log, VL_FATAL, "%s", err.text);
+	if (r == 0 && o->fd)
+		vl_msg_send((int)o->fd, VL_MSG_OK, NULL, 0);
+	return r < 0 ? EXIT_OWN : 0;
+}
+
 /* For who puts processes into containers by himself: the Slurm plugin, instances. What goes wrong is said on the
  * descriptor too: who asks there tells the user. */
 int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
@@ -120,8 +167,16 @@ int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 	const struct action_opts *o = opts;
 
 	(void)self;
+	if (o->check && !o->fd)
+		return check(c, opts, argv[0]);
 	if (!o->fd || o->fd > INT_MAX || fcntl((int)o->fd, F_SETFD, FD_CLOEXEC) < 0)
 		return cmd_usage(c, "hold needs the number of an open socket: --fd N");
+	if (o->check)
+		return check(c, opts, argv[0]);
+	if (o->wanted && (o->wanted > INT_MAX || fcntl((int)o->wanted, F_SETFD, FD_CLOEXEC) < 0))
+		return cmd_usage(c, "--wanted takes the number of an open socket");
+	if (o->wanted && (getpgrp() == getpid() || setpgid(0, 0) == 0))
+		end_with((int)o->wanted);
 	return start(c, opts, PLAN_KEEP, argc, argv);
 }
 

@@ -58,10 +58,12 @@ struct action_opts {
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
 	struct vl_strv overlay;
 	const char *tmpfs_size;
+	bool check; /* hold: of the image only */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
+	uint64_t wanted;     /* hold: a socket open as long as somebody waits for the container; 0 = none */
 	struct net_opts net; /* for IMAGE being a URI */
 };
 

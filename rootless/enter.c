@@ -49,10 +49,14 @@ int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_strv 
 	size_t n = 0, len = 0;
 
 	int r = vl_msg_send(sock, VL_MSG_OK, NULL, 0);
-	if (r == 0 || r == -EPIPE) /* who answers unasked may have hung up already */
+	if (r == 0 || r == -EPIPE || r == -ECONNRESET) /* who answers unasked may have hung up already */
 		r = wait_for(sock, timeout_ms);
-	if (r == 0)
+	for (int times = 0; r == 0 && times < 2; times++) {
 		r = vl_msg_recv_fds(sock, &type, fds, &n, text, CTR_WAYS + CTR_CHANGES_MAX, &len);
+		if (r != -ECONNRESET) /* what was asked has not been read; the answer comes after this */
+			break;
+		r = times ? r : 0;
+	}
 	if (r == -ETIMEDOUT)
 		return vl_fail(err, ETIMEDOUT, "the container does not answer");
 	if (r < 0)

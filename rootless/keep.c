@@ -2,7 +2,9 @@
 #include "rootless.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err)
@@ -95,7 +97,8 @@ static int run_for_environment(const struct plan *p, const struct ctr_start *s, 
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start a process");
 	if (pid == 0) {
-		dup2(to, STDOUT_FILENO); /* not close-on-exec: it is what the program writes to */
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else would end a script that hangs */
+		dup2(to, STDOUT_FILENO);          /* not close-on-exec: it is what the program writes to */
 		_exit(ctr_exec(p, s, &status, err) < 0);
 	}
 	vl_closep(&to);

@@ -98,7 +98,8 @@ void ctr_plan_sort(struct plan *p, const struct vl_progress *say)
 			p->mounts[kept++] = *m;
 			continue;
 		}
-		if (!(m->flags & PLAN_DEFAULT))
+		bool same = first->kind == m->kind && first->src && m->src && vl_streq(first->src, m->src);
+		if (!(m->flags & PLAN_DEFAULT) && !same) /* a start within a container is given its binds again */
 			vl_progress_warn(say, "two mounts on %s: %s is used, %s is not", m->dst,
 					 first->src ? first->src : "tmpfs", m->src ? m->src : "tmpfs");
 		free_mount(m);

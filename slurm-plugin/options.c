@@ -15,6 +15,8 @@ const struct vsp_row vsp_rows[VSP_WORDS] = {
 	[VSP_WRITABLE] = { "writable", NULL, "changes are kept in memory and thrown away at the end of the step" },
 	[VSP_READONLY] = { "readonly", NULL, "nothing can be changed in the container (the default)" },
 	[VSP_ENV] = { "env", "NAME,...", "variables of the job that are stronger than those of the image" },
+	[VSP_ENTRYPOINT] = { "entrypoint", NULL, "run the image's entrypoint before the command (refused)" },
+	[VSP_NO_ENTRYPOINT] = { "no-entrypoint", NULL, "do not run the image's entrypoint (always so)" },
 	[VSP_UNSHARE] = { "unshare", "net,ipc,uts", "namespaces that the container has of its own" },
 };
 
@@ -35,15 +37,26 @@ static bool is_false(const char *text)
 	return vl_streq(text, "0") || vl_streq(text, "no") || vl_streq(text, "false");
 }
 
+/* VIAL_CONTAINER_MOUNT_HOME for mount-home. Returns new. */
+static char *twin(const char *program, const char *word)
+{
+	char *name = vl_asprintf("%s_CONTAINER_%s", program, word);
+
+	for (char *c = name; *c; c++)
+		*c = *c == '-' ? '_' : *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
+	return name;
+}
+
 void vsp_options_add_environment(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg)
 {
-	for (size_t i = 0; i < VSP_WORDS; i++) {
-		VL_FREE char *name = vl_asprintf("VIAL_CONTAINER_%s", vsp_rows[i].name);
-		for (char *c = name; *c; c++)
-			*c = *c == '-' ? '_' : *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
-		const char *value = get(arg, name);
-		if (value && !o->value[i] && (vsp_rows[i].arg ? *value != 0 : !is_false(value)))
-			vsp_options_set(o, (enum vsp_word)i, value);
+	static const char *const programs[] = { "VIAL", "PYXIS" }; /* the first that speaks wins */
+
+	for (size_t i = 0; i < VSP_WORDS * VL_COUNT(programs); i++) {
+		enum vsp_word word = (enum vsp_word)(i / VL_COUNT(programs));
+		VL_FREE char *name = twin(programs[i % VL_COUNT(programs)], vsp_rows[word].name);
+		const char *value = o->value[word] ? NULL : get(arg, name);
+		if (value && (vsp_rows[word].arg ? *value != 0 : !is_false(value)))
+			vsp_options_set(o, word, value);
 	}
 }
 
@@ -130,9 +143,12 @@ static int contradiction(const struct vsp_options *o, enum vsp_word a, enum vsp_
 		       : 0;
 }
 
-int vsp_options_words(const struct vsp_options *o, struct vl_strv *ret, struct vl_err *err)
+int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, struct vl_strv *ret, struct vl_err *err)
 {
 	int r = each_word(o->value[VSP_MOUNTS], ret, add_mount, err);
+
+	if (r == 0)
+		r = each_word(site->mounts, ret, add_mount, err);
 
 	if (r == 0)
 		r = each_word(o->value[VSP_UNSHARE], ret, add_unshare, err);
@@ -144,6 +160,10 @@ int vsp_options_words(const struct vsp_options *o, struct vl_strv *ret, struct v
 		r = contradiction(o, VSP_WRITABLE, VSP_READONLY, err);
 	if (r < 0)
 		return r;
+	if (o->value[VSP_ENTRYPOINT]) /* job scripts that name it rely on it */
+		return vl_fail(err, ENOTSUP,
+			       "the image's entrypoint is not run; write what it does before the command, as "
+			       "`vial inspect` shows it");
 	if (o->value[VSP_NO_MOUNT_HOME])
 		vl_strv_add(ret, "--no-home");
 	if (o->value[VSP_REMAP_ROOT])

@@ -1,4 +1,4 @@
-/* required spank_vial.so prefix=container vial=/usr/bin/vial timeout=600 check=yes */
+/* required spank_vial.so prefix=container vial=/usr/bin/vial mounts=/scratch,/opt/site:/opt/site:ro timeout=600 check=yes */
 #include "plugin.h"
 
 #ifndef VSP_VIAL
@@ -15,26 +15,34 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		site->prefix = value;
 	} else if ((value = vl_prefix(word, "vial=")) && *value == '/') {
 		site->vial = value;
+	} else if ((value = vl_prefix(word, "mounts="))) {
+		site->mounts = value;
 	} else if ((value = vl_prefix(word, "timeout="))) {
-		site->timeout = strtol(value, &end, 10);
-		if (*end || end == value || site->timeout < 1 || site->timeout > 86400)
+		long seconds = strtol(value, &end, 10);
+		if (*end || end == value || seconds < 1 || seconds > 86400)
 			return vl_fail(err, EINVAL, "timeout=%s: from 1 to 86400 seconds", value);
+		site->timeout = seconds;
 	} else if (vl_streq(word, "check=yes") || vl_streq(word, "check=no")) {
 		site->check = vl_streq(word, "check=yes");
 	} else {
 		return vl_fail(err, EINVAL,
-			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, timeout=, check= are", word);
+			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, timeout=, check= are",
+			       word);
 	}
 	return 0;
 }
 
 int vsp_site_read(int argc, char **argv, struct vsp_site *ret, struct vl_err *err)
 {
-	struct vsp_site site = { .prefix = "container", .vial = VSP_VIAL, .timeout = TIMEOUT, .check = true };
+	int r = 0;
 
-	for (int i = 0; i < argc; i++)
-		if (set(&site, argv[i], err) < 0)
-			return -err->code;
-	*ret = site;
-	return 0;
+	*ret = (struct vsp_site){ .prefix = "container", .vial = VSP_VIAL, .timeout = TIMEOUT, .check = true };
+	for (int i = 0; i < argc; i++) {
+		struct vl_err one = { 0 };
+		if (set(ret, argv[i], &one) < 0 && r == 0) {
+			*err = one;
+			r = -one.code;
+		}
+	}
+	return r;
 }

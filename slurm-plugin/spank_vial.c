@@ -8,6 +8,7 @@
 
 SPANK_PLUGIN(vial, 1) /* cppcheck-suppress unknownMacro */
 
+#define BATCH_STEP 0xfffffffbu
 #define EXTERN_STEP 0xfffffffcu /* holds a job's processes together; has no tasks */
 #define NAME_MAX_LEN 64
 
@@ -16,7 +17,8 @@ static struct {
 	struct vsp_site site;
 	struct vsp_options options;
 	struct vsp_step *step; /* in slurmstepd, when a container was asked for */
-	bool ready;            /* the site's words were understood */
+	struct vl_err bad;     /* the site's words were not understood */
+	bool ready;            /* there is something to do here */
 } vial;
 
 static int say(const struct vl_err *err)
@@ -39,7 +41,9 @@ static int register_options(spank_t sp)
 	for (int i = 0; i < VSP_WORDS; i++) {
 		static char names[VSP_WORDS][NAME_MAX_LEN]; /* Slurm keeps pointers to some of it */
 		const struct vsp_row *row = &vsp_rows[i];
-		snprintf(names[i], sizeof names[i], "%s-%s", vial.site.prefix, row->name);
+		const char *rest = vl_prefix(row->name, "no-"); /* --no-container-mount-home, as in Pyxis */
+		snprintf(names[i], sizeof names[i], "%s%s-%s", rest ? "no-" : "", vial.site.prefix,
+			 rest ? rest : row->name);
 		struct spank_option o = {
 			.name = names[i],
 			.arginfo = (char *)row->arg,
@@ -56,14 +60,13 @@ static int register_options(spank_t sp)
 
 int slurm_spank_init(spank_t sp, int argc, char **argv)
 {
-	struct vl_err err = { 0 };
 	enum spank_context where = spank_context();
 
 	if (where != S_CTX_LOCAL && where != S_CTX_ALLOCATOR && where != S_CTX_REMOTE)
 		return 0;
 	/* a site's mistake must not drain its nodes: there, a container that is asked for fails in its task */
-	if (vsp_site_read(argc, argv, &vial.site, &err) < 0)
-		return where == S_CTX_REMOTE ? 0 : say(&err);
+	if (vsp_site_read(argc, argv, &vial.site, &vial.bad) < 0 && where != S_CTX_REMOTE)
+		return say(&vial.bad);
 	vial.ready = true;
 	return register_options(sp);
 }
@@ -90,7 +93,7 @@ static int check_request(void)
 
 struct job_env {
 	spank_t sp;
-	char value[4096];
+	char value[65536]; /* a list of mounts can be long */
 };
 
 static const char *from_job(void *arg, const char *name)
@@ -139,6 +142,29 @@ static void apply_changes(spank_t sp, const struct vl_strv *changes)
 	}
 }
 
+static const char *batch_script(spank_t sp)
+{
+	uint32_t id = 0;
+	char **argv = NULL;
+	int argc = 0;
+
+	if (spank_get_item(sp, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id != BATCH_STEP ||
+	    spank_get_item(sp, S_JOB_ARGV, &argc, &argv) != ESPANK_SUCCESS || argc < 1 || argv[0][0] != '/')
+		return NULL;
+	return argv[0];
+}
+
+/* Called for the tasks one after the other, when all are forked. */
+int slurm_spank_task_post_fork(spank_t sp, int argc, char **argv)
+{
+	(void)sp;
+	(void)argc;
+	(void)argv;
+	if (vial.step)
+		vsp_step_forked(vial.step);
+	return 0;
+}
+
 int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 {
 	(void)argc;
@@ -149,15 +175,20 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 
 	if (!vial.options.value[VSP_IMAGE])
 		return 0;
-	if (!vial.step)
+	if (vial.bad.code)
+		err = vial.bad;
+	else if (!vial.step)
 		vl_fail(&err, ENOMEM, "this node cannot prepare a container for the step");
 	else if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS || !environment)
 		vl_fail(&err, EINVAL, "the job has no environment");
-	else if (vsp_step_enter(vial.step, &vial.site, &vial.options, environment, &changes, &err) == 0)
+	else if (vsp_step_enter(vial.step, &vial.site, &vial.options, environment, batch_script(sp), &changes, &err) ==
+		 0)
 		apply_changes(sp, &changes);
 	if (!err.code)
 		return 0;
-	return err.code == ESHUTDOWN ? -1 : say(&err); /* the task that tried has said it for all */
+	if (!vsp_step_tells(vial.step))
+		_exit(1); /* as slurmstepd would, which first says twice in each task that we failed */
+	return say(&err);
 }
 
 int slurm_spank_exit(spank_t sp, int argc, char **argv)

@@ -8,35 +8,44 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #define ENTER_MS 60000 /* a container that is there answers at once; a node that swaps, later */
+#define LOCK_MORE 30   /* seconds: who waits for the one that waits gives up after it */
 #define END_MS 5000    /* for the keeper to go */
 
 enum state { NOT_YET, THERE, FAILED };
 struct shared {               /* by the tasks, which are forks of one process */
 	pthread_mutex_t lock; /* robust: a task may be killed with it */
 	enum state state;
+	bool begun, told; /* by whoever came first; atomic */
 	pid_t keeper;
 	struct vl_err why;
 };
+/* Ends of two pairs. On the first one is asked: when all copies of the tasks' end are closed, the keeper goes, and one of
+ * them is slurmstepd's; when all of the keeper's end are, who asks knows that there is none. The second has no other use
+ * than to be open in tasks that wait: slurmstepd would not notice before the end of all output that they are dead, and a
+ * keeper that still prepares has the step's stderr. So each process closes early what it has no use for. */
 struct vsp_step {
 	struct shared *shared;
-	int tasks, keepers; /* ends of a pair; when all copies of the first are gone, so is the keeper */
+	int tasks, keepers;
+	int waiting, wanted;
 };
 
 struct vsp_step *vsp_step_new(void)
 {
 	struct vl_err err = { 0 };
 	pthread_mutexattr_t a;
-	int pair[2];
+	int pair[2], wait[2];
 
 	struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return NULL;
-	if (vl_msg_pair(pair, &err) < 0) {
+	if (vl_msg_pair(pair, &err) < 0 || vl_msg_pair(wait, &err) < 0) {
 		munmap(shared, sizeof *shared);
 		return NULL;
 	}
@@ -46,8 +55,21 @@ struct vsp_step *vsp_step_new(void)
 	pthread_mutex_init(&shared->lock, &a);
 	pthread_mutexattr_destroy(&a);
 	struct vsp_step *s = vl_alloc(sizeof *s);
-	*s = (struct vsp_step){ shared, vl_move_fd_above_stdio(pair[0]), vl_move_fd_above_stdio(pair[1]) };
+	*s = (struct vsp_step){ shared, vl_move_fd_above_stdio(pair[0]), vl_move_fd_above_stdio(pair[1]),
+				vl_move_fd_above_stdio(wait[0]), vl_move_fd_above_stdio(wait[1]) };
 	return s;
+}
+
+void vsp_step_forked(struct vsp_step *s)
+{
+	vl_closep(&s->keepers);
+	vl_closep(&s->wanted);
+	vl_closep(&s->waiting);
+}
+
+bool vsp_step_tells(struct vsp_step *s)
+{
+	return !s || !__atomic_exchange_n(&s->shared->told, true, __ATOMIC_ACQ_REL);
 }
 
 /* ---- the keeper --------------------------------------------------------------------------------- */
@@ -57,8 +79,32 @@ struct keeper {
 	const struct vsp_options *o;
 	const struct vsp_step *step;
 	char *const *environment;
+	const char *script;
 	struct vl_strv argv, env;
 };
+
+static const char *find(char *const *env, const char *name, size_t n)
+{
+	for (; *env; env++)
+		if (!strncmp(*env, name, n) && (*env)[n] == '=')
+			return *env;
+	return NULL;
+}
+
+/* Where the MPI of the image looks for its server's files. They lie in slurmd's spool directory. */
+static void add_server_files(const struct keeper *k, struct vl_strv *v)
+{
+	static const char *const names[] = { "PMIX_SERVER_TMPDIR" };
+
+	for (size_t i = 0; i < VL_COUNT(names); i++) {
+		const char *kv = find(k->environment, names[i], strlen(names[i]));
+		const char *dir = kv ? strchr(kv, '=') + 1 : "";
+		if (*dir != '/' || access(dir, F_OK) < 0)
+			continue;
+		vl_strv_add(v, "--bind");
+		vl_strv_add(v, dir);
+	}
+}
 
 static int make_argv(struct keeper *k, struct vl_err *err)
 {
@@ -69,18 +115,17 @@ static int make_argv(struct keeper *k, struct vl_err *err)
 	vl_strv_add(v, "hold");
 	vl_strv_add(v, "--fd");
 	vl_strv_take(v, vl_asprintf("%d", k->step->keepers));
-	int r = vsp_options_words(k->o, v, err);
+	vl_strv_add(v, "--wanted");
+	vl_strv_take(v, vl_asprintf("%d", k->step->wanted));
+	int r = vsp_options_words(k->site, k->o, v, err);
+	add_server_files(k, v);
+	if (k->script) { /* slurmd's copy, in its spool directory */
+		vl_strv_add(v, "--bind");
+		vl_strv_take(v, vl_asprintf("%s::ro", k->script));
+	}
 	vl_strv_add(v, "--");
 	vl_strv_take(v, vsp_image_name(k->o->value[VSP_IMAGE]));
 	return r;
-}
-
-static const char *find(char *const *env, const char *name, size_t n)
-{
-	for (; *env; env++)
-		if (!strncmp(*env, name, n) && (*env)[n] == '=')
-			return *env;
-	return NULL;
 }
 
 /* The job's, and once more those that are stronger than the image. */
@@ -110,7 +155,8 @@ static void become_keeper(void *arg)
 		(void)!write(score, "0", 1); /* slurmstepd's own -1000 is not for us */
 		close(score);
 	}
-	fcntl(k->step->keepers, F_SETFD, 0); /* not close-on-exec: the program's end */
+	fcntl(k->step->keepers, F_SETFD, 0); /* not close-on-exec: the program's ends */
+	fcntl(k->step->wanted, F_SETFD, 0);  /* not close-on-exec: see above */
 	k->step->shared->keeper = getpid();
 	execve(k->site->vial, k->argv.v, k->env.v);
 	struct vl_err err = { 0 };
@@ -118,24 +164,27 @@ static void become_keeper(void *arg)
 	vl_msg_send_err(k->step->keepers, &err);
 }
 
-static int start_keeper(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-			char *const *environment, struct vl_err *err)
+/* What goes wrong here is said where it is asked for, as by the keeper itself. */
+static void start_keeper(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+			 char *const *environment, const char *script)
 {
-	struct keeper k = { .site = site, .o = o, .step = s, .environment = environment };
+	struct keeper k = { .site = site, .o = o, .step = s, .environment = environment, .script = script };
+	struct vl_err err = { 0 };
 	pid_t wait = 0;
 
-	int r = make_argv(&k, err);
+	int r = make_argv(&k, &err);
 	if (r == 0) {
 		make_environment(&k);
 		r = vl_start_apart(become_keeper, &k, &wait);
 		if (r < 0)
-			vl_fail_sys(err, -r, "cannot start a process");
-		else
+			vl_fail_sys(&err, -r, "cannot start a process");
+		else if (wait > 0)
 			vl_wait(wait);
 	}
+	if (r < 0)
+		vl_msg_send_err(s->keepers, &err);
 	vl_strv_free(&k.argv);
 	vl_strv_free(&k.env);
-	return r;
 }
 
 /* ---- in a task ---------------------------------------------------------------------------------- */
@@ -152,24 +201,31 @@ static int lock(struct shared *s, long seconds)
 	return -r;
 }
 
-/* The first one makes it, and waits as long as that takes. */
+/* The first one starts the keeper; one at a time waits for it, as long as it takes. */
 static int make_sure(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-		     char *const *environment, struct vl_err *err)
+		     char *const *environment, const char *script, struct vl_err *err)
 {
 	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
 	VL_STRV struct vl_strv changes = { 0 };
-	int r = lock(s->shared, site->timeout);
 
+	if (!__atomic_exchange_n(&s->shared->begun, true, __ATOMIC_ACQ_REL))
+		start_keeper(s, site, o, environment, script);
+	vl_closep(&s->keepers);
+	vl_closep(&s->wanted);
+	int r = lock(s->shared, site->timeout + LOCK_MORE);
 	if (r < 0)
 		return vl_fail(err, ETIMEDOUT, "the container was not ready within %ld seconds", site->timeout);
 	if (s->shared->state == NOT_YET) {
-		r = start_keeper(s, site, o, environment, err);
-		if (r == 0)
-			r = ctr_door_ask(s->tasks, (int)site->timeout * 1000, &door, &changes, err);
+		r = ctr_door_ask(s->tasks, (int)site->timeout * 1000, &door, &changes, err);
+		if (r == -ETIMEDOUT)
+			r = vl_fail(err, ETIMEDOUT, "the container was not ready within %ld seconds", site->timeout);
+		if (r < 0 && s->shared->keeper > 0)
+			kill(-s->shared->keeper, SIGKILL); /* a program of the image's that hangs has our stderr */
 		s->shared->why = *err;
 		s->shared->state = r < 0 ? FAILED : THERE;
 	} else if (s->shared->state == FAILED) {
-		r = vl_fail(err, ESHUTDOWN, "%s", s->shared->why.text);
+		*err = s->shared->why;
+		r = -err->code;
 	}
 	pthread_mutex_unlock(&s->shared->lock);
 	return r;
@@ -190,15 +246,44 @@ static int enter_cwd(const char *workdir, const char *cwd, const char *home, str
 	return 0;
 }
 
+/* While a task waits, who cancels the step must be able to end it. Slurm blocks signals until the program runs, and some of
+ * its process trackers pass over what has slurmstepd's name. */
+struct as_usual {
+	sigset_t mask;
+	char name[16];
+};
+
+static void let_be_ended(struct as_usual *ret)
+{
+	sigset_t end;
+
+	prctl(PR_GET_NAME, ret->name);
+	prctl(PR_SET_NAME, "vial-waits");
+	sigemptyset(&end);
+	sigaddset(&end, SIGTERM);
+	sigaddset(&end, SIGINT);
+	sigprocmask(SIG_UNBLOCK, &end, &ret->mask);
+}
+
+static void be_as_usual(const struct as_usual *was)
+{
+	sigprocmask(SIG_SETMASK, &was->mask, NULL);
+	prctl(PR_SET_NAME, was->name);
+}
+
 int vsp_step_enter(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-		   char *const *environment, struct vl_strv *ret_changes, struct vl_err *err)
+		   char *const *environment, const char *script, struct vl_strv *ret_changes, struct vl_err *err)
 {
 	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
 	VL_FREE char *cwd = getcwd(NULL, 0);
 	const char *home = find(environment, "HOME", 4);
 	bool pid = false;
 
-	int r = make_sure(s, site, o, environment, err);
+	struct as_usual before;
+
+	let_be_ended(&before);
+	int r = make_sure(s, site, o, environment, script, err);
+	be_as_usual(&before);
 	if (r == 0)
 		r = ctr_door_ask(s->tasks, ENTER_MS, &door, ret_changes, err);
 	if (r == 0)
@@ -216,8 +301,8 @@ void vsp_step_end(struct vsp_step *s)
 	int fd = s->shared->keeper > 0 ? (int)syscall(SYS_pidfd_open, s->shared->keeper, 0) : -1;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
+	vsp_step_forked(s);
 	vl_closep(&s->tasks);
-	vl_closep(&s->keepers);
 	if (fd >= 0) /* in its cgroup nothing may be left when slurmstepd ends */
 		poll(&p, 1, END_MS);
 	vl_closep(&fd);

@@ -2,21 +2,31 @@
 #include "plugin.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
 
-/* Its messages are for the user, its result is not. */
-static int run_fetch(const char *vial, const char *uri)
+/* `vial` looks at the image, or fetches it, and answers as a keeper would. */
+static int ask_vial(const char *vial, const char *image, struct vl_err *err)
 {
-	pid_t pid = fork();
+	int pair[2], r = vl_msg_pair(pair, err);
 
+	if (r < 0)
+		return r;
+	VL_CLOSE int ours = vl_move_fd_above_stdio(pair[0]);
+	VL_CLOSE int theirs = vl_move_fd_above_stdio(pair[1]);
+	VL_FREE char *number = vl_asprintf("%d", theirs);
+	pid_t pid = fork();
 	if (pid == 0) {
-		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-		dup2(null, STDOUT_FILENO); /* not close-on-exec: the program's stdout */
-		execl(vial, vial, "fetch", uri, (char *)NULL);
+		dup2(STDERR_FILENO, STDOUT_FILENO); /* not close-on-exec: the program's stdout; ours is the job's */
+		fcntl(theirs, F_SETFD, 0);          /* not close-on-exec: where it answers */
+		execl(vial, vial, "hold", "--check", "--fd", number, "--", image, (char *)NULL);
+		vl_fail_sys(err, errno, "cannot run %s; the site's plugstack.conf names it", vial);
+		vl_msg_send_err(theirs, err);
 		_exit(127);
 	}
-	return pid < 0 ? 127 : vl_wait(pid);
+	vl_closep(&theirs);
+	r = pid < 0 ? vl_fail_sys(err, errno, "cannot start a process") : vl_msg_wait_ok(ours, vial, err);
+	if (pid > 0)
+		vl_wait(pid);
+	return r;
 }
 
 static int look_at(const char *path, struct vl_err *err)
@@ -34,15 +44,13 @@ static int look_at(const char *path, struct vl_err *err)
 int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct vl_err *err)
 {
 	VL_STRV struct vl_strv words = { 0 };
-	int r = vsp_options_words(o, &words, err);
+	int r = vsp_options_words(site, o, &words, err);
 
 	if (r < 0 || !site->check)
 		return r;
 	VL_FREE char *image = vsp_image_name(o->value[VSP_IMAGE]);
 	if (!strstr(image, "://"))
-		return look_at(image, err);
-	int status = run_fetch(site->vial, image);
-	if (status == 127)
-		return vl_fail(err, ENOENT, "cannot run %s; the site's plugstack.conf names it", site->vial);
-	return status ? vl_fail(err, EIO, "%s cannot be fetched", image) : 0;
+		r = look_at(image, err);
+	/* within a job the step starts at once, and tells */
+	return r < 0 || getenv("SLURM_JOB_ID") ? r : ask_vial(site->vial, image, err);
 }

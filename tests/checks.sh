@@ -129,7 +129,7 @@ check_man() {
 	"$O/vial" help --words | cut -f1 | tr ' ' - | while read -r page; do
 		[ -s "$O/man/vial-$page.1" ] || echo "no manual page for $page"
 	done
-	for page in "$O"/man/*.[15]; do
+	for page in "$O"/man/*.[158]; do
 		MANWIDTH=100 man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null | sed "s|^|${page##*/}: |"
 	done
 }

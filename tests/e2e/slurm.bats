@@ -1,0 +1,459 @@
+# The Slurm plugin on a real cluster: four slurmd on this machine, jobs of an unprivileged user.
+load common
+load images
+load ../slurm/slurm
+
+setup_file() {
+	is_root || return 0
+	make_images
+	export ENV_SIF=$BATS_FILE_TMPDIR/env.sif HANG MOUNTS
+	MOUNTS=$(grep -c vial /proc/self/mounts || true)
+	make_oci "$BATS_FILE_TMPDIR/layout" latest '{"Env":["COLOR=image","PATH=/usr/bin:/bin"],"WorkingDir":"/usr","Entrypoint":["/bin/entry"]}' "$TREE"
+	"$VIAL" -q build "$ENV_SIF" "oci:$BATS_FILE_TMPDIR/layout:latest"
+	[ -e "${VIAL%/*}/spank_vial.so" ] || return 0
+	start_cluster -n 4
+	# the time limit of a job is a minute at least: it runs while the others do
+	mv "$SIF" "$ENV_SIF" "$PLACE"
+	SIF=$PLACE/test.sif ENV_SIF=$PLACE/env.sif HANG=$PLACE/hang
+	mkdir "$HANG"
+	cp -a "$TREE/." "$HANG"
+	mkdir -p "$HANG/.singularity.d/env"
+	echo 'echo started >&2; sleep 1000' >"$HANG/.singularity.d/env/99-hang.sh"
+	chmod -R go+rX "$PLACE"
+}
+teardown_file() { stop_cluster; }
+setup() {
+	common_setup
+	need_slurm
+	export MARK=$BATS_TEST_NAME
+	rm -rf "${WORK:?}"/*
+}
+teardown() {
+	if [ -n "${PLACE:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ]; then
+		site
+		if [ -z "${BATS_TEST_COMPLETED:-}" ]; then user scancel -s KILL -u "$SLURM_USER"; fi
+		nothing_left
+	fi
+	common_teardown
+}
+
+srun() { user srun "$@"; }
+# ended STATUS PID: a child of this shell, which `run` could not wait for.
+ended() {
+	local s=0
+	wait "$2" || s=$?
+	[ "$s" -eq "$1" ] || { echo "status $s, not $1" && return 1; }
+}
+
+# ---- tasks -----------------------------------------------------------------------------------
+
+@test "tasks run in the image: one container per node, one user namespace for its tasks" {
+	for n in 1 4 64; do
+		# shellcheck disable=SC2016 # the tasks' shell expands it
+		expect 0 srun -N "$((n < 4 ? n : 4))" -n "$n" --container-image="$SIF" \
+			sh -c 'echo $SLURMD_NODENAME $(stat -Lc %i /proc/self/ns/mnt /proc/self/ns/user) $(cat /etc/file)'
+		[ "$(wc -l <<<"$output")" -eq "$n" ]
+		[ "$(sort -u <<<"$output" | wc -l)" -eq "$((n < 4 ? n : 4))" ]
+		[ "$(grep -c 'in the image$' <<<"$output")" -eq "$n" ]
+		[[ $output != *" $(stat -Lc %i /proc/self/ns/mnt) "* ]]
+	done
+}
+
+@test "without the options nothing is different" {
+	expect 0 srun -n 2 stat -Lc %i /proc/self/ns/mnt
+	[ "$(sort -u <<<"$output")" = "$(stat -Lc %i /proc/self/ns/mnt)" ]
+	not_marked ' hold '
+}
+
+@test "--label, standard input and output are Slurm's" {
+	expect 0 srun -N 2 -n 4 -l --container-image="$SIF" cat /etc/file
+	[ "$(sort <<<"$output")" = "$(printf '%s: in the image\n' 0 1 2 3)" ]
+	# shellcheck disable=SC2016
+	printf 'to all\n' >"$WORK/in"
+	expect 0 srun -n 2 -l -i in --container-image="$SIF" cat
+	[ "$(sort <<<"$output")" = "$(printf '%s: to all\n' 0 1)" ]
+	expect 0 srun -n 2 -o 'out.%t' --container-image="$SIF" sh -c 'echo "$SLURM_PROCID"; echo oops >&2'
+	[ "$(cat "$WORK/out.1")" = "$(printf '1\noops')" ]
+}
+
+@test "exit statuses are those of the same step without a container" {
+	local c
+	for c in 'exit 0' 'exit 7' 'kill -TERM $$' 'kill -KILL $$' 'no-such-program' 'exit $SLURM_PROCID'; do
+		run --separate-stderr srun -n 3 sh -c "$c"
+		expect "$status" srun -n 3 --container-image="$SIF" sh -c "$c"
+	done
+	run srun no-such-program
+	expect "$status" srun --container-image="$SIF" no-such-program
+}
+
+@test "signals reach the program" {
+	user srun --container-image="$SIF" sh -c 'trap "echo caught; exit 5" USR1; echo ready >ready; while :; do sleep 0.1; done' >"$WORK/out" &
+	local pid=$!
+	eventually test -s "$WORK/ready"
+	user scancel -s USR1 -u "$SLURM_USER"
+	ended 5 "$pid"
+	has_line "$WORK/out" caught
+}
+
+@test "a heterogeneous step has a container in each part" {
+	expect 0 srun -n 1 --container-image="$SIF" cat /etc/file : -n 2 --container-image="$ENV_SIF" sh -c 'echo "$COLOR"'
+	[ "$(sort <<<"$output")" = "$(printf 'image\nimage\nin the image\n')" ]
+}
+
+# ---- options ---------------------------------------------------------------------------------
+
+@test "--container-mounts" {
+	echo data >"$WORK/data"
+	expect 0 srun --container-image="$SIF" --container-mounts="$WORK:/mnt/a:ro,$WORK/data:/file" sh -c 'cat /mnt/a/data /file; touch /mnt/a/x 2>/dev/null || echo ro'
+	stdout_is "$(printf 'data\ndata\nro')"
+	expect 0 srun --container-image="$SIF" --container-mounts="$PLACE" ls "$PLACE/test.sif"
+	expect 1 srun --container-image="$SIF" --container-mounts="$WORK:/a:strange" true
+	stderr_has "'strange' is not known"
+}
+
+@test "--container-workdir, else the job's, else a place that is there" {
+	expect 0 srun --container-image="$SIF" --container-workdir=/etc sh -c 'pwd; echo "$PWD"'
+	stdout_is "$(printf '/etc\n/etc')"
+	expect 0 srun --container-image="$SIF" pwd
+	stdout_is "$WORK"
+	expect 0 srun -D "$DEVCLUSTER_DIR/etc" --container-image="$SIF" sh -c 'cd / && pwd'
+	expect 1 srun -n 3 --container-image="$SIF" --container-workdir=/nowhere pwd
+	stderr_has "/nowhere"
+	[ "$(grep -c 'vial: ' <<<"$stderr")" -eq 1 ]
+	expect 1 srun --container-image="$SIF" --container-workdir=etc pwd
+	stderr_has "absolute"
+}
+
+@test "--container-writable, --container-readonly" {
+	expect 0 srun -n 2 --container-image="$SIF" --container-writable sh -c 'echo new >"/etc/new$SLURM_PROCID" && cat "/etc/new$SLURM_PROCID"'
+	stdout_is "$(printf 'new\nnew')"
+	expect 1 srun --container-image="$SIF" --container-readonly touch /etc/new
+	expect 1 srun --container-image="$SIF" touch /etc/new
+	expect 1 srun --container-image="$SIF" --container-readonly --container-writable true
+	stderr_has "exclude each other"
+}
+
+@test "--container-mount-home, --no-container-mount-home" {
+	local home
+	home=$(getent passwd "$SLURM_USER" | cut -d: -f6)
+	expect 0 srun --container-image="$SIF" --container-workdir=/ --container-mount-home sh -c 'echo "$HOME"; cat /proc/self/mountinfo'
+	stdout_has " $home "
+	[ "${lines[0]}" = "$home" ]
+	expect 0 srun -D / --container-image="$SIF" --no-container-mount-home cat /proc/self/mountinfo
+	stdout_lacks " $home "
+	expect 1 srun --container-image="$SIF" --container-mount-home --no-container-mount-home true
+	stderr_has "exclude each other"
+}
+
+@test "--container-env: the image's variables beat the job's, but for those named" {
+	expect 0 env COLOR=job SHADE=job "$HERE/../slurm/devcluster" exec -u "$SLURM_USER" srun -D / --container-image="$ENV_SIF" sh -c 'echo "$COLOR $SHADE"'
+	stdout_is "image job"
+	expect 0 env COLOR=job "$HERE/../slurm/devcluster" exec -u "$SLURM_USER" srun -D / --container-image="$ENV_SIF" --container-env=COLOR,NONE sh -c 'echo "$COLOR"'
+	stdout_is "job"
+}
+
+@test "the environment's twins of the options" {
+	echo data >"$WORK/data"
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" VIAL_CONTAINER_MOUNTS="$WORK:/mnt" VIAL_CONTAINER_WRITABLE=1 srun sh -c 'cat /etc/file /mnt/data; touch /etc/new'
+	stdout_is "$(printf 'in the image\ndata')"
+	expect 0 user env VIAL_CONTAINER_IMAGE=/none VIAL_CONTAINER_WRITABLE=0 srun --container-image="$SIF" cat /etc/file
+	stdout_is "in the image"
+	expect 0 user env PYXIS_CONTAINER_IMAGE="$SIF" PYXIS_CONTAINER_MOUNTS=/none:/none VIAL_CONTAINER_MOUNTS="$WORK:/mnt" srun cat /etc/file /mnt/data
+	stdout_is "$(printf 'in the image\ndata')"
+}
+
+@test "the prefix of the options is the site's choice" {
+	site prefix=vial
+	expect 0 srun --vial-image="$SIF" cat /etc/file
+	expect 255 srun --container-image="$SIF" true
+	site prefix
+	expect 1 srun true
+	stderr_has "'prefix' is not known"
+}
+
+@test "a squashfs file and a directory are images too" {
+	cp "$SQUASHFS" "$PLACE/t.sqfs"
+	chmod go+r "$PLACE/t.sqfs"
+	expect 0 srun --container-image="$PLACE/t.sqfs" cat /etc/file
+	rm "$HANG/.singularity.d/env/99-hang.sh"
+	expect 0 srun --container-image="$HANG" cat /etc/file
+	echo 'echo started >&2; sleep 1000' >"$HANG/.singularity.d/env/99-hang.sh"
+}
+
+@test "mounts of the site are in every container" {
+	mkdir "$PLACE/site"
+	echo of the site >"$PLACE/site/f"
+	site mounts="$PLACE/site:/opt/site:ro"
+	expect 0 srun --container-image="$SIF" cat /opt/site/f
+	stdout_is "of the site"
+	site mounts=/none:/opt/site
+	expect 1 srun --container-image="$SIF" true
+	stderr_has "bind source /none"
+}
+
+@test "srun within a batch script that runs in an image, where the site shows Slurm's files" {
+	local real lib mounts
+	real=$(readlink -f "$(type -P srun)")
+	mounts=$real:/usr/bin/srun,$DEVCLUSTER_DIR
+	# what it loads, also by its plugins and by ours; a site's images bring most of it
+	for lib in $(ldd "$real" "$(dirname "$(ldd "$real" | grep -o '/[^ ]*libslurm[^ ]*')")"/auth_munge.so "$PLUGIN" | grep -o ' /[^ ]*'; ldd "$real" | grep -o '/[^ ]*libslurm[^ ]*'); do
+		case $lib in
+		*/slurm*) lib=$(dirname "$lib") ;;
+		*) [ ! -e "$TREE$lib" ] || continue ;;
+		esac
+		[[ ,$mounts, == *",$lib,"* ]] || mounts=$mounts,$lib
+	done
+	site mounts="$mounts"
+	cat >"$WORK/job.sh" <<-'EOF'
+		#!/bin/sh
+		cat /etc/file
+		srun -n 2 -l cat /etc/file
+		srun -n 2 sh -c 'exit 6' 2>/dev/null
+	EOF
+	expect 6 user sbatch --wait -N 2 -o out --container-image="$SIF" job.sh
+	[ "$(sort "$WORK/out")" = "$(printf '%s\n' '0: in the image' '1: in the image' 'in the image')" ] || { cat "$WORK/out"; return 1; }
+}
+
+# ---- MPI -------------------------------------------------------------------------------------
+
+# make_mpi_tree DIR: Debian's Open MPI, with what it loads at run time, and ring.c.
+make_mpi_tree() {
+	local lib so
+	make_rootfs "$1"
+	mpicc -o "$BATS_TEST_TMPDIR/ring" "$HERE/../slurm/ring.c"
+	copy_program "$1" "$BATS_TEST_TMPDIR/ring"
+	lib=$(dirname "$(ldd "$BATS_TEST_TMPDIR/ring" | sed -n 's/.*libmpi.so[^ ]* => \([^ ]*\).*/\1/p')")
+	for so in openmpi pmix2; do
+		mkdir -p "$1/usr$lib"
+		cp -a "/usr$lib/$so" "$1/usr$lib/"
+	done
+	mkdir -p "$1/usr/share" "$1/etc"
+	cp -a /usr/share/openmpi "$1/usr/share/"
+	cp -aL /etc/openmpi "$1/etc/"
+	find "$1/usr$lib/openmpi" "$1/usr$lib/pmix2" -name '*.so*' -type f | while read -r so; do
+		ldd "$so" 2>/dev/null | grep -o '/[^ ]*' | while read -r so; do
+			[ -e "$1$so" ] || install -D "$so" "$1$so"
+		done
+	done
+	chmod -R go+rX "$1"
+}
+
+@test "an Open MPI ring inside of an image, across nodes" {
+	command -v mpicc >/dev/null || skip "needs Open MPI"
+	make_mpi_tree "$BATS_TEST_TMPDIR/tree"
+	make_sif "$PLACE/mpi.sif" "$BATS_TEST_TMPDIR/tree"
+	site mounts="$DEVCLUSTER_DIR/tmp" # TmpFS, where most sites have /tmp
+	expect 0 srun --mpi=pmix -N 4 -n 8 --container-image="$PLACE/mpi.sif" ring
+	stdout_is "ranks 8, sum 28"
+	expect 0 srun --mpi=pmix -N 1 -n 2 --container-image="$PLACE/mpi.sif" ring
+	stdout_is "ranks 2, sum 1"
+}
+
+# ---- jobs ------------------------------------------------------------------------------------
+
+@test "a batch script runs inside, each task of an array in its own" {
+	printf '#!/bin/sh\n#SBATCH --container-image=%s\n%s\n' "$SIF" 'cat /etc/file; echo "$SLURM_ARRAY_TASK_ID"; exit 4' >"$WORK/job.sh"
+	expect 4 user sbatch --wait -o 'out.%a' -a 1-3 job.sh
+	for i in 1 2 3; do [ "$(cat "$WORK/out.$i")" = "$(printf 'in the image\n%s' "$i")" ]; done
+}
+
+@test "steps of a job, one after the other and at once (--overlap)" {
+	cat >"$WORK/job.sh" <<-EOF
+		#!/bin/sh
+		srun -n 1 --overlap --container-image=$SIF sh -c 'echo up >up; while [ ! -e over ]; do sleep 0.1; done; cat /etc/file' &
+		while [ ! -s up ]; do sleep 0.1; done
+		srun -n 1 --overlap --container-image=$SIF sh -c 'cat /etc/file; echo >over'
+		wait
+		for i in 1 2 3 4 5 6 7 8 9 10; do srun -n 2 --container-image=$SIF cat /etc/file || exit 9; done
+	EOF
+	expect 0 user sbatch --wait -N 1 -n 2 -o out job.sh
+	[ "$(grep -cx 'in the image' "$WORK/out")" -eq 22 ]
+}
+
+start_now() {
+	user scontrol update job="$1" StartTime=now 2>/dev/null
+	! job_is "$1" PENDING
+}
+
+@test "requeue: the script runs inside again" {
+	printf '#!/bin/sh\n%s\n' 'cat /etc/file; [ -n "$SLURM_RESTART_COUNT" ] && exit 0; echo >up; sleep 1000' >"$WORK/job.sh"
+	expect 0 user sbatch --parsable --requeue --open-mode=append -o out --container-image="$SIF" job.sh
+	local id=$output
+	eventually test -s "$WORK/up"
+	user scontrol requeue "$id"
+	eventually job_is "$id" PENDING
+	eventually start_now "$id" # it would wait for two minutes
+	eventually job_is "$id" COMPLETED
+	[ "$(grep -cx 'in the image' "$WORK/out")" -eq 2 ]
+}
+
+@test "suspend and resume" {
+	expect 0 user sbatch --parsable -o out --container-image="$SIF" --wrap 'echo >up; while [ ! -e go ]; do sleep 0.1; done; cat /etc/file'
+	local id=$output p
+	eventually test -s "$WORK/up"
+	SLURM_CONF=$DEVCLUSTER_DIR/etc/slurm.conf scontrol suspend "$id"
+	eventually job_is "$id" SUSPENDED
+	for p in $(marked 'while'); do eventually grep -q '^State:.T' "/proc/$p/status"; done
+	touch "$WORK/go"
+	SLURM_CONF=$DEVCLUSTER_DIR/etc/slurm.conf scontrol resume "$id"
+	eventually job_is "$id" COMPLETED
+	has_line "$WORK/out" 'in the image'
+}
+
+# ---- ends ------------------------------------------------------------------------------------
+
+# starts a step whose tasks write their number, and waits for all; its status goes to $WORK/status
+start_step() { # TASKS SRUN-OPTION...
+	local n=$1 i
+	shift
+	# shellcheck disable=SC2016
+	(
+		s=0
+		user srun -n "$n" --container-image="$SIF" "$@" sh -c 'echo >"up.$SLURM_PROCID"; while [ ! -e go ]; do sleep 0.1; done; cat /etc/file' >"$WORK/out" 2>"$WORK/err" || s=$?
+		echo $s >"$WORK/status"
+	) 3>&- &
+	for ((i = 0; i < n; i++)); do eventually test -s "$WORK/up.$i"; done
+}
+
+@test "scancel of a running step" {
+	start_step 4 -N 2
+	user scancel -u "$SLURM_USER"
+	eventually test -s "$WORK/status"
+	[ "$(cat "$WORK/status")" -ne 0 ]
+}
+
+@test "scancel while the container is prepared" {
+	user srun -N 2 -n 4 --container-image="$HANG" true >"$WORK/out" 2>&1 &
+	local pid=$!
+	eventually has_line "$WORK/out" started
+	user scancel -u "$SLURM_USER"
+	if wait "$pid"; then return 1; fi
+}
+
+@test "a task that is killed takes nobody with it" {
+	start_step 2 -N 1
+	kill -KILL "$(marked '^[^ ]*sh -c echo' | head -n 1)"
+	touch "$WORK/go"
+	eventually test -s "$WORK/status"
+	[ "$(cat "$WORK/status")" -eq 137 ]
+	[ "$(cat "$WORK/out")" = "in the image" ]
+}
+
+@test "a keeper that is killed takes no running task with it" {
+	start_step 2 -N 1
+	local keeper
+	keeper=$(keepers)
+	kill -KILL "$keeper"
+	touch "$WORK/go"
+	eventually test -s "$WORK/status"
+	[ "$(cat "$WORK/status")" -eq 0 ]
+	[ "$(cat "$WORK/out")" = "$(printf 'in the image\nin the image')" ]
+}
+
+@test "a keeper that is killed while it prepares fails the step at once" {
+	user srun -n 4 --container-image="$HANG" true >"$WORK/out" 2>&1 &
+	local pid=$!
+	eventually has_line "$WORK/out" started
+	kill -KILL "$(keepers)"
+	ended 1 "$pid"
+	[ "$(grep -c 'vial: ' "$WORK/out")" -eq 1 ]
+	has_line "$WORK/out" "the container is gone"
+}
+
+@test "a slurmstepd that is killed leaves no keeper" {
+	start_step 2 -N 1
+	local stepd keeper
+	stepd=$(awk '/^PPid/ { print $2 }' "/proc/$(marked '^[^ ]*sh -c echo' | head -n 1)/status")
+	keeper=$(keepers)
+	[[ $(tr '\0' ' ' <"/proc/$stepd/cmdline") == slurmstepd* ]]
+	kill -KILL "$stepd"
+	eventually test ! -e "/proc/$keeper/exe"
+	# its tasks go on, as they would without a container
+	touch "$WORK/go"
+	eventually not_marked '^[^ ]*sh -c echo'
+	user scancel -u "$SLURM_USER"
+	eventually test -s "$WORK/status"
+}
+
+# ---- what users do wrong ----------------------------------------------------------------------
+
+# wrong TEXT SRUN-ARG...: the step fails, says why once a node, and the node is none the worse (teardown looks).
+wrong() {
+	local text=$1
+	shift
+	expect 1 srun -N 1 -n 3 "$@" true
+	stderr_has "$text"
+	[ "$(grep -c 'vial: ' <<<"$stderr")" -eq 1 ] || complain "not told once"
+	stderr_lacks FATAL
+}
+
+@test "what is wrong with an image is said on the submit host" {
+	wrong "there is no such file" --container-image=/none.sif
+	install -m 600 "$SIF" "$PLACE/secret.sif"
+	wrong "Permission denied" --container-image="$PLACE/secret.sif"
+	python3 - "$SIF" "$PLACE/other.sif" <<-'EOF'
+		import struct, sys
+		b = bytearray(open(sys.argv[1], "rb").read())
+		at = b.index(struct.pack("<ii", 1, 2))  # squashfs, the system partition
+		b[at + 8:at + 10] = b"11"  # s390x
+		open(sys.argv[2], "wb").write(b)
+	EOF
+	wrong "the image is for s390x" --container-image="$PLACE/other.sif"
+	expect 1 user sbatch --container-image="$PLACE/other.sif" --wrap true
+	stderr_has "the image is for s390x"
+	expect 1 user sbatch --container-image=/none.sif --wrap true
+	stderr_has "there is no such file"
+	eventually no_jobs
+}
+
+@test "what only the node can know fails the step, once, and not the node" {
+	site check=no
+	wrong "No such file" --container-image=/none.sif
+	install -m 600 "$SIF" "$PLACE/secret.sif"
+	wrong "Permission denied" --container-image="$PLACE/secret.sif"
+	# what is known without a job is told by vial itself too
+	expect 125 vial hold --check "$PLACE/none.sif"
+	one_fatal_line none.sif
+	expect 0 vial hold --check "$SIF"
+	wrong "bind source /none" --container-image="$SIF" --container-mounts=/none:/mnt
+	head -c 100000 "$SIF" >"$PLACE/cut.sif"
+	chmod 644 "$PLACE/cut.sif"
+	wrong cut.sif --container-image="$PLACE/cut.sif"
+	echo text >"$PLACE/text.sif"
+	wrong "neither a SIF nor a squashfs" --container-image="$PLACE/text.sif"
+	run ! user sbatch --wait -o out --container-image=/none.sif --wrap true
+	has_line "$WORK/out" 'vial: .*No such file'
+}
+
+@test "a program that is not there, and a site whose vial is not, fail the step" {
+	site check=no vial=/none/vial
+	wrong "cannot run /none/vial" --container-image="$SIF"
+}
+
+@test "a container that does not get ready in time" {
+	site timeout=2
+	wrong "not ready within 2 seconds" --container-image="$HANG"
+}
+
+@test "nonsense in plugstack.conf fails containers on the node, and nothing else" {
+	user sbatch --parsable -H -o out --container-image="$SIF" --wrap 'cat /etc/file' >"$WORK/id"
+	user sbatch --parsable -H -o plain --wrap 'echo fine' >"$WORK/plain-id"
+	site timeout=nonsense
+	user scontrol release "$(cat "$WORK/id")" "$(cat "$WORK/plain-id")"
+	eventually job_is "$(cat "$WORK/plain-id")" COMPLETED
+	eventually job_is "$(cat "$WORK/id")" FAILED
+	has_line "$WORK/out" timeout=nonsense
+}
+
+# ---- in a row, at once -----------------------------------------------------------------------
+
+@test "two users at once, and many short steps" {
+	(user srun -N 4 -n 8 --container-image="$SIF" cat /etc/file >"$WORK/of-user") &
+	expect 0 devcluster exec srun -N 4 -n 8 --container-image="$SIF" cat /etc/file
+	wait $!
+	[ "$(grep -cx 'in the image' <<<"$output")" -eq 8 ]
+	[ "$(grep -cx 'in the image' "$WORK/of-user")" -eq 8 ]
+	printf '#!/bin/sh\nfor i in $(seq 30); do srun -n 3 --container-image=%s true || exit 9; done\n' "$SIF" >"$WORK/job.sh"
+	expect 0 user sbatch --wait -n 3 -o out job.sh
+	run ! has_line "$WORK/out" vial
+}

@@ -1,0 +1,66 @@
+# A Slurm cluster of four nodes on this machine, for a file's tests: `load ../slurm/slurm` after `load images`. Root starts it,
+# the unprivileged user of the run submits.
+
+need_slurm() {
+	need_root
+	if [ ! -e "${VIAL%/*}/spank_vial.so" ] || ! command -v slurmctld slurmd munged >/dev/null; then skip "needs Slurm"; fi
+}
+
+# start_cluster ARG...: of devcluster. The programs are copied to where the user may read them.
+start_cluster() {
+	export PLACE PLUGIN WORK DEVCLUSTER_DIR SLURM_USER
+	PLACE=$(mktemp -d "${VIAL_TEST_RUN:-/tmp}/slurm.XXXXXX")
+	# not below /tmp, which a container shows: what it needs of Slurm must come in by itself
+	DEVCLUSTER_DIR=$(mktemp -d /run/vial-slurm.XXXXXX)
+	PLUGIN=$PLACE/spank_vial.so WORK=$PLACE/work SLURM_USER=$(id -nu "$VIAL_TEST_UID")
+	chmod 755 "$PLACE"
+	cp "$VIAL" "${VIAL%/*}/vial-image" "${VIAL%/*}/spank_vial.so" "$PLACE"
+	install -d -o "$VIAL_TEST_UID" "$WORK"
+	VIAL=$PLACE/vial
+	devcluster start -q -p "$PLUGIN vial=$VIAL" "$@" 3>&-
+}
+
+stop_cluster() {
+	[ -n "${PLACE:-}" ] || return 0
+	devcluster stop -q 3>&-
+	rm -rf "$PLACE" "$DEVCLUSTER_DIR"
+}
+
+devcluster() { "$HERE/../slurm/devcluster" "$@"; }
+# user CMD...: as the user, on the submit host, in $WORK.
+user() { (cd "$WORK" && TMPDIR=/tmp exec timeout 120 "$HERE/../slurm/devcluster" exec -u "$SLURM_USER" "$@"); }
+# site WORD...: what plugstack.conf says after the plugin's name.
+site() { echo "required $PLUGIN vial=$VIAL $*" >"$DEVCLUSTER_DIR/etc/plugstack.conf"; }
+
+# ---- looking ---------------------------------------------------------------------------------
+
+# Processes with this test's mark whose command line matches REGEX.
+marked() {
+	local p
+	for p in /proc/[0-9]*; do
+		if grep -qzxF "MARK=$MARK" "$p/environ" && tr '\0' ' ' <"$p/cmdline" | grep -qE -- "$1"; then echo "${p#/proc/}"; fi
+	done 2>/dev/null
+}
+# The keeper, without its image's server.
+keepers() {
+	local p
+	for p in $(marked ' hold --fd '); do [ "$(cat "/proc/$p/comm")" != vial ] || echo "$p"; done
+}
+is_marked() { [ -n "$(marked "$1")" ]; }
+not_marked() { [ -z "$(marked "$1")" ]; }
+job_state() { user scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p' | head -n 1; }
+job_is() { [ "$(job_state "$1")" = "$2" ]; }
+no_jobs() { [ -z "$(user squeue -h)" ]; }
+has_line() { grep -qs -- "$2" "$1"; }
+nodes_fine() { [ -z "$(user sinfo -hN -t down,drain,fail -o '%N %E')" ]; }
+no_sockets() { [ -z "$(find "/run/user/$VIAL_TEST_UID" "/dev/shm/vial-$VIAL_TEST_UID" "/tmp/vial-$VIAL_TEST_UID" -type s 2>/dev/null)" ]; }
+
+# After each test: no process, socket, mount or directory of it, and every node takes jobs.
+nothing_left() {
+	eventually no_jobs || { user squeue; return 1; }
+	python3 -B "$HERE/leftovers.py" "MARK=$MARK" "$SIF" "$ENV_SIF" || return 1
+	devcluster strays || return 1
+	eventually no_sockets || { echo "a holder's socket is left"; return 1; }
+	[ "$(grep -c vial /proc/self/mounts)" -eq "$MOUNTS" ] || { echo "a mount is left" && grep vial /proc/self/mounts && return 1; }
+	nodes_fine || { user sinfo -N -o '%N %T %E'; return 1; }
+}

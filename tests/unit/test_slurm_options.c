@@ -1,0 +1,151 @@
+/* The plugin's words, without Slurm. */
+#include "check.h"
+
+#include "../../slurm-plugin/options.c"
+#include "../../slurm-plugin/site.c"
+
+static const struct vsp_site site = { .prefix = "container" };
+
+/* The words that `vial hold` gets, joined; NULL when they are refused. Returns new. */
+static char *words(const struct vsp_options *o)
+{
+	VL_STRV struct vl_strv l = { 0 };
+	VL_BUF struct vl_buf b = { 0 };
+	struct vl_err err = { 0 };
+
+	if (vsp_options_words(&site, o, &l, &err) < 0)
+		return NULL;
+	vl_buf_adds(&b, "");
+	for (size_t i = 0; i < l.n; i++)
+		vl_buf_addf(&b, "%s%s", i ? " " : "", l.v[i]);
+	return vl_strdup(b.data);
+}
+
+static char *with(enum vsp_word word, const char *value)
+{
+	struct vsp_options o = { 0 };
+
+	vsp_options_set(&o, word, value);
+	char *text = words(&o);
+	vsp_options_free(&o);
+	return text;
+}
+
+TEST(mounts_are_binds)
+{
+	static const struct {
+		const char *given, *want; /* NULL: refused */
+	} cases[] = {
+		{ "", "" },
+		{ "/a", "--bind /a" },
+		{ "/a:/b", "--bind /a:/b" },
+		{ "/a:/b:ro", "--bind /a:/b:ro" },
+		{ "/a:/b:rw", "--bind /a:/b" },
+		{ "/a:/b:ro+x-create=auto", "--bind /a:/b:ro" },
+		{ "/a:/b:ro+", "--bind /a:/b:ro" },
+		{ ",/a,,/b:/c,", "--bind /a --bind /b:/c" },
+		{ "/a:/b:", "--bind /a:/b" },
+		{ "/a:/b:ro,/c:/d:strange", NULL },
+		{ "/a:/b:roo", NULL },
+		{ "/a:/b:+ro", NULL },
+		{ "/a:/b:ro:rw", NULL },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		VL_FREE char *got = with(VSP_MOUNTS, cases[i].given);
+		CHECK((got == NULL) == (cases[i].want == NULL));
+		if (got && cases[i].want)
+			CHECK_STR(got, cases[i].want);
+	}
+}
+
+TEST(what_excludes_each_other_is_refused)
+{
+	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
+						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
+						  { VSP_WRITABLE, VSP_READONLY } };
+
+	for (size_t i = 0; i < VL_COUNT(pairs); i++) {
+		struct vsp_options o = { 0 };
+		vsp_options_set(&o, pairs[i][0], NULL);
+		vsp_options_set(&o, pairs[i][1], "");
+		VL_FREE char *got = words(&o);
+		CHECK(got == NULL);
+		vsp_options_free(&o);
+	}
+	VL_FREE char *relative = with(VSP_WORKDIR, "here"), *entry = with(VSP_ENTRYPOINT, NULL);
+	VL_FREE char *unknown = with(VSP_UNSHARE, "net,pid"), *none = with(VSP_NO_ENTRYPOINT, NULL);
+	CHECK(!relative && !entry && !unknown);
+	CHECK_STR(none, "");
+}
+
+TEST(images_are_paths_or_names)
+{
+	static const char *const cases[][2] = {
+		{ "/a/b.sif", "/a/b.sif" },
+		{ "./b.sif", "./b.sif" },
+		{ "docker://a/b:1", "docker://a/b:1" },
+		{ "python:3", "docker://python:3" },
+		{ "reg.example.org#lab/app:1", "docker://reg.example.org/lab/app:1" },
+		{ "me@reg.example.org#app", "docker://reg.example.org/app" },
+		{ "#app", "docker:///app" },
+		{ "@#app", "docker:///app" },
+		{ "", "docker://" },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		VL_FREE char *got = vsp_image_name(cases[i][0]);
+		CHECK_STR(got, cases[i][1]);
+	}
+}
+
+static const char *value_of(void *arg, const char *name)
+{
+	const char *const *env = arg;
+
+	for (; *env; env += 2)
+		if (vl_streq(*env, name))
+			return env[1];
+	return NULL;
+}
+
+TEST(environment_comes_after_the_options)
+{
+	const char *env[] = { "VIAL_CONTAINER_IMAGE",
+			      "a",
+			      "PYXIS_CONTAINER_IMAGE",
+			      "b",
+			      "PYXIS_CONTAINER_MOUNTS",
+			      "/p",
+			      "VIAL_CONTAINER_ENV",
+			      "",
+			      "VIAL_CONTAINER_WRITABLE",
+			      "0",
+			      "VIAL_CONTAINER_REMAP_ROOT",
+			      "",
+			      "VIAL_CONTAINER_WORKDIR",
+			      "/e",
+			      NULL };
+	struct vsp_options o = { 0 };
+
+	vsp_options_set(&o, VSP_WORKDIR, "/o");
+	vsp_options_add_environment(&o, value_of, env);
+	CHECK_STR(o.value[VSP_IMAGE], "a");
+	CHECK_STR(o.value[VSP_MOUNTS], "/p");
+	CHECK_STR(o.value[VSP_WORKDIR], "/o");
+	CHECK(!o.value[VSP_ENV] && !o.value[VSP_WRITABLE] && o.value[VSP_REMAP_ROOT]);
+	vsp_options_free(&o);
+}
+
+TEST(sites_words_are_kept_beside_nonsense)
+{
+	const char *argv[] = { "prefix=box", "nonsense", "timeout=5", "timeout=x", "check=no", "vial=relative" };
+	struct vl_err err = { 0 };
+	struct vsp_site s;
+
+	CHECK(vsp_site_read(6, (char **)argv, &s, &err) == -EINVAL);
+	CHECK(strstr(err.text, "nonsense"));
+	CHECK_STR(s.prefix, "box");
+	CHECK(s.timeout == 5 && !s.check);
+	CHECK(vsp_site_read(0, NULL, &s, &err) == 0 && s.check && *s.vial == '/');
+}
