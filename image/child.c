@@ -1,5 +1,6 @@
 #include "child.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -86,7 +87,7 @@ int img_child_ask(int sock, const void *question, size_t n, int *ret_fd, struct 
 struct parent {
 	const struct img_child *c;
 	const struct vl_progress *progress;
-	int sock, sigfd;
+	int sock, sigfd, pipe;
 	sigset_t before; /* the caller's signal mask */
 	void *result;
 	int *signal;
@@ -149,11 +150,44 @@ static int hear(struct parent *p, struct vl_err *err)
 	return vl_fail(err, EPROTO, "the %s process sent a message that makes no sense", p->c->name);
 }
 
+/* Some of what the child has written; at its end p->pipe is closed. */
+static int take_written(struct parent *p, struct vl_err *err)
+{
+	sigset_t blocked;
+	bool end = false;
+
+	if (!p->c->hold) /* where it goes to may keep us waiting */
+		pthread_sigmask(SIG_SETMASK, &p->before, &blocked);
+	int r = p->c->written(p->c->arg, p->pipe, &end, err);
+	if (!p->c->hold)
+		pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+	if (end)
+		vl_closep(&p->pipe);
+	return r < 0 ? r : GO_ON;
+}
+
+/* The child has ended, well or not: what it wrote before counts. */
+static int drain(struct parent *p, int how, struct vl_err *err)
+{
+	struct vl_err late = { 0 };
+
+	while (p->pipe >= 0) {
+		int r = take_written(p, &late);
+		if (r != GO_ON && how == 0) {
+			*err = late;
+			return r;
+		}
+		if (r != GO_ON)
+			break;
+	}
+	return how;
+}
+
 static int follow(struct parent *p, struct vl_err *err)
 {
-	struct pollfd fds[] = { { p->sock, POLLIN, 0 }, { p->sigfd, POLLIN, 0 } };
-
 	for (;;) {
+		/* poll passes over a descriptor of -1 */
+		struct pollfd fds[] = { { p->sock, POLLIN, 0 }, { p->sigfd, POLLIN, 0 }, { p->pipe, POLLIN, 0 } };
 		if (poll(fds, VL_COUNT(fds), -1) < 0) {
 			if (errno == EINTR)
 				continue;
@@ -165,10 +199,15 @@ static int follow(struct parent *p, struct vl_err *err)
 			*p->signal = read(p->sigfd, &si, sizeof si) == sizeof si ? (int)si.ssi_signo : SIGTERM;
 			return vl_fail(err, EINTR, "interrupted; %s", p->c->interrupted);
 		}
+		if (fds[2].revents) {
+			int r = take_written(p, err);
+			if (r != GO_ON)
+				return r;
+		}
 		if (fds[0].revents) {
 			int r = hear(p, err);
 			if (r != GO_ON)
-				return r;
+				return drain(p, r, err);
 		}
 	}
 }
@@ -186,15 +225,23 @@ static void our_signals(sigset_t *ret)
 	}
 }
 
-int img_child_run(const struct img_child *c, const struct vl_progress *progress, void *ret_result, int *ret_signal,
+int img_child_run(struct img_child *c, const struct vl_progress *progress, void *ret_result, int *ret_signal,
 		  struct vl_err *err)
 {
 	struct parent p = { .c = c, .progress = progress, .result = ret_result, .signal = ret_signal };
 	sigset_t ours;
-	int pair[2], r = vl_msg_pair(pair, err);
+	int ends[2] = { -1, -1 }, pair[2], r = vl_msg_pair(pair, err);
 
 	if (r < 0)
 		return r;
+	if (c->written && pipe2(ends, O_CLOEXEC) < 0) {
+		r = vl_fail_sys(err, errno, "cannot make a pipe");
+		close(pair[0]);
+		close(pair[1]);
+		return r;
+	}
+	p.pipe = ends[0];
+	c->pipe = ends[1];
 	our_signals(&ours);
 	pthread_sigmask(SIG_BLOCK, &ours, &p.before);
 	p.sock = pair[0];
@@ -202,11 +249,13 @@ int img_child_run(const struct img_child *c, const struct vl_progress *progress,
 	pid_t self = getpid(), pid = p.sigfd < 0 ? -1 : fork();
 	if (pid == 0) {
 		close(pair[0]);
+		vl_closep(&p.pipe);
 		/* stays blocked here: the parent decides, so that one Ctrl-C is one message */
 		run_work(c, pair[1], progress && progress->step, self);
 		_exit(0);
 	}
 	close(pair[1]);
+	vl_closep(&c->pipe);
 	if (pid < 0) {
 		r = vl_fail_sys(err, errno, "cannot start the %s process", c->name);
 	} else {
@@ -216,6 +265,7 @@ int img_child_run(const struct img_child *c, const struct vl_progress *progress,
 		vl_wait(pid);
 	}
 	close(pair[0]);
+	vl_closep(&p.pipe);
 	vl_closep(&p.sigfd);
 	pthread_sigmask(SIG_SETMASK, &p.before, NULL);
 	return r;

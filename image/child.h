@@ -16,11 +16,16 @@ struct img_child {
 	/* In the parent: the child's question (img_child_ask), while signals have the caller's own handling. 0: go on, with *ret_fd
 	 * (borrowed); 1: the work is not needed. NULL: there are no questions. */
 	int (*asked)(void *arg, const void *question, int *ret_fd, struct vl_err *err);
+	/* NULL, or called in the parent with the caller's own handling of signals when the child has written into a pipe.
+	 * *ret_end: there was no more. The child's end is `pipe`, which it closes when all is written. */
+	int (*written)(void *arg, int fd, bool *ret_end, struct vl_err *err);
+	bool hold; /* signals wait meanwhile */
+	int pipe;  /* set by img_child_run */
 	void *arg;
 	size_t result_size, question_size;
 };
 /* 0 and the result; 1 when asked said so; or the child's error. -EINTR: *ret_signal ended it. */
-int img_child_run(const struct img_child *c, const struct vl_progress *progress, void *ret_result, int *ret_signal,
+int img_child_run(struct img_child *c, const struct vl_progress *progress, void *ret_result, int *ret_signal,
 		  struct vl_err *err);
 /* In the child. *ret_fd is its own. */
 int img_child_ask(int sock, const void *question, size_t n, int *ret_fd, struct vl_err *err);

@@ -55,7 +55,7 @@ static bool wanted_xattr(const char *key)
 }
 
 /* Through /proc/self/fd: works for every type of file without opening it. */
-static int read_xattrs(struct walk *w, int fd, const char *path, struct img_entry *e, struct vl_err *err)
+int img_dir_xattrs(int fd, struct img_xattrs **ret)
 {
 	char proc[40], list[65536], value[65536];
 	size_t n = 0;
@@ -63,20 +63,19 @@ static int read_xattrs(struct walk *w, int fd, const char *path, struct img_entr
 	snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
 	ssize_t len = listxattr(proc, list, sizeof list);
 	if (len < 0)
-		return errno == ENOTSUP ? 0 : fail_at(w, path, errno, "list the attributes of", err);
+		return errno == ENOTSUP ? 0 : -errno;
 	for (char *k = list; k < list + len; k += strlen(k) + 1)
 		n += wanted_xattr(k);
 	if (!n)
 		return 0;
-	e->xattrs = vl_alloc(sizeof *e->xattrs + n * sizeof e->xattrs->a[0]);
+	struct img_xattrs *x = *ret = vl_alloc(sizeof *x + n * sizeof x->a[0]);
 	for (char *k = list; k < list + len; k += strlen(k) + 1) {
-		if (!wanted_xattr(k) || e->xattrs->n == n)
+		if (!wanted_xattr(k) || x->n == n)
 			continue;
 		ssize_t v = getxattr(proc, k, value, sizeof value);
 		if (v < 0)
-			return fail_at(w, path, errno, "read an attribute of", err);
-		e->xattrs->a[e->xattrs->n++] =
-			(struct img_xattr){ vl_strdup(k), vl_memdup(value, (size_t)v), (size_t)v };
+			return -errno;
+		x->a[x->n++] = (struct img_xattr){ vl_strdup(k), vl_memdup(value, (size_t)v), (size_t)v };
 	}
 	return 0;
 }
@@ -119,7 +118,7 @@ static int read_symlink(struct walk *w, int fd, const char *path, struct img_ent
 	return 0;
 }
 
-static uint8_t type_of(mode_t m)
+uint8_t img_dir_type(mode_t m)
 {
 	return S_ISDIR(m)    ? IMG_DIR
 	       : S_ISREG(m)  ? IMG_FILE
@@ -136,7 +135,7 @@ static int read_one(struct walk *w, int fd, const struct stat *st, const char *p
 	int r;
 
 	e->path = vl_strdup(path);
-	e->type = type_of(st->st_mode);
+	e->type = img_dir_type(st->st_mode);
 	e->attr = (struct img_attr){
 		.mode = (uint16_t)(st->st_mode & 07777),
 		.uid = st->st_uid,
@@ -153,8 +152,8 @@ static int read_one(struct walk *w, int fd, const struct stat *st, const char *p
 	}
 	if (e->type == IMG_SYMLINK)
 		return read_symlink(w, fd, path, e, err);
-	if ((r = read_xattrs(w, fd, path, e, err)) < 0)
-		return r;
+	if ((r = img_dir_xattrs(fd, &e->xattrs)) < 0)
+		return fail_at(w, path, -r, "read the attributes of", err);
 	return e->type == IMG_FILE ? read_content(w, fd, path, e, err) : 0;
 }
 

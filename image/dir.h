@@ -9,5 +9,9 @@
  * that the same tree gives the same image. Hard links are found by device and inode. */
 int img_dir_read(int rootfd, const char *path, struct img_blocks *b, const struct vl_progress *progress,
 		 struct img_log *log, struct vl_err *err);
+/* Of any file, also one opened with O_PATH; without those of the host's own. *ret is new, and set on failure too;
+ * NULL = none. 0 or -errno. */
+int img_dir_xattrs(int fd, struct img_xattrs **ret);
+uint8_t img_dir_type(mode_t m); /* enum img_type */
 
 #endif

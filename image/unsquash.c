@@ -72,6 +72,7 @@ struct img_unsquash {
 	uint64_t xattr_table; /* of keys and values; 0 = none */
 	uint32_t n_xattrs;
 	struct img_budget budget;
+	uint64_t max_size;
 	uint64_t work;  /* bytes that may still be decompressed: blocks can be shared */
 	uint64_t words; /* of block lists that may still be read, for who asks where files lie */
 	struct img_unsquash_head head;
@@ -281,6 +282,7 @@ static int read_rest(struct img_unsquash *u, bool ext, struct inode *i)
 	i->nlink = vl_le32(b);
 	switch (i->type) {
 	case DIR_TYPE:
+		i->nlink = vl_le32(ext ? b : b + 4);
 		i->start = vl_le32(ext ? b + 8 : b);
 		i->size = ext ? vl_le32(b + 4) : vl_le16(b + 8);
 		i->offset = vl_le16(ext ? b + 18 : b + 10);
@@ -718,7 +720,7 @@ int img_unsquash_open(int fd, uint64_t off, uint64_t size, uint64_t max_size, st
 	const char *what;
 
 	u->file = window_new(fd, off, size);
-	u->budget = img_budget_new(max_size);
+	u->max_size = max_size;
 	u->words = MAX_WORDS;
 	u->frag_at = UINT64_MAX;
 	int r = open_tables(u, &what);
@@ -745,6 +747,9 @@ const struct img_unsquash_head *img_unsquash_head(const struct img_unsquash *u)
 int img_unsquash_walk(struct img_unsquash *u, const struct img_unsquash_visitor *v, struct vl_err *err)
 {
 	u->v = v;
+	u->budget = img_budget_new(u->max_size);
+	img_table_free(&u->seen);
+	u->depth = u->path.len = 0;
 	return walk(u, err);
 }
 
@@ -752,6 +757,13 @@ int img_unsquash_block(struct img_unsquash *u, uint64_t at, uint32_t word, void 
 		       struct vl_err *err)
 {
 	int r = unpack_block(u, at, word, out, ret_n);
+
+	return r == 0 ? 0 : damaged(u, r, "data block", err);
+}
+
+int img_unsquash_raw(struct img_unsquash *u, uint64_t at, void *out, size_t n, struct vl_err *err)
+{
+	int r = window_read(&u->file->base, at, out, n);
 
 	return r == 0 ? 0 : damaged(u, r, "data block", err);
 }

@@ -45,10 +45,13 @@ struct img_unsquash_head {
 int img_unsquash_open(int fd, uint64_t off, uint64_t size, uint64_t max_size, struct img_unsquash **ret,
 		      struct vl_err *err);
 const struct img_unsquash_head *img_unsquash_head(const struct img_unsquash *u);
+/* From the root, as often as wanted; an error of a callback ends it. */
 int img_unsquash_walk(struct img_unsquash *u, const struct img_unsquash_visitor *v, struct vl_err *err);
 /* Unpacks the block at byte `at`, whose size word that is, to out (block_size bytes). */
 int img_unsquash_block(struct img_unsquash *u, uint64_t at, uint32_t word, void *out, uint32_t *ret_n,
 		       struct vl_err *err);
+/* The bytes of the squashfs as they are. */
+int img_unsquash_raw(struct img_unsquash *u, uint64_t at, void *out, size_t n, struct vl_err *err);
 void img_unsquash_free(struct img_unsquash *u); /* NULL is fine */
 
 #endif

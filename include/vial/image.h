@@ -133,6 +133,78 @@ struct img_optimize_stats {
 int img_optimize(const struct img_optimize_opts *o, int fd, const struct vl_progress *progress,
 		 struct img_optimize_stats *ret, struct vl_err *err);
 
+/* ---- view.c: what is in an image -------------------------------------------------------------- */
+
+struct img_root {           /* borrowed */
+	const char *name;   /* for messages */
+	int fd;             /* of the file or the directory */
+	bool dir;           /* a directory, read with the caller's rights; else a squashfs */
+	uint64_t off, size; /* of the squashfs in the file; size 0 = to its end */
+	const char *path;   /* from the root of the image; links in it are followed inside it. "" = the root */
+};
+struct img_item {           /* borrowed by the callback */
+	const char *path;   /* from the root of the image, no leading '/'; "" = the root. No link leads there */
+	const char *target; /* of a symlink, else NULL */
+	const char *link;   /* a file that came before is the same one: its path; else NULL */
+	uint32_t mode;      /* as st_mode */
+	uint32_t uid, gid, nlink, major, minor;
+	int64_t mtime; /* seconds since 1970 */
+	uint64_t size;
+	size_t n_xattrs;
+	const struct img_item_xattr {
+		const char *key;
+		const void *value;
+		size_t len;
+	} * xattrs;
+};
+struct img_viewer {
+	/* What was asked for comes first, folders before their content, names ascending. */
+	int (*item)(void *arg, const struct img_item *i, struct vl_err *err);
+	/* `size` bytes in all of the regular file that came last; NULL: content is not wanted */
+	int (*data)(void *arg, const void *p, size_t n, struct vl_err *err);
+	int (*hole)(void *arg, uint64_t n, struct vl_err *err);
+	void *arg;
+};
+struct img_view_opts {
+	struct img_root root;
+	unsigned depth; /* 0: what the path names; 1: and what is in it; UINT_MAX: all below */
+	bool follow;    /* a link at the end of the path too */
+	bool hold;      /* signals wait until a callback is through */
+};
+/* A child without privileges reads the image; the callbacks run here, with the caller's handling of signals unless
+ * `hold` says otherwise. What came before an error has been handed over. -EINTR: *ret_signal ended it. */
+int img_view(const struct img_view_opts *o, const struct img_viewer *v, int *ret_signal, struct vl_err *err);
+
+enum { /* what differs */
+       IMG_DIFF_TYPE = 1,
+       IMG_DIFF_MODE = 2,
+       IMG_DIFF_OWNER = 4,
+       IMG_DIFF_SIZE = 8,
+       IMG_DIFF_CONTENT = 16,
+       IMG_DIFF_TARGET = 32,
+       IMG_DIFF_DEVICE = 64,
+       IMG_DIFF_XATTRS = 128
+};
+/* before NULL: added; after NULL: removed. Paths count from where the comparison began. */
+typedef int img_diff_fn(void *arg, unsigned what, const struct img_item *before, const struct img_item *after,
+			struct vl_err *err);
+int img_diff(const struct img_root roots[2], img_diff_fn *f, void *arg, int *ret_signal, struct vl_err *err);
+
+/* ---- extract.c: out of an image ---- */
+
+struct img_extract_opts {
+	struct img_view_opts view;
+	const char *dest; /* what it becomes: there already only as a folder */
+	bool no_link;     /* not all of dest are the caller's words: it is no link then */
+	bool force;       /* replace files */
+	bool preserve;    /* modes, times, attributes, and owners as root */
+	bool recursive;   /* else a folder is refused */
+	bool own_folders; /* the caller can read and write every folder that is made */
+};
+/* Nothing is written outside dest, no link is followed there, and a file appears whole or not at all. */
+int img_extract(const struct img_extract_opts *o, const struct vl_progress *progress, int *ret_signal,
+		struct vl_err *err);
+
 /* ---- push.c: an image to a registry --------------------------------------------------------- */
 
 struct img_push_opts {
