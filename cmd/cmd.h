@@ -101,6 +101,7 @@ struct cmd {
 	const struct opt *opts;
 	size_t opts_size;       /* of the option struct; zeroed before parsing */
 	int min_args, max_args; /* max -1 = any */
+	int usage_status;       /* exit status of wrong usage; 0 = EXIT_USAGE */
 	bool interspersed;
 	bool image; /* lives in vial-image */
 	int (*run)(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv);

@@ -6,6 +6,8 @@
 #define O(f) offsetof(struct build_opts, f)
 const struct opt cmd_build_options[] = {
 	{ 'F', "force", OPT_FLAG, O(force), NULL, "replace OUT when it exists", "FORCE", 0 },
+	{ 's', "sandbox", OPT_FLAG, O(sandbox), NULL, "make a directory, which exec --writable can change", "SANDBOX",
+	  0 },
 	{ 0, "profile", OPT_STR, O(profile), "CMD",
 	  "then watch /bin/sh -c CMD and lay out the image for such a start, as optimize does", "PROFILE", 0 },
 	CMD_CONVERT_OPTS(struct build_opts, convert),
@@ -38,6 +40,8 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	struct vl_err err = { 0 };
 
 	(void)self, (void)argc;
+	if (o->sandbox)
+		return cmd_build_sandbox(c, o, argv[0], argv[1]);
 	if (stat(argv[1], &st) == 0 && S_ISREG(st.st_mode)) {
 		vl_fail(&err, ENOTSUP,
 			"%s is a file: build takes a directory or an image by its kind (docker://, oci:, oci-archive:, "

@@ -178,15 +178,35 @@ int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fe
 /* Says what went wrong; the exit status for it. */
 int cmd_make_failed(struct cmd_ctx *c, int r, const struct img_fetched *f, const struct vl_err *err);
 
+/* cmd_ls.c, cmd_cat.c, cmd_cp.c, cmd_diff.c */
+struct cmd_ls_opts {
+	bool all, directory, escape, json, lines, recursive, zero;
+	struct net_opts net;
+};
+struct cmd_cat_opts {
+	struct net_opts net;
+};
+struct cmd_cp_opts {
+	bool force, preserve, recursive;
+	struct net_opts net;
+};
+struct cmd_diff_opts {
+	bool json, stat, no_owner;
+	struct net_opts net;
+};
+extern const struct opt cmd_ls_options[], cmd_cat_options[], cmd_cp_options[], cmd_diff_options[];
+cmd_fn cmd_ls_run, cmd_cat_run, cmd_cp_run, cmd_diff_run;
+
 /* cmd_build.c */
 struct build_opts {
-	bool force, json, ignored;
+	bool force, json, ignored, sandbox;
 	const char *profile; /* command of a start */
 	struct convert_opts convert;
 	struct net_opts net;
 };
 extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
+int cmd_build_sandbox(struct cmd_ctx *c, const struct build_opts *o, const char *out, const char *source);
 
 /* cmd_cache.c */
 struct cmd_cache_opts {

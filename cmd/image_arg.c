@@ -76,7 +76,7 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 		return r;
 	sif_part_arch(d, arch);
 	const char *name = sif_arch_name(arch), *host = sif_host_arch();
-	if (!vl_streq(name, host) && !vl_streq(arch, "00")) /* 00: the builder did not say */
+	if (!i->any_arch && !vl_streq(name, host) && !vl_streq(arch, "00")) /* 00: the builder did not say */
 		return vl_fail(err, ENOEXEC, "%s: the image is for %s and this machine is %s", i->path, name, host);
 	if ((r = use_overlays(sif, d->group, i, err)) < 0)
 		return r;
@@ -124,11 +124,13 @@ static int open_image(struct cmd_ctx *c, const char *word, const struct net_opts
 	return i->fd < 0 ? vl_fail_sys(err, errno, "cannot open image %s", word) : 0;
 }
 
-int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
-		     struct action_image *ret, struct vl_err *err)
+static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config, bool any_arch,
+		      struct action_image *ret, struct vl_err *err)
 {
 	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
 	struct stat st;
+
+	i.any_arch = any_arch;
 	int r = open_image(c, word, net, &i, err);
 
 	if (r < 0)
@@ -146,6 +148,23 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 	*ret = i;
 	i = (struct action_image)ACTION_IMAGE_INIT;
 	return 0;
+}
+
+int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
+		     struct action_image *ret, struct vl_err *err)
+{
+	return take_image(c, word, net, with_config, false, ret, err);
+}
+
+int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		   struct vl_err *err)
+{
+	return take_image(c, word, net, false, true, ret, err);
+}
+
+bool cmd_image_is_uri(const char *word)
+{
+	return is_uri(word);
 }
 
 /* ---- a bind out of an image file ---- */

@@ -43,7 +43,7 @@ int cmd_usage(const struct cmd_ctx *c, const char *fmt, ...)
 			c->cmd->opts ? " [options]" : "", c->cmd->args, c->self, c->cmd->name);
 	else
 		vl_logf(&c->log, VL_FATAL, "usage: %s COMMAND ...  (%s help)", c->self, c->self);
-	return EXIT_USAGE;
+	return c->cmd && c->cmd->usage_status ? c->cmd->usage_status : EXIT_USAGE;
 }
 
 /* Descriptors 0 to 2 must exist, or the first file opened becomes somebody's stdout. */

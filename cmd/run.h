@@ -19,8 +19,9 @@ struct action_image {
 		uint64_t off, size;
 	} * overlays; /* partitions of the SIF, the lowest first */
 	size_t n_overlays;
-	char *path;   /* absolute */
-	char *config; /* text of the OCI image configuration, NULL = none or not asked for */
+	bool any_arch; /* it is read, not run */
+	char *path;    /* absolute */
+	char *config;  /* text of the OCI image configuration, NULL = none or not asked for */
 };
 #define ACTION_IMAGE_INIT                                                                                              \
 	{                                                                                                              \
@@ -30,6 +31,10 @@ struct action_image {
  * too. -ECHILD: another process has told the user what went wrong. */
 int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 		     struct action_image *ret, struct vl_err *err);
+/* The same for who only reads it, of whatever architecture. */
+int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		   struct vl_err *err);
+bool cmd_image_is_uri(const char *word);
 void cmd_action_image_free(struct action_image *i);
 #define ACTION_IMAGE __attribute__((cleanup(cmd_action_image_free)))
 
@@ -75,6 +80,28 @@ struct cmd_optimize_opts {
 };
 /* Watches the command and writes the image anew; the exit status. */
 int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const char *path, int argc, char **argv);
+
+/* ---- image_path.c: IMAGE[:PATH], for ls, cat, cp and diff ---- */
+
+struct image_path {
+	struct action_image image;
+	char *path; /* owned; "" = the root */
+	char *word; /* owned: IMAGE as it was typed, printable */
+};
+/* The words of it, before anything is opened: PATH begins with '/'. false: there is no PATH. *ret_image and *ret_path
+ * are new. */
+bool cmd_image_path_split(const char *word, char **ret_image, char **ret_path);
+struct img_root;
+/* Opens the image. *ret_root borrows from *ret. */
+int cmd_image_path_open(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct image_path *ret,
+			struct img_root *ret_root, struct vl_err *err);
+void cmd_image_path_free(struct image_path *p);
+#define IMAGE_PATH __attribute__((cleanup(cmd_image_path_free)))
+/* The end of a command that read an image: says what went wrong. Returns the exit status. */
+int cmd_view_failed(struct cmd_ctx *c, int r, int signal, const struct vl_err *err);
+/* Names and texts out of an image on standard output: a terminal gets them quoted, anything else as they are. */
+enum name_style { NAME_RAW, NAME_SHELL, NAME_ESCAPED };
+char *cmd_image_name(const char *s, enum name_style style) VL_NEW;
 
 /* A part of an image file, for a bind: of a SIF the object `id`, or with 0 its data or system partition. The fd is
  * *ret's. */

@@ -22,12 +22,14 @@ const struct cmd commands[] = {
 	  "and is in its cgroup where that is permitted.",
 	  "  vial attach 4711\n  vial attach 1234.0 nvidia-smi\n  vial attach instance db psql\n", .min_args = 1, .max_args = -1,
 	  RUN(NULL, 0, cmd_attach_run) },
-	{ "build", "OUT.sif SOURCE", "Make a SIF image from an OCI image or a directory",
+	{ "build", "OUT SOURCE", "Make a SIF image from an OCI image or a directory",
 	  "SOURCE is docker://NAME[:TAG|@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., oci:DIR[:TAG|@DIGEST],\n"
 	  "oci-archive:FILE[:TAG], docker-archive:FILE[:TAG] or a directory.\n"
-	  "Layers are streamed: nothing is unpacked on the way, and every digest is checked.",
+	  "Layers are streamed: nothing is unpacked on the way, and every digest is checked.\n"
+	  "With --sandbox OUT is a directory, and SOURCE may be an image file too.",
 	  "  vial build app.sif oci:./layout:latest\n"
-	  "  vial build --compress gzip app.sif docker-archive:app.tar\n",
+	  "  vial build --compress gzip app.sif docker-archive:app.tar\n"
+	  "  vial build --sandbox app/ app.sif\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_build_options, sizeof(struct build_opts), cmd_build_run) },
 	{ "cache clean", "", "Remove images and layers from the store",
@@ -42,6 +44,12 @@ const struct cmd commands[] = {
 	  "What was unused longest goes first. Asks nothing: meant for scripts and cron.",
 	  "  vial cache prune --limit 50G\n  vial cache prune --days 90\n", .max_args = 0,
 	  IMAGE(cmd_cache_prune_opts, sizeof(struct cmd_cache_opts), cmd_cache_prune_run) },
+	{ "cat", "IMAGE:PATH...", "Print files of an image",
+	  "IMAGE is what exec takes; PATH begins with '/', and links in it lead to where they do inside the\n"
+	  "image. Nothing is mounted and nothing of the image is run.",
+	  "  vial cat app.sif:/etc/os-release\n  vial cat docker://debian:12:/etc/debian_version\n",
+	  .min_args = 1, .max_args = -1, .interspersed = true,
+	  IMAGE(cmd_cat_options, sizeof(struct cmd_cat_opts), cmd_cat_run) },
 	{ "completion", "bash|zsh|fish", "Print a completion script for a shell", NULL,
 	  "  source <(vial completion bash)\n",
 	  .min_args = 1, .max_args = 1, RUN(NULL, 0, cmd_completion_run) },
@@ -51,6 +59,18 @@ const struct cmd commands[] = {
 	  "  vial config --show\n  vial config --json\n",
 	  .max_args = 0, .interspersed = true,
 	  IMAGE(cmd_config_opts, sizeof(struct cmd_config_opts), cmd_config_run) },
+	{ "cp", "IMAGE:PATH DEST", "Copy files out of an image",
+	  "DEST is a new name, or a directory to copy into. Files that exist are left alone unless told\n"
+	  "otherwise, nothing is written outside DEST, and a file appears whole or not at all.",
+	  "  vial cp app.sif:/etc/os-release .\n  vial cp -r app.sif:/usr/share/doc doc\n",
+	  .min_args = 2, .max_args = 2, .interspersed = true,
+	  IMAGE(cmd_cp_options, sizeof(struct cmd_cp_opts), cmd_cp_run) },
+	{ "diff", "IMAGE1[:PATH] IMAGE2[:PATH]", "Show how two images differ",
+	  "Compares types, modes, owners, sizes, content, link targets, devices and extended attributes; not\n"
+	  "times. Exit status: 0 they are the same, 1 they differ, 2 something went wrong.",
+	  "  vial diff old.sif new.sif\n  vial diff --stat app.sif:/usr docker://debian:12:/usr\n",
+	  .min_args = 2, .max_args = 2, .interspersed = true, .usage_status = 2,
+	  IMAGE(cmd_diff_options, sizeof(struct cmd_diff_opts), cmd_diff_run) },
 	{ "exec", "IMAGE PROGRAM [ARG...]", "Run a program in a container",
 	  "IMAGE is a SIF, a squashfs file, a directory, or a URI (docker://NAME:TAG and what pull takes), which\n"
 	  "is fetched once and kept in the image cache. The container is read-only; the home\n"
@@ -118,6 +138,12 @@ const struct cmd commands[] = {
 	  .interspersed = true, IMAGE(cmd_newpair_opts, sizeof(struct cmd_newpair_opts), cmd_key_newpair_run) },
 	{ "key show", "KEY.pem", "Print the type and the id of a key", NULL, NULL, .min_args = 1, .max_args = 1,
 	  .interspersed = true, IMAGE(NULL, 0, cmd_key_show_run) },
+	{ "ls", "IMAGE[:PATH]...", "List files of an image",
+	  "IMAGE is what exec takes; PATH begins with '/', and links in it lead to where they do inside the\n"
+	  "image. Nothing is mounted and nothing of the image is run.",
+	  "  vial ls app.sif\n  vial ls -l app.sif:/usr/bin\n  vial ls -R --json docker://debian:12:/etc\n",
+	  .min_args = 1, .max_args = -1, .interspersed = true,
+	  IMAGE(cmd_ls_options, sizeof(struct cmd_ls_opts), cmd_ls_run) },
 	{ "mount", "[IMAGE DIR [-- COMMAND [ARG...]]]", "Show an image's files in a directory",
 	  "IMAGE is what exec takes. Root mounts by itself, others with the system's fusermount3 (package fuse3).\n"
 	  "It stays until vial umount. With a COMMAND, the command alone sees it, for as long as it runs: that\n"

@@ -1,0 +1,138 @@
+/* `build --sandbox`: an image as a directory. It is made beside its place under a hidden name, and appears whole. */
+#include "run.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <vial/image.h>
+
+struct sandbox {
+	struct cmd_ctx *c;
+	const struct build_opts *o;
+	struct action_image image;
+	struct img_fetched fetched;
+	int signal;
+};
+
+static void sandbox_free(struct sandbox *s)
+{
+	cmd_action_image_free(&s->image);
+	img_fetched_free(&s->fetched);
+}
+
+/* From a registry or a layout: what exec of it would use. */
+static int fetch(struct sandbox *s, const char *source, struct vl_err *err)
+{
+	struct convert_opts convert = s->o->convert;
+	VL_BUF struct vl_buf codec = { 0 };
+	struct img_build_opts b;
+	const struct cmd_making m = { .opts = &b, .net = &s->o->net };
+	int r;
+
+	if ((r = cmd_convert_opts_read(&convert, source, &b, &codec, err)) < 0 ||
+	    (r = cmd_fetch_image(s->c, &m, &s->fetched, err)) < 0)
+		return r;
+	VL_FREE char *path = vl_asprintf("/proc/self/fd/%d", s->fetched.fd);
+	return cmd_read_image(s->c, path, &s->o->net, &s->image, err);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st, (void)at;
+	if (type == FTW_DP || type == FTW_DNR)
+		rmdir(path);
+	else
+		unlink(path);
+	return 0;
+}
+
+/* A folder without rights for its owner keeps what is in it. */
+static int open_folder(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)at;
+	if ((type == FTW_D || type == FTW_DNR) && (st->st_mode & 0700) != 0700)
+		chmod(path, 0700);
+	return 0;
+}
+
+static void remove_tree(const char *path)
+{
+	nftw(path, open_folder, 64, FTW_PHYS | FTW_MOUNT);
+	nftw(path, remove_one, 64, FTW_PHYS | FTW_DEPTH | FTW_MOUNT);
+}
+
+/* The finished directory takes its place; an old one goes when that is done. */
+static int put_in_place(const char *made, const char *out, bool force, struct vl_err *err)
+{
+	if (renameat2(AT_FDCWD, made, AT_FDCWD, out, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno == EINVAL && access(out, F_OK) < 0 && rename(made, out) == 0) /* file systems without that flag */
+		return 0;
+	if (errno != EEXIST || !force)
+		return vl_fail_sys(err, errno, "cannot put %s in place", out);
+	VL_FREE char *old = vl_asprintf("%s.old", made);
+	if (rename(out, old) < 0 || rename(made, out) < 0)
+		return vl_fail_sys(err, errno, "cannot replace %s", out);
+	remove_tree(old);
+	return 0;
+}
+
+static int unpack(struct sandbox *s, const char *out, struct vl_err *err)
+{
+	const char *name = vl_basename(out);
+	VL_FREE char *tmp = vl_asprintf("%.*s.%.200s.vial-XXXXXX", (int)(name - out), out, name);
+	struct img_extract_opts x = { .dest = tmp, .preserve = true, .recursive = true, .own_folders = true };
+	struct vl_progress progress;
+	struct cmd_progress bar;
+
+	x.view.root = (struct img_root){ .name = s->image.path,
+					 .fd = s->image.fd,
+					 .dir = s->image.kind == PLAN_DIRECTORY,
+					 .off = s->image.off,
+					 .size = s->image.size,
+					 .path = "" };
+	if (!mkdtemp(tmp) || rmdir(tmp) < 0) /* the name is what is wanted: the root gets the image's attributes */
+		return vl_fail_sys(err, errno, "cannot make a directory for %s", out);
+	cmd_progress_start(&bar, s->c, &progress);
+	int r = img_extract(&x, &progress, &s->signal, err);
+	cmd_progress_end(&bar);
+	if (r == 0)
+		r = put_in_place(tmp, out, s->o->force, err);
+	if (r < 0)
+		remove_tree(tmp);
+	return r;
+}
+
+static int build(struct sandbox *s, const char *out, const char *source, struct vl_err *err)
+{
+	struct stat st;
+	int r;
+
+	if (lstat(out, &st) == 0 && !S_ISDIR(st.st_mode))
+		return vl_fail(err, ENOTDIR, "%s exists already and is no directory", out);
+	if (lstat(out, &st) == 0 && !s->o->force)
+		return vl_fail(err, EEXIST, "%s exists already; use --force to replace it", out);
+	r = access(source, F_OK) == 0 ? cmd_read_image(s->c, source, &s->o->net, &s->image, err)
+				      : fetch(s, source, err);
+	return r < 0 ? r : unpack(s, out, err);
+}
+
+int cmd_build_sandbox(struct cmd_ctx *c, const struct build_opts *o, const char *out, const char *source)
+{
+	VL_CLEANUP(sandbox_free)
+	struct sandbox s = { .c = c, .o = o, .image = ACTION_IMAGE_INIT, .fetched = { .fd = -1 } };
+	VL_FREE char *dest = vl_strdup(out);
+	struct vl_err err = { 0 };
+	size_t n = strlen(dest);
+
+	while (n > 1 && dest[n - 1] == '/')
+		dest[--n] = 0;
+	if (o->profile)
+		return cmd_usage(c, "--profile lays out an image file; leave it or --sandbox out");
+	int r = build(&s, dest, source, &err);
+	if (r < 0)
+		return cmd_view_failed(c, r, s.signal ? s.signal : s.fetched.stats.signal, &err);
+	vl_logf(&c->log, VL_INFO, "%s: a directory, for exec --writable and as the source of build", dest);
+	return 0;
+}
