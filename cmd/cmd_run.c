@@ -60,6 +60,8 @@ static int check_words(struct cmd_ctx *c, const struct action_opts *o)
 	for (size_t i = 0; i < o->env.n; i++)
 		if (!strchr(o->env.v[i], '='))
 			return cmd_usage(c, "--env '%s' is not of the form KEY=VALUE", o->env.v[i]);
+	if (o->json && !o->explain)
+		return cmd_usage(c, "--json goes with --explain");
 	return 0;
 }
 
@@ -93,14 +95,16 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
 	if (r == -ENOENT)
 		suggest(o, argv[0], &err);
-	if (r == 0)
+	if (r == 0 && !o->explain) /* which makes the file */
 		r = cmd_stats_open(o->stats, &plan.report, &err);
 	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 1, argv + 1, &say, &plan, &err);
 	if (r == 0 && plan.report && plan.image == PLAN_DIRECTORY)
 		vl_progress_warn(&say, "--stats: %s is a directory, and no server has anything to tell of it",
 				 plan.image_path);
-	if (r == 0)
+	if (r == 0 && o->explain)
+		r = cmd_explain(&(struct making){ c, o, &image, &say, &plan, &err });
+	else if (r == 0)
 		r = ctr_run(&plan, &say, &status, &err);
 	free_opts(o);
 	if (r < 0 && plan.keep_fd >= 0 && tell(plan.keep_fd, r, argv[0], &err))

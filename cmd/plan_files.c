@@ -118,8 +118,8 @@ static int add_own(const struct making *m, const char *name, const char *dst, mo
 	VL_CLOSE int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (at < 0)
 		return vl_fail_sys(m->err, errno, "--workdir %s", dir);
-	VL_CLOSE int made = make_below(at, name, mode, dir, m->err);
-	if (made < 0)
+	VL_CLOSE int made = m->o->explain ? -1 : make_below(at, name, mode, dir, m->err);
+	if (made < 0 && !m->o->explain)
 		return made;
 	add(m, PLAN_BIND, src, dst, (flags | PLAN_OWN) & ~(unsigned)PLAN_OPTIONAL, "--workdir");
 	return 0;

@@ -185,7 +185,7 @@ int cmd_plan_overlays(const struct action_opts *o, const struct action_image *im
 		vl_progress_warn(say,
 				 "changes are kept in %s; --writable-tmpfs has no effect beside a writable overlay",
 				 p->overlays[p->n_overlays - 1].path);
-	for (size_t i = 0; i < p->n_overlays; i++)
+	for (size_t i = 0; i < p->n_overlays && !o->explain; i++)
 		if ((r = ctr_overlay_lock(&p->overlays[i], program, err)) < 0)
 			return r;
 	return 0;

@@ -63,7 +63,8 @@ struct action_opts {
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
 	struct vl_strv overlay;
 	const char *tmpfs_size;
-	bool check; /* hold: of the image only */
+	bool check;         /* hold: of the image only */
+	bool explain, json; /* tell it and start nothing */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
@@ -152,6 +153,11 @@ int cmd_action_failed(const struct cmd_ctx *c, enum plan_action action, int r, i
 /* Becomes the program in the instance of that name. */
 int cmd_start_inside(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, const char *name, int argc,
 		     char **argv);
+
+/* ---- explain.c ---- */
+
+/* Prints what the plan would come to. Errors are those of the start. */
+int cmd_explain(const struct making *m);
 
 /* ---- plan_isolation.c: namespaces, network, limits ---- */
 

@@ -11,10 +11,13 @@ void ctr_start_free(struct ctr_start *s)
 	vl_strv_free(&s->env);
 }
 
-bool ctr_has(int rootfd, const char *path)
+bool ctr_has(const struct ctr_tree *tree, const char *path)
 {
 	struct vl_err err;
-	VL_CLOSE int fd = vl_open_in_root(rootfd, path, O_PATH, 0, &err);
+
+	if (tree->peek)
+		return vmnt_peek_has(tree->peek, path);
+	VL_CLOSE int fd = vl_open_in_root(tree->fd, path, O_PATH, 0, &err);
 	return fd >= 0;
 }
 
@@ -24,14 +27,14 @@ static void add_all(struct vl_strv *to, const struct vl_strv *from)
 		vl_strv_add(to, from->v[i]);
 }
 
-static void choose_run(int rootfd, const struct plan *p, struct vl_strv *ret)
+static void choose_run(const struct ctr_tree *tree, const struct plan *p, struct vl_strv *ret)
 {
 	static const char *const scripts[] = { "/.singularity.d/runscript", "/singularity" };
-	bool has_shell = ctr_has(rootfd, "/bin/sh");
+	bool has_shell = ctr_has(tree, "/bin/sh");
 
 	/* a runscript is a shell script: without a shell only the image's own configuration helps */
 	for (size_t i = 0; i < VL_COUNT(scripts) && (has_shell || !p->run_default.n); i++)
-		if (ctr_has(rootfd, scripts[i])) {
+		if (ctr_has(tree, scripts[i])) {
 			vl_strv_add(ret, scripts[i]);
 			add_all(ret, &p->argv);
 			return;
@@ -44,11 +47,11 @@ static void choose_run(int rootfd, const struct plan *p, struct vl_strv *ret)
 	add_all(ret, &p->argv);
 }
 
-static void choose_shell(int rootfd, const struct plan *p, struct vl_strv *ret)
+static void choose_shell(const struct ctr_tree *tree, const struct plan *p, struct vl_strv *ret)
 {
 	if (p->shell) {
 		vl_strv_add(ret, p->shell);
-	} else if (ctr_has(rootfd, "/bin/bash")) {
+	} else if (ctr_has(tree, "/bin/bash")) {
 		vl_strv_add(ret, "/bin/bash");
 		vl_strv_add(ret, "--norc");
 	} else {
@@ -58,16 +61,16 @@ static void choose_shell(int rootfd, const struct plan *p, struct vl_strv *ret)
 }
 
 /* run and test of an app are scripts of its own; exec and shell only want it to be there. */
-static int choose_of_app(int rootfd, const struct plan *p, struct vl_strv *ret, struct vl_err *err)
+static int choose_of_app(const struct ctr_tree *tree, const struct plan *p, struct vl_strv *ret, struct vl_err *err)
 {
 	VL_FREE char *root = vl_asprintf(CTR_APPS "/%s", p->app);
 	VL_FREE char *script = vl_asprintf("%s/scif/%s", root, p->action == PLAN_RUN ? "runscript" : "test");
 
-	if (!ctr_has(rootfd, root))
+	if (!ctr_has(tree, root))
 		return vl_fail(err, ENOPKG, "%s has no app '%s'", p->image_path, p->app);
 	if (p->action != PLAN_RUN && p->action != PLAN_TEST)
 		return 0;
-	if (!ctr_has(rootfd, script))
+	if (!ctr_has(tree, script))
 		return vl_fail(err, ENOPKG, "the app '%s' of %s has no %s", p->app, p->image_path,
 			       p->action == PLAN_RUN ? "runscript" : "test");
 	vl_strv_add(ret, script);
@@ -75,9 +78,9 @@ static int choose_of_app(int rootfd, const struct plan *p, struct vl_strv *ret, 
 	return 0;
 }
 
-int ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret, struct vl_err *err)
+int ctr_choose_program(const struct ctr_tree *tree, const struct plan *p, struct vl_strv *ret, struct vl_err *err)
 {
-	int r = p->app ? choose_of_app(rootfd, p, ret, err) : 0;
+	int r = p->app ? choose_of_app(tree, p, ret, err) : 0;
 
 	if (r < 0 || ret->n)
 		return r;
@@ -90,19 +93,19 @@ int ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret, st
 		add_all(ret, &p->argv);
 		break;
 	case PLAN_RUN:
-		choose_run(rootfd, p, ret);
+		choose_run(tree, p, ret);
 		break;
 	case PLAN_SHELL:
-		choose_shell(rootfd, p, ret);
+		choose_shell(tree, p, ret);
 		break;
 	case PLAN_START: /* an image may have nothing to start: the instance is there all the same */
-		if (ctr_has(rootfd, "/.singularity.d/startscript")) {
+		if (ctr_has(tree, "/.singularity.d/startscript")) {
 			vl_strv_add(ret, "/.singularity.d/startscript");
 			add_all(ret, &p->argv);
 		}
 		break;
 	case PLAN_TEST:
-		if (!ctr_has(rootfd, "/.singularity.d/test"))
+		if (!ctr_has(tree, "/.singularity.d/test"))
 			return vl_fail(err, ENODATA, "%s has no test script", p->image_path);
 		vl_strv_add(ret, "/.singularity.d/test");
 		add_all(ret, &p->argv);

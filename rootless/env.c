@@ -30,7 +30,7 @@ static void free_scripts(struct scripts *l)
 	}
 }
 
-char *ctr_read_text(int rootfd, const char *path)
+static char *read_text_at(int rootfd, const char *path)
 {
 	struct vl_err err;
 	struct stat st;
@@ -42,14 +42,36 @@ char *ctr_read_text(int rootfd, const char *path)
 	return vl_pread_full(fd, text, (size_t)st.st_size, 0, path, &err) < 0 ? NULL : vl_steal(&text);
 }
 
+char *ctr_read_text(const struct ctr_tree *tree, const char *path)
+{
+	return tree->peek ? vmnt_peek_text(tree->peek, path, MAX_TEXT) : read_text_at(tree->fd, path);
+}
+
+static int list_at(int rootfd, const char *path, struct vl_strv *ret)
+{
+	struct vl_err err;
+	int fd = vl_open_in_root(rootfd, path, O_RDONLY | O_DIRECTORY, 0, &err);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return -ENOENT;
+	}
+	for (struct dirent *e; (e = readdir(d));)
+		vl_strv_add(ret, e->d_name);
+	closedir(d);
+	return 0;
+}
+
 static int by_path(const void *a, const void *b)
 {
 	return strcmp(((const struct script *)a)->path, ((const struct script *)b)->path);
 }
 
-static void add_script(int rootfd, struct scripts *l, const char *path)
+static void add_script(const struct ctr_tree *tree, struct scripts *l, const char *path)
 {
-	char *text = l->n < MAX_SCRIPTS ? ctr_read_text(rootfd, path) : NULL;
+	char *text = l->n < MAX_SCRIPTS ? ctr_read_text(tree, path) : NULL;
 	if (text)
 		l->s[l->n++] = (struct script){ vl_strdup(path), text };
 }
@@ -67,31 +89,27 @@ static bool is_runtime_file(const char *name)
 	return false;
 }
 
-static void find_scripts(int rootfd, struct scripts *l)
+static void find_scripts(const struct ctr_tree *tree, struct scripts *l)
 {
-	struct vl_err err;
-	int fd = vl_open_in_root(rootfd, ENV_DIR, O_RDONLY | O_DIRECTORY, 0, &err);
-	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	VL_STRV struct vl_strv names = { 0 };
 
-	if (!d) {
-		if (fd >= 0)
-			close(fd);
-		add_script(rootfd, l, OLD_ENV); /* images of before 2017 */
+	if ((tree->peek ? vmnt_peek_list(tree->peek, ENV_DIR, &names) : list_at(tree->fd, ENV_DIR, &names)) < 0) {
+		add_script(tree, l, OLD_ENV); /* images of before 2017 */
 		return;
 	}
-	for (struct dirent *e; (e = readdir(d));) {
-		size_t n = strlen(e->d_name);
-		if (n < 4 || !vl_streq(e->d_name + n - 3, ".sh") || *e->d_name == '.' || is_runtime_file(e->d_name))
+	for (size_t i = 0; i < names.n; i++) {
+		const char *name = names.v[i];
+		size_t n = strlen(name);
+		if (n < 4 || !vl_streq(name + n - 3, ".sh") || *name == '.' || is_runtime_file(name))
 			continue;
-		VL_FREE char *path = vl_asprintf(ENV_DIR "/%s", e->d_name);
-		add_script(rootfd, l, path);
+		VL_FREE char *path = vl_asprintf(ENV_DIR "/%s", name);
+		add_script(tree, l, path);
 	}
-	closedir(d);
 	qsort(l->s, l->n, sizeof l->s[0], by_path);
 }
 
 /* The environment of an app: search paths of its own, then its files. */
-static void add_app(int rootfd, const char *app, struct scripts *l)
+static void add_app(const struct ctr_tree *tree, const char *app, struct scripts *l)
 {
 	static const char *const files[] = { "01-base.sh", "90-environment.sh" };
 	VL_BUF struct vl_buf b = { 0 };
@@ -99,15 +117,15 @@ static void add_app(int rootfd, const char *app, struct scripts *l)
 	VL_FREE char *bin = vl_asprintf("%s/bin", root), *lib = vl_asprintf("%s/lib", root);
 
 	vl_buf_addf(&b, "export SCIF_APPS=" CTR_APPS "\nexport SCIF_APPROOT=%s\n", root);
-	vl_buf_addf(&b, "export PATH=\"%s%s%s:" CTR_APPS "/singularity:$PATH\"\n", ctr_has(rootfd, bin) ? bin : "",
-		    ctr_has(rootfd, bin) ? ":" : "", root);
-	if (ctr_has(rootfd, lib))
+	vl_buf_addf(&b, "export PATH=\"%s%s%s:" CTR_APPS "/singularity:$PATH\"\n", ctr_has(tree, bin) ? bin : "",
+		    ctr_has(tree, bin) ? ":" : "", root);
+	if (ctr_has(tree, lib))
 		vl_buf_addf(&b, "export LD_LIBRARY_PATH=\"%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\"\n", lib);
 	if (l->n < MAX_SCRIPTS)
 		l->s[l->n++].text = vl_steal(&b.data);
 	for (size_t i = 0; i < VL_COUNT(files); i++) {
 		VL_FREE char *path = vl_asprintf("%s/scif/env/%s", root, files[i]);
-		add_script(rootfd, l, path);
+		add_script(tree, l, path);
 	}
 }
 
@@ -156,7 +174,7 @@ static void put_list(struct vl_strv *env, const char *key, const char *first, co
 /* Libraries of the host in LIBS are found after the image's own, or an old driver library would take the place of a
  * newer libstdc++. Where nothing is said the C library's directories come first: those are named here, because what
  * is in LD_LIBRARY_PATH is before them. "" when there is nothing to name. Returns new. */
-static char *default_lib_dirs(int rootfd, const struct plan *p)
+static char *default_lib_dirs(const struct ctr_tree *tree, const struct plan *p)
 {
 	static const char *const loaders[] = { "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",
 					       "/lib64/ld64.so.2", "/lib/ld-linux-riscv64-lp64d.so.1" };
@@ -179,9 +197,9 @@ static char *default_lib_dirs(int rootfd, const struct plan *p)
 	for (size_t i = 0; i < p->n_mounts; i++)
 		bound |= ctr_lies_in(p->mounts[i].dst, LIBS);
 	for (size_t i = 0; bound && i < VL_COUNT(loaders); i++)
-		glibc |= ctr_has(rootfd, loaders[i]);
+		glibc |= ctr_has(tree, loaders[i]);
 	for (size_t i = 0; glibc && i < VL_COUNT(dirs); i++)
-		if (ctr_has(rootfd, dirs[i]))
+		if (ctr_has(tree, dirs[i]))
 			vl_buf_addf(&b, "%s%s", b.len ? ":" : "", dirs[i]);
 	return vl_steal(&b.data);
 }
@@ -354,17 +372,34 @@ static void copy(struct vl_strv *to, const struct vl_strv *from)
 		vl_strv_add(to, from->v[i]);
 }
 
-void ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret)
+/* One file of the image; if asked, which names are its own. */
+static bool eval(const struct script *s, struct ctr_scope *scope, struct ctr_origin *origin)
+{
+	bool understood = ctr_eval_text(s->text, scope);
+
+	for (size_t i = 0; origin && i < scope->assigned.n; i++) {
+		VL_FREE char *key = vl_strndup(scope->assigned.v[i], strcspn(scope->assigned.v[i], "="));
+		ctr_env_put(&origin->files, key, s->path ? s->path : CTR_APPS);
+	}
+	if (origin)
+		vl_strv_free(&scope->assigned);
+	if (origin && !understood)
+		vl_strv_add(&origin->scripts, s->path ? s->path : CTR_APPS);
+	return understood;
+}
+
+void ctr_environment(const struct ctr_tree *tree, const struct plan *p, const struct vl_strv *argv,
+		     struct ctr_start *ret)
 {
 	VL_CLEANUP(free_scripts) struct scripts l = { 0 };
 	VL_STRV struct vl_strv hidden = { 0 };
 	CTR_SCOPE struct ctr_scope scope = { 0 };
-	VL_FREE char *lib_dirs = default_lib_dirs(rootfd, p);
+	VL_FREE char *lib_dirs = default_lib_dirs(tree, p);
 	bool understood = true;
 
-	find_scripts(rootfd, &l);
+	find_scripts(tree, &l);
 	if (p->app)
-		add_app(rootfd, p->app, &l);
+		add_app(tree, p->app, &l);
 	/* "${A:-1}" in the image must win over the host's A: such names are out of sight while the
 	 * files are read, and come back if they are still unset afterwards. */
 	for (size_t i = 0; i < p->env.host.n; i++)
@@ -379,8 +414,9 @@ void ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *arg
 
 	copy(&scope.env, &ret->env);
 	for (size_t i = 0; i < l.n; i++)
-		understood &= ctr_eval_text(l.s[i].text, &scope);
-	if (understood || !ctr_has(rootfd, "/bin/sh")) {
+		understood &= eval(&l.s[i], &scope, ret->origin);
+	/* who asks for the origins starts nothing, and no shell either */
+	if (understood || ret->origin || !ctr_has(tree, "/bin/sh")) {
 		finish(p, &hidden, lib_dirs, &scope.env);
 		vl_strv_free(&ret->env);
 		ret->env = scope.env;

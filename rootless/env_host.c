@@ -124,16 +124,31 @@ static bool passes(const char *kv, enum plan_clean clean)
 	return matches(kv, keep_always, VL_COUNT(keep_always));
 }
 
+const char *ctr_host_env_why_not(const char *kv, enum plan_clean clean, const struct vl_strv *block)
+{
+	static const char *const levels[] = {
+		[CTR_CLEAN_NONE] = NULL,
+		[CTR_CLEAN_HOST_DEV] = "--clean host-dev: it is for programs of the host",
+		[CTR_CLEAN_BUT_SCHEDULER] = "--clean all-but-scheduler",
+		[CTR_CLEAN_ALL] = "--cleanenv",
+	};
+
+	if (*kv == '=' || !strchr(kv, '='))
+		return "it is no variable";
+	if (is_ours(kv))
+		return "it is for the host, or steers vial";
+	for (size_t i = 0; i < block->n; i++)
+		if (ctr_key_is(kv, block->v[i]))
+			return "--no-env";
+	return passes(kv, clean) ? NULL : levels[clean];
+}
+
 void ctr_plan_host_env(struct plan *p, char *const *environment, enum plan_clean clean, const struct vl_strv *block)
 {
-	for (; *environment; environment++) {
-		const char *kv = *environment;
-		bool skip = is_ours(kv) || *kv == '=' || !strchr(kv, '=') || !passes(kv, clean);
-		for (size_t i = 0; !skip && i < block->n; i++)
-			skip = ctr_key_is(kv, block->v[i]);
-		if (!skip)
-			vl_strv_add(&p->env.host, kv);
-	}
+	p->env.clean = clean;
+	for (; *environment; environment++)
+		if (!ctr_host_env_why_not(*environment, clean, block))
+			vl_strv_add(&p->env.host, *environment);
 	if (clean == CTR_CLEAN_HOST_DEV)
 		ctr_env_put(&p->env.host, "PYTHONNOUSERSITE", "1");
 	if (clean >= CTR_CLEAN_BUT_SCHEDULER)

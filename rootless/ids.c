@@ -232,7 +232,7 @@ static int rewrite(struct ctr_root *r, const char *path, char *(*make)(const cha
 	/* through a link of the image, a file of the user's could be copied into one that all may read */
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return 0;
-	VL_FREE char *old = ctr_read_text(r->fd, path);
+	VL_FREE char *old = ctr_read_text(&(struct ctr_tree){ .fd = r->fd }, path);
 	if (!old) /* no such file in the image: nothing to add to */
 		return 0;
 	VL_FREE char *text = make(old, u);

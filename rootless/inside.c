@@ -103,11 +103,12 @@ static int make_start(const struct plan *p, const struct vl_strv *env, struct ct
 
 	if (root < 0)
 		return root;
-	int r = ctr_choose_program(root, p, &argv, err);
+	struct ctr_tree tree = { .fd = root };
+	int r = ctr_choose_program(&tree, p, &argv, err);
 	if (r < 0)
 		return r;
 	if (!env) {
-		ctr_environment(root, p, &argv, ret);
+		ctr_environment(&tree, p, &argv, ret);
 		return 0;
 	}
 	for (size_t i = 0; i < argv.n; i++)

@@ -14,6 +14,11 @@
 /* Lexically: dir itself lies in dir. */
 bool ctr_lies_in(const char *path, const char *dir);
 
+/* ---- preview.c ---- */
+
+/* May the image's mount be one that other starts have too? */
+bool ctr_shares_mount(const struct plan *p);
+
 /* ---- userns.c ---- */
 
 /* Enters a new user namespace. *ret_all: every id of the caller's namespace is mapped, else only
@@ -228,8 +233,6 @@ struct ctr_cgroup {
 void ctr_cgroup_make(const struct plan *p, struct ctr_cgroup *c, const struct vl_progress *say);
 /* Moves the caller there. */
 void ctr_cgroup_join(struct ctr_cgroup *c, const struct vl_progress *say);
-/* For the tests: the files of a cgroup and what is to be written there, "FILE=VALUE". */
-void ctr_cgroup_files(const struct plan_limits *l, struct vl_strv *ret);
 
 /* ---- ids.c ---- */
 
@@ -269,7 +272,16 @@ int ctr_eval_by_shell(const char *text, const char *name, char *const *environme
 
 /* ---- env.c, action.c ---- */
 
-struct ctr_start { /* what execve is given; or the way in for others */
+struct ctr_tree { /* the files of a container's root: through a descriptor, or of a squashfs that is not mounted */
+	int fd;
+	struct vmnt_peek *peek; /* NULL: through fd */
+};
+struct ctr_origin {             /* for who wants to know */
+	struct vl_strv files;   /* KEY=PATH: the file of the image that gave it its value */
+	struct vl_strv scripts; /* files that only the image's shell understands in full */
+};
+struct ctr_start {                 /* what execve is given; or the way in for others */
+	struct ctr_origin *origin; /* NULL: not asked for; else the environment is as far as it is known unstarted */
 	struct vl_strv argv, env;
 	struct ctr_door door;
 	struct ctr_emulation emulation; /* of calls that root expects to work */
@@ -281,14 +293,15 @@ struct ctr_start { /* what execve is given; or the way in for others */
 void ctr_start_free(struct ctr_start *s);
 /* Reads the image's environment files and says how to start the program in them: at once, or
  * through the image's shell with a text that applies them. argv is the program's own. */
-void ctr_environment(int rootfd, const struct plan *p, const struct vl_strv *argv, struct ctr_start *ret);
+void ctr_environment(const struct ctr_tree *tree, const struct plan *p, const struct vl_strv *argv,
+		     struct ctr_start *ret);
 #define CTR_APPS "/scif/apps"
 /* The program of exec, run, shell and test, by what the image has. -ENODATA: no test; -ENOPKG: no such app,
  * or none that can be run. */
-int ctr_choose_program(int rootfd, const struct plan *p, struct vl_strv *ret, struct vl_err *err);
-bool ctr_has(int rootfd, const char *path);
+int ctr_choose_program(const struct ctr_tree *tree, const struct plan *p, struct vl_strv *ret, struct vl_err *err);
+bool ctr_has(const struct ctr_tree *tree, const char *path);
 /* Small text file of the image, or NULL. Returns new. */
-char *ctr_read_text(int rootfd, const char *path);
+char *ctr_read_text(const struct ctr_tree *tree, const char *path);
 int ctr_exec(const struct plan *p, const struct ctr_start *s, int *ret_status, struct vl_err *err);
 
 /* ---- setup.c ---- */

@@ -73,13 +73,6 @@ static void reap(pid_t *pid)
 	*pid = 0;
 }
 
-/* A user namespace of its own: ids are others, or the program may do more than its neighbours to whom it
- * would belong. */
-static bool stands_alone(const struct plan *p)
-{
-	return p->fakeroot || p->add_caps || p->caps == PLAN_CAPS_ALL;
-}
-
 struct container {
 	struct ctr_root root;
 	struct ctr_start start;
@@ -138,7 +131,7 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	/* One mount for all starts of an image: its holder has one, and a user namespace around it, which is
 	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. */
 	bool all_ids = p->n_overlays && ctr_may_map_all(); /* of its namespace: asked before that is entered */
-	bool shared = squash && !p->private_mount && !stands_alone(p) && share(p, &image, &mount, say);
+	bool shared = ctr_shares_mount(p) && share(p, &image, &mount, say);
 
 	/* From here on every capability, but only over what this user namespace owns. First of all,
 	 * because nothing that follows is allowed to a plain user outside of one. */
@@ -196,9 +189,10 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 
 	/* What to start and in which environment, read from the image through the root's descriptor. Who keeps a
 	 * container for others needs the way in, which is open only while the host's /proc is there. */
-	if ((r = ctr_choose_program(root->fd, p, &argv, err)) < 0)
+	struct ctr_tree tree = { .fd = root->fd };
+	if ((r = ctr_choose_program(&tree, p, &argv, err)) < 0)
 		return r;
-	ctr_environment(root->fd, p, &argv, start);
+	ctr_environment(&tree, p, &argv, start);
 	if (p->keep_fd >= 0 && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
 		return r;
 

@@ -157,6 +157,18 @@ int vmnt_ext_stack(struct vmnt_ext *e, const struct vmnt_layer *layers, size_t n
 		   struct vl_err *err);
 void vmnt_ext_abort(struct vmnt_ext *e);
 
+/* ---- peek.c: files of an image without a mount ----------------------------------------------- */
+
+struct vmnt_peek;
+/* Only in a child that does nothing else: from here on this process has no privileges, and a filter of system calls
+ * leaves it what is open, and memory. Of image, where its squashfs lies counts. */
+int vmnt_peek_open(const struct vmnt_image *image, struct vmnt_peek **ret, struct vl_err *err);
+void vmnt_peek_free(struct vmnt_peek *p); /* NULL is fine */
+/* Paths lead through links as in a container of the image. */
+bool vmnt_peek_has(struct vmnt_peek *p, const char *path);
+char *vmnt_peek_text(struct vmnt_peek *p, const char *path, size_t max); /* returns new; NULL: no file, or longer */
+int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret);
+
 /* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */
 
 /* Places that must exist for another start's binds: added to the running server, known "not there" answers

@@ -111,6 +111,7 @@ struct plan_env {                                          /* cli-compat section
 	struct vl_strv set;                                /* beats the image; the later of two wins */
 	char *path_first, *path_last, *ld_first, *ld_last; /* NULL = none */
 	bool libs;                                         /* /.singularity.d/libs is on LD_LIBRARY_PATH */
+	enum plan_clean clean;                             /* what `host` was made with */
 };
 
 struct plan {
@@ -196,6 +197,8 @@ int ctr_plan_parse_binds(struct plan *p, const struct vl_strv *words, struct vl_
 int ctr_plan_parse_mount(struct plan *p, const char *spec, struct vl_err *err);
 
 /* Fills p->env.host from an environment. Names in `block` stay out. */
+/* Why a host's variable stays outside, for people; NULL: it comes in. */
+const char *ctr_host_env_why_not(const char *kv, enum plan_clean clean, const struct vl_strv *block);
 void ctr_plan_host_env(struct plan *p, char *const *environment, enum plan_clean clean, const struct vl_strv *block);
 /* Adds KEY=VALUE that beats the image; PATH extensions and HOME are special. Without a name: a warning.
  * -EINVAL without a value. */
@@ -238,6 +241,25 @@ int ctr_overlay_lock(struct plan_overlay *o, const char *program, struct vl_err 
 /* Becomes the program of the plan. Returns only on failure, -errno; *ret_status is then the exit
  * status when it was the program itself that could not be started, else 0. Warnings go to say. */
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err);
+
+/* The files of a cgroup with these limits and what is to be written there, "FILE=VALUE". */
+void ctr_cgroup_files(const struct plan_limits *l, struct vl_strv *ret);
+
+/* ---- telling it (preview.c) ------------------------------------------------------------------ */
+
+struct ctr_preview {
+	struct vl_strv argv, env; /* of the program; the environment as far as no shell is needed to know it */
+	struct vl_strv files;     /* KEY=PATH: the image's file that gave the variable its value */
+	struct vl_strv scripts;   /* files of the image that its shell reads at the start: what they set is not known */
+	struct vl_strv uid_map, gid_map; /* "INSIDE OUTSIDE COUNT", as far as the system permits */
+	bool all_ids;                    /* every id is mapped to itself, instead */
+	bool shared;                     /* the image's mount may be another start's too */
+};
+/* What ctr_run would come to. The image is read without being mounted: nothing is made and no program started. Errors
+ * are those of the start; what an overlay or a bind covers in the image is seen nevertheless. */
+int ctr_preview(const struct plan *p, struct ctr_preview *ret, struct vl_err *err);
+void ctr_preview_free(struct ctr_preview *v);
+#define CTR_PREVIEW __attribute__((cleanup(ctr_preview_free)))
 
 /* ---- a container that stays, and the way in (keep.c, enter.c) --------------------------------- */
 
