@@ -147,7 +147,7 @@ int cmd_net_new(struct cmd_ctx *c, const struct net_opts *o, struct cmd_net **re
 const struct oci_net *cmd_net_get(const struct cmd_net *n);
 void cmd_net_free(struct cmd_net *n); /* NULL is fine */
 
-/* store_opts.c: settings that no command line has */
+/* store_opts.c: settings that no command line has; store_open.c */
 struct store_settings {
 	const char *given_dir, *limit;
 	struct vl_strv site;
@@ -285,6 +285,14 @@ struct cmd_overlay_opts {
 };
 extern const struct opt cmd_overlay_create_opts[];
 cmd_fn cmd_overlay_create_run;
+
+/* cmd_doctor.c */
+struct cmd_doctor_opts {
+	bool json;
+	const char *registry;
+};
+extern const struct opt cmd_doctor_opts[];
+cmd_fn cmd_doctor_run;
 
 /* cmd_holders.c */
 struct cmd_holders_opts {

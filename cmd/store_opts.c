@@ -2,7 +2,6 @@
 #include "commands.h"
 
 #include <stdio.h>
-#include <vial/image.h>
 
 #define O(f) offsetof(struct store_settings, f)
 /* never on a command line: environment and configuration only */
@@ -59,20 +58,4 @@ void cmd_store_settings_free(struct store_settings *s)
 {
 	opt_free(cmd_store_settings, s);
 	vl_freep(&s->dir);
-}
-
-int cmd_store_open(struct cmd_ctx *c, struct img_store **ret, struct vl_err *err)
-{
-	struct store_settings s;
-	int r = cmd_store_settings_get(c, &s, err);
-
-	if (r < 0)
-		return r;
-	struct img_store_opts o = { .dir = s.dir,
-				    .site_dirs = (const char *const *)s.site.v,
-				    .limit = s.limit_bytes,
-				    .keep_layers = s.layers };
-	r = img_store_open(&o, ret, err);
-	cmd_store_settings_free(&s);
-	return r;
 }

@@ -71,6 +71,12 @@ const struct cmd commands[] = {
 	  "  vial diff old.sif new.sif\n  vial diff --stat app.sif:/usr docker://debian:12:/usr\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true, .usage_status = 2,
 	  IMAGE(cmd_diff_options, sizeof(struct cmd_diff_opts), cmd_diff_run) },
+	{ "doctor", "[IMAGE]", "Tell whether containers can run here, and what mends it",
+	  "Tries the steps of a start on this host, as this user, and leaves nothing behind. With an IMAGE, that is\n"
+	  "mounted too. Ends with 0 when containers can run, else with 1.",
+	  "  vial doctor\n  vial doctor --json app.sif\n",
+	  .max_args = 1, .interspersed = true,
+	  RUN(cmd_doctor_opts, sizeof(struct cmd_doctor_opts), cmd_doctor_run) },
 	{ "exec", "IMAGE PROGRAM [ARG...]", "Run a program in a container",
 	  "IMAGE is a SIF, a squashfs file, a directory, or a URI (docker://NAME:TAG and what pull takes), which\n"
 	  "is fetched once and kept in the image cache. The container is read-only; the home\n"

@@ -12,7 +12,7 @@
 #define MAX_SOURCE 200
 #define MAX_THREADS 8u /* more wait for each other, and the memory of each counts */
 
-static int open_device(struct vl_err *err)
+int vmnt_device_open(struct vl_err *err)
 {
 	int fd = open(FUSE_DEVICE, O_RDWR | O_CLOEXEC), e = errno;
 
@@ -162,7 +162,7 @@ static int start(struct beginning *b, struct vmnt_server *ret, struct vl_err *er
 
 int vmnt_server_start(const struct vmnt_image *image, struct vmnt_server *ret, struct vl_err *err)
 {
-	VL_CLOSE int fuse = open_device(err); /* the kernel wants it opened in the namespace that mounts */
+	VL_CLOSE int fuse = vmnt_device_open(err); /* the kernel wants it opened in the namespace that mounts */
 	struct beginning b = { .image = image, .fuse = fuse, .giver = -1 };
 
 	if (fuse < 0)

@@ -362,6 +362,14 @@ void ctr_cgroup_make(const struct plan *p, struct ctr_cgroup *c, const struct vl
 		vl_progress_warn(say, "the limits are not in force: %s", err.text);
 }
 
+int ctr_probe_cgroup(struct vl_err *err)
+{
+	VL_CLEANUP(free_place) struct place at = { .dir = -1 };
+	const struct vl_strv none = { 0 }; /* and so nothing is written */
+
+	return find_place(&at, &none, err);
+}
+
 void ctr_cgroup_join(struct ctr_cgroup *c, const struct vl_progress *say)
 {
 	VL_CLOSE int fd = vl_steal_fd(&c->procs);

@@ -121,7 +121,6 @@ int ctr_layers_start(const struct plan *p, bool all_ids, int done, struct ctr_la
 /* Puts the layers over r->fd, which becomes the whole. */
 int ctr_stack(struct ctr_root *r, const struct plan *p, const struct vmnt_place *places, struct ctr_layers *l,
 	      struct vl_err *err);
-char *ctr_fs_name(int fd); /* the file system's type, in words; returns new */
 
 /* ---- overlay_lock.c ---- */
 

@@ -33,7 +33,7 @@ static bool has_seccomp_filter(void)
 #define WHAT "cannot start a container: user namespaces are forbidden here: "
 
 /* One line: the gate that is shut and the command that opens it. */
-static int explain(int code, struct vl_err *err)
+static int explain(int code, const char *call, struct vl_err *err)
 {
 	static const struct {
 		const char *file, *name;
@@ -60,17 +60,15 @@ static int explain(int code, struct vl_err *err)
 		return vl_fail(err, code,
 			       WHAT "the limit user.max_user_namespaces (%ld) or the nesting depth of 32 is reached",
 			       read_number("/proc/sys/user/max_user_namespaces"));
-	if (code == EINVAL || code == ENOSYS)
+	if ((code == EINVAL || code == ENOSYS) && access("/proc/self/ns/user", F_OK) < 0)
 		return vl_fail(err, code, WHAT "the kernel was built without CONFIG_USER_NS");
 	if (has_seccomp_filter())
-		return vl_fail(
-			err, code,
-			WHAT "a seccomp filter of the surrounding container or service refuses unshare(CLONE_NEWUSER)");
+		return vl_fail(err, code, WHAT "a seccomp filter of the surrounding container or service refuses %s",
+			       call);
 	if (code == EPERM)
 		return vl_fail(err, code,
-			       WHAT "unshare(CLONE_NEWUSER) is refused; a chroot around this process or a security "
-				    "module does that");
-	return vl_fail_sys(err, code, WHAT "unshare(CLONE_NEWUSER)");
+			       WHAT "%s is refused; a chroot around this process or a security module does that", call);
+	return vl_fail_sys(err, code, WHAT "%s", call);
 }
 
 /* ---- maps ----------------------------------------------------------------------------------- */
@@ -176,7 +174,7 @@ int ctr_map_one(uid_t inside_uid, uid_t uid, gid_t inside_gid, gid_t gid, unsign
 		r = write_file("/proc/self/uid_map", uids);
 	if (r == 0 && !(done & CTR_GIDS))
 		r = write_file("/proc/self/gid_map", gids);
-	return r < 0 ? explain(-r, err) : 0;
+	return r < 0 ? explain(-r, "the map of ids", err) : 0;
 }
 
 bool ctr_may_map_all(void)
@@ -194,7 +192,7 @@ bool ctr_may_map_all(void)
 
 int ctr_unshare_user(struct vl_err *err)
 {
-	return unshare(CLONE_NEWUSER) < 0 ? explain(errno, err) : 0;
+	return unshare(CLONE_NEWUSER) < 0 ? explain(errno, "unshare(CLONE_NEWUSER)", err) : 0;
 }
 
 int ctr_enter_userns(const struct plan *p, bool *ret_all, pid_t *ret_wait, struct vl_err *err)
@@ -229,5 +227,5 @@ int ctr_enter_mountns(struct vl_err *err)
 			       "as root: sysctl -w user.max_mnt_namespaces=65536");
 	/* EPERM right after a successful unshare(CLONE_NEWUSER): a security module let the namespace
 	 * come to be and takes away what it is good for (AppArmor since 2023) */
-	return r ? explain(r, err) : vmnt_make_slave(err);
+	return r ? explain(r, "unshare(CLONE_NEWNS)", err) : vmnt_make_slave(err);
 }

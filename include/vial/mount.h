@@ -157,6 +157,15 @@ int vmnt_ext_stack(struct vmnt_ext *e, const struct vmnt_layer *layers, size_t n
 		   struct vl_err *err);
 void vmnt_ext_abort(struct vmnt_ext *e);
 
+/* Opens /dev/fuse above standard error, or says why it cannot be. */
+int vmnt_device_open(struct vl_err *err);
+
+/* ---- sample.c: an image for those who only want to see one mounted ---------------------------- */
+
+int vmnt_sample_image(struct vl_err *err); /* a descriptor, the caller's, or -errno */
+/* Is it that, mounted, which rootfd is the root of? */
+int vmnt_sample_check(int rootfd, struct vl_err *err);
+
 /* ---- peek.c: files of an image without a mount ----------------------------------------------- */
 
 struct vmnt_peek;

@@ -345,6 +345,24 @@ int ctr_look(const struct vmnt_image *image, const char *dir, char *const *argv,
 /* Does this user namespace have every id? Then an image can show its own. */
 bool ctr_has_all_ids(void);
 
+/* ---- does it work here? (probe.c) -------------------------------------------------------------- */
+
+enum ctr_probe {
+	CTR_PROBE_USERNS,  /* a user namespace and its maps */
+	CTR_PROBE_MOUNTNS, /* in it a mount namespace, and a mount */
+	CTR_PROBE_IMAGE,   /* in these an image, served and asked */
+	CTR_PROBE_OVERLAY, /* or an overlay that is written to */
+	CTR_PROBE_FAKEROOT /* a user namespace with subordinate ids */
+};
+/* Does the steps of a start up to that one, in a child; err is what the start would say. image: NULL is a sample.
+ * dir: where the overlay makes lower, upper and work, which stay; NULL: in memory. */
+int ctr_probe(enum ctr_probe what, const struct vmnt_image *image, const char *dir, struct vl_err *err);
+/* Where the sockets of holders are; *ret_path is new. Made if it is not there, as a start does. */
+int ctr_probe_rundir(char **ret_path, struct vl_err *err);
+/* May the caller make a cgroup? Makes none. */
+int ctr_probe_cgroup(struct vl_err *err);
+char *ctr_fs_name(int fd); /* the file system's type, in words; returns new */
+
 /* ---- one mount for all starts (holders.c) ---------------------------------------------------- */
 
 struct ctr_holder { /* a process that owns the mount of one image */
