@@ -34,7 +34,7 @@ static void put_all(struct vl_buf *b, char what, const struct vl_strv *l)
 	}
 }
 
-static int open_tree(const struct plan *p, struct ctr_tree *ret, struct vl_err *err)
+static int find_root(const struct plan *p, struct ctr_tree *ret, struct vl_err *err)
 {
 	struct vmnt_image image = {
 		.fd = p->image_fd, .off = p->image_off, .size = p->image_size, .name = p->image_path
@@ -54,7 +54,7 @@ static void look(const struct plan *p, int out)
 	VL_BUF struct vl_buf b = { 0 };
 
 	start.origin = &origin;
-	int r = open_tree(p, &tree, &err);
+	int r = find_root(p, &tree, &err);
 	if (r == 0)
 		r = ctr_choose_program(&tree, p, &argv, &err);
 	if (r == 0) {

@@ -114,7 +114,7 @@ static int walk(const struct probe *p)
 	}
 }
 
-static void warn(void *arg, const char *text)
+static void take(void *arg, const char *text)
 {
 	struct vl_err *err = arg;
 
@@ -126,7 +126,7 @@ static void warn(void *arg, const char *text)
 static int walk_fakeroot(const struct probe *p)
 {
 	struct plan who = { .fakeroot = true };
-	struct vl_progress say = { .warn = warn, .note = warn, .arg = p->err };
+	struct vl_progress say = { .warn = take, .note = take, .arg = p->err };
 	pid_t mapper = 0;
 	bool all;
 

@@ -17,6 +17,11 @@ folders="base sif oci image mount rootless cmd slurm-plugin"
 c_flags="-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -I. -Itests/unit $(pkg-config --cflags fuse3 2>/dev/null)"
 if [ -e /usr/include/isa-l.h ]; then c_flags="$c_flags -DHAVE_ISAL"; fi
 
+# Every error of a start has a test that provokes it, or a reason why it has none.
+check_errors() {
+	tests/error-texts
+}
+
 # Who may include whom (docs/architecture.md). A folder may use its own headers, the public
 # headers of the folders named here, and foreign headers only in the file that wraps them.
 check_edges() {

@@ -1,3 +1,4 @@
+# shellcheck disable=SC2153
 load common
 load images
 setup_file() {
@@ -43,7 +44,7 @@ variable() { echo "[v for v in d['environment'] if v['name'] == '$1'][0]$2"; }
 
 @test "every mount has an origin, whatever asks for it" {
 	mkdir work data
-	local all=(--bind data:/mnt --mount type=tmpfs,dst=/opt/t --scratch /scr --home "$HOME":/home/me --pid --ipc --hostname node --dns 192.0.2.1 --net)
+	local all=(--bind data:/mnt --mount "type=tmpfs,dst=/opt/t" --scratch /scr --home "$HOME":/home/me --pid --ipc --hostname node --dns 192.0.2.1 --net)
 	for more in "" --contain "--contain --workdir work" --compat --fakeroot "--no-mount devpts --contain" "--bind $SQUASHFS:/x:image-src=/etc"; do
 		# shellcheck disable=SC2086 # words
 		expect 0 vial exec --explain --json "${all[@]}" $more "$SIF" true
@@ -69,7 +70,6 @@ variable() { echo "[v for v in d['environment'] if v['name'] == '$1'][0]$2"; }
 }
 
 @test "every variable of the start is there, with its value and its origin" {
-	local name
 	printf 'IN_FILE=f\n' >vars
 	export FROM_HOST=h KEPT=host APPTAINERENV_PREFIXED=p
 	for image in "$ENV_SIF" "$ENV_TREE"; do
