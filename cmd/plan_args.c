@@ -60,6 +60,7 @@ void cmd_plan_manners(const struct making *m)
 	p->shell = m->o->shell ? vl_strdup(m->o->shell) : NULL;
 	p->umask = m->o->no_umask ? 022 : -1;
 	p->env.libs = m->c->profile == PROFILE_APPTAINER;
+	p->env.eval = m->c->profile == PROFILE_APPTAINER && !m->o->no_eval;
 	if (m->c->profile == PROFILE_APPTAINER)
 		p->status_missing = p->status_denied = EXIT_OWN_COMPAT;
 	if (m->o->containall)

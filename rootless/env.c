@@ -162,9 +162,25 @@ static void add_default_dirs(struct vl_strv *env)
 	ctr_env_put(env, "PATH", *path == ':' ? path + 1 : path);
 }
 
-static void put_list(struct vl_strv *env, const char *key, const char *first, const char *last)
+/* What must wait for the image's files: the search path, and what names other variables. */
+static bool is_late(const struct plan_env *e, const char *kv)
+{
+	return ctr_key_is(kv, "PATH") || ctr_has_reference(e, strchr(kv, '='));
+}
+
+static void put_set(const struct plan_env *e, const char *kv, struct vl_strv *env)
+{
+	VL_FREE char *expanded = ctr_expand(e, env, kv + strcspn(kv, "="));
+	VL_FREE char *key = vl_strndup(kv, strcspn(kv, "="));
+
+	ctr_env_put(env, key, *expanded ? expanded + 1 : "");
+}
+
+static void put_list(const struct plan_env *e, struct vl_strv *env, const char *key, const char *before,
+		     const char *after)
 {
 	const char *now = ctr_env_get(env, key);
+	VL_FREE char *first = ctr_expand(e, env, before), *last = ctr_expand(e, env, after);
 	VL_FREE char *v = vl_asprintf("%s%s%s%s%s", first ? first : "", first && now && *now ? ":" : "", now ? now : "",
 				      last && (first || (now && *now)) ? ":" : "", last ? last : "");
 	if (first || last)
@@ -204,10 +220,20 @@ static char *default_lib_dirs(const struct ctr_tree *tree, const struct plan *p)
 	return vl_steal(&b.data);
 }
 
+/* Who writes LD_LIBRARY_PATH='$LD_LIBRARY_PATH:/more' must not get an empty first element, which is the current
+ * directory: what it would have been otherwise, or NULL. */
+static const char *libs_to_extend(const struct plan *p, const char *lib_dirs)
+{
+	for (size_t i = 0; p->env.libs && i < p->env.set.n; i++)
+		if (ctr_key_is(p->env.set.v[i], "LD_LIBRARY_PATH") && is_late(&p->env, p->env.set.v[i]))
+			return *lib_dirs ? lib_dirs : LIBS;
+	return NULL;
+}
+
 /* Step 3 of the rules, on a list. `hidden`: host variables that gave way to the image's. */
 static void finish(const struct plan *p, const struct vl_strv *hidden, const char *lib_dirs, struct vl_strv *env)
 {
-	const char *ld;
+	const char *ld = ctr_env_get(env, "LD_LIBRARY_PATH"), *own = libs_to_extend(p, lib_dirs);
 
 	for (size_t i = 0; i < hidden->n; i++) {
 		VL_FREE char *key = vl_strndup(hidden->v[i], strcspn(hidden->v[i], "="));
@@ -215,15 +241,17 @@ static void finish(const struct plan *p, const struct vl_strv *hidden, const cha
 			vl_strv_add(env, hidden->v[i]);
 	}
 	add_default_dirs(env);
+	if (own && (!ld || !*ld))
+		ctr_env_put(env, "LD_LIBRARY_PATH", own);
 	for (size_t i = 0; i < p->env.set.n; i++)
-		ctr_env_put_kv(env, p->env.set.v[i]);
-	put_list(env, "PATH", p->env.path_first, p->env.path_last);
+		put_set(&p->env, p->env.set.v[i], env);
+	put_list(&p->env, env, "PATH", p->env.path_first, p->env.path_last);
 	ld = ctr_env_get(env, "LD_LIBRARY_PATH");
 	if (p->env.libs && *lib_dirs && (!ld || !*ld))
 		ctr_env_put(env, "LD_LIBRARY_PATH", lib_dirs);
 	if (p->env.libs)
-		put_list(env, "LD_LIBRARY_PATH", NULL, LIBS);
-	put_list(env, "LD_LIBRARY_PATH", p->env.ld_first, p->env.ld_last);
+		put_list(&p->env, env, "LD_LIBRARY_PATH", NULL, LIBS);
+	put_list(&p->env, env, "LD_LIBRARY_PATH", p->env.ld_first, p->env.ld_last);
 	ctr_env_put(env, "HOME", p->user.home ? p->user.home : "/");
 }
 
@@ -294,7 +322,36 @@ static void stash(struct vl_buf *b, struct vl_strv *env, const char *kv, unsigne
 	vl_buf_addf(b, "export %.*s=\"$%s\"\nunset %s\n", (int)n, kv, name, name);
 }
 
-static void write_lists(struct vl_buf *b, const struct plan_env *e)
+/* The same for what may name other variables. */
+static void stash_set(struct vl_buf *b, const struct plan_env *e, struct vl_strv *env, const char *kv, unsigned *number)
+{
+	VL_BUF struct vl_buf word = { 0 }, names = { 0 };
+	size_t n = strcspn(kv, "=");
+
+	if (!vl_is_identifier(kv, n) || !kv[n])
+		return;
+	vl_buf_adds(&names, "");
+	ctr_stash_word(e, kv + n + 1, env, number, &word, &names);
+	vl_buf_addf(b, "export %.*s=%s\n%s%s%s", (int)n, kv, word.data, names.len ? "unset" : "", names.data,
+		    names.len ? "\n" : "");
+}
+
+/* One more element of a list, in front or at the end. */
+static void write_element(struct vl_buf *b, const struct plan_env *e, const char *key, const char *value, bool front,
+			  struct vl_strv *env, unsigned *number)
+{
+	VL_BUF struct vl_buf word = { 0 }, names = { 0 };
+
+	vl_buf_adds(&names, "");
+	ctr_stash_word(e, value, env, number, &word, &names);
+	if (front)
+		vl_buf_addf(b, "export %s=%s\"${%s:+:$%s}\"\n", key, word.data, key, key);
+	else
+		vl_buf_addf(b, "export %s=\"${%s:+$%s:}\"%s\n", key, key, key, word.data);
+	vl_buf_addf(b, "%s%s%s", names.len ? "unset" : "", names.data, names.len ? "\n" : "");
+}
+
+static void write_lists(struct vl_buf *b, const struct plan_env *e, struct vl_strv *env, unsigned *number)
 {
 	struct {
 		const char *key, *first, *last;
@@ -303,16 +360,10 @@ static void write_lists(struct vl_buf *b, const struct plan_env *e)
 		      { "LD_LIBRARY_PATH", e->ld_first, e->ld_last } };
 
 	for (size_t i = 0; i < VL_COUNT(lists); i++) {
-		if (lists[i].first) {
-			vl_buf_addf(b, "export %s=", lists[i].key);
-			vl_buf_shell_word(b, lists[i].first);
-			vl_buf_addf(b, "\"${%s:+:$%s}\"\n", lists[i].key, lists[i].key);
-		}
-		if (lists[i].last) {
-			vl_buf_addf(b, "export %s=\"${%s:+$%s:}\"", lists[i].key, lists[i].key, lists[i].key);
-			vl_buf_shell_word(b, lists[i].last);
-			vl_buf_adds(b, "\n");
-		}
+		if (lists[i].first)
+			write_element(b, e, lists[i].key, lists[i].first, true, env, number);
+		if (lists[i].last)
+			write_element(b, e, lists[i].key, lists[i].last, false, env, number);
 	}
 }
 
@@ -344,6 +395,7 @@ static char *write_text(const struct plan *p, const struct scripts *l, const str
 {
 	VL_BUF struct vl_buf b = { 0 };
 	VL_FREE char *home = vl_asprintf("HOME=%s", p->user.home ? p->user.home : "/");
+	const char *own = libs_to_extend(p, lib_dirs);
 	unsigned n = 0;
 
 	for (size_t i = 0; i < l->n; i++)
@@ -353,13 +405,15 @@ static char *write_text(const struct plan *p, const struct scripts *l, const str
 	vl_buf_adds(&b, "for VIAL__D in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do\n"
 			"case \":$PATH:\" in *\":$VIAL__D:\"*) ;; *) PATH=\"${PATH:+$PATH:}$VIAL__D\" ;; esac\n"
 			"done\nexport PATH\nunset VIAL__D\n");
+	if (own)
+		vl_buf_addf(&b, "[ \"$LD_LIBRARY_PATH\" ] || LD_LIBRARY_PATH=%s\n", own);
 	for (size_t i = 0; i < p->env.set.n; i++)
-		if (ctr_key_is(p->env.set.v[i], "PATH") || mentioned(l, p->env.set.v[i]))
-			stash(&b, env, p->env.set.v[i], n++, false);
+		if (is_late(&p->env, p->env.set.v[i]) || mentioned(l, p->env.set.v[i]))
+			stash_set(&b, &p->env, env, p->env.set.v[i], &n);
 	stash(&b, env, home, n++, false);
 	if (p->env.libs && *lib_dirs)
 		vl_buf_addf(&b, "[ \"$LD_LIBRARY_PATH\" ] || LD_LIBRARY_PATH=%s\n", lib_dirs);
-	write_lists(&b, &p->env);
+	write_lists(&b, &p->env, env, &n);
 	write_exec(&b, p);
 	return vl_steal(&b.data);
 }
@@ -409,7 +463,7 @@ void ctr_environment(const struct ctr_tree *tree, const struct plan *p, const st
 	ctr_env_put(&ret->env, "PATH", DEFAULT_PATH);
 	ctr_env_put(&ret->env, "HOME", p->user.home ? p->user.home : "/");
 	for (size_t i = 0; i < p->env.set.n; i++)
-		if (!ctr_key_is(p->env.set.v[i], "PATH"))
+		if (!is_late(&p->env, p->env.set.v[i]))
 			ctr_env_put_kv(&ret->env, p->env.set.v[i]);
 
 	copy(&scope.env, &ret->env);

@@ -263,6 +263,16 @@ void ctr_scope_free(struct ctr_scope *s);
  * is needed; lines that were not are skipped. */
 bool ctr_eval_text(const char *text, struct ctr_scope *scope);
 
+/* ---- env_eval.c: $NAME in what the user sets ---- */
+
+bool ctr_has_reference(const struct plan_env *e, const char *value);
+/* With the variables of env; a missing one is empty. Returns new; NULL for NULL. */
+char *ctr_expand(const struct plan_env *e, const struct vl_strv *env, const char *value);
+/* For a shell to expand: adds the value to word, in quotes, and to unset the names of variables that are put into env for it,
+ * numbered from *number. */
+void ctr_stash_word(const struct plan_env *e, const char *value, struct vl_strv *env, unsigned *number,
+		    struct vl_buf *word, struct vl_buf *unset);
+
 /* ---- envfile.c ---- */
 
 /* Has the host's /bin/sh read a text of variables; it can start no program. *ret: lines of "export NAME=VALUE" for all

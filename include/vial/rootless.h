@@ -112,6 +112,7 @@ struct plan_env {                                          /* cli-compat section
 	char *path_first, *path_last, *ld_first, *ld_last; /* NULL = none */
 	bool libs;                                         /* /.singularity.d/libs is on LD_LIBRARY_PATH */
 	enum plan_clean clean;                             /* what `host` was made with */
+	bool eval;                                         /* $NAME in `set` and in the paths is a variable */
 };
 
 struct plan {
