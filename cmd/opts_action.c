@@ -78,6 +78,14 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "blkio-weight-device", OPT_LIST, O(iso.blkio_weight_device), "DEVICE:WEIGHT", "the same for one device",
 	  "BLKIO_WEIGHT_DEVICE", 0 },
 	{ 0, "apply-cgroups", OPT_STR, O(iso.apply_cgroups), "FILE", "limits from a TOML file", "APPLY_CGROUPS", 0 },
+	/* devices */
+	{ 0, "nv", OPT_FLAG, O(gpu.nv), NULL, "the host's NVIDIA driver; so far only tells whether there is one", "NV",
+	  0 },
+	{ 0, "no-nv", OPT_FLAG, O(gpu.no_nv), NULL, "", "NV_OFF NO_NV", OPT_HIDDEN },
+	{ 0, "nvccli", OPT_FLAG, O(gpu.nvccli), NULL, "", "NVCCLI", OPT_HIDDEN },
+	{ 0, "rocm", OPT_FLAG, O(gpu.rocm), NULL, "the host's AMD driver; so far only tells whether there is one",
+	  "ROCM", 0 },
+	{ 0, "no-rocm", OPT_FLAG, O(gpu.no_rocm), NULL, "", "ROCM_OFF NO_ROCM", OPT_HIDDEN },
 	/* environment and process */
 	{ 'e', "cleanenv", OPT_FLAG, O(cleanenv), NULL, "do not take over the host's environment", "CLEANENV", 0 },
 	{ 0, "clean", OPT_STR, O(clean), "LEVEL",
@@ -125,6 +133,11 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "tmp-sandbox", OPT_FLAG, O(unsquash), NULL, "not needed here", NULL, OPT_HIDDEN },
 	/* what is not to be had */
 	REFUSED(0, "fusemount", "FUSESPEC", "not supported yet; mount it on the host and --bind the place"),
+	REFUSED(0, "device", NULL, "CDI devices are not supported yet; --bind /dev/NAME"),
+	REFUSED(0, "cdi-dirs", NULL, "CDI devices are not supported yet; --bind /dev/NAME"),
+	REFUSED(0, "intel-hpu", "INTEL_HPU", "not supported yet; --bind the devices and libraries"),
+	REFUSED(0, "compat32", NULL, "not supported yet; --bind the 32-bit libraries"),
+	REFUSED(0, "containlibs", "CONTAINLIBS", "not supported; --bind the libraries"),
 	REFUSED(0, "passphrase", NULL, "encrypted images are not supported"),
 	REFUSED(0, "pem-path", NULL, "encrypted images are not supported"),
 	REFUSED(0, "dmtcp-launch", NULL, "checkpoints are not supported"),

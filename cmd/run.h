@@ -53,6 +53,10 @@ struct isolation_opts {
 	const char *pids_limit, *blkio_weight, *apply_cgroups;
 };
 
+struct gpu_opts {
+	bool nv, no_nv, nvccli, rocm, no_rocm;
+};
+
 struct action_opts {
 	struct vl_strv bind, mount, no_mount, scratch, env, env_file, no_env;
 	const char *home, *cwd, *shell, *workdir, *clean, *app, *stats;
@@ -70,6 +74,7 @@ struct action_opts {
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
 	uint64_t wanted;     /* hold: a socket open as long as somebody waits for the container; 0 = none */
+	struct gpu_opts gpu;
 	struct net_opts net; /* for IMAGE being a URI */
 };
 
@@ -164,6 +169,11 @@ int cmd_explain(const struct making *m);
 /* After the default mounts are in the plan: some of them give way to the container's own. */
 int cmd_plan_isolation(const struct isolation_opts *o, const struct vl_progress *say, struct plan *p,
 		       struct vl_err *err);
+
+/* ---- plan_gpu.c ---- */
+
+/* Nothing found is a warning. */
+void cmd_plan_gpu(const struct gpu_opts *o, const struct vl_progress *say);
 
 /* ---- plan_limits.c ---- */
 
