@@ -68,7 +68,7 @@ void help_all(const struct cmd_ctx *c)
 
 /* ---- for machines: completion asks for words, the build asks for manual pages ----------- */
 
-/* One "word TAB text" per line: the commands, or what may be typed after one. */
+/* One "word TAB text" per line: the commands, or what may be typed after one, with what its value is as a third. */
 void help_words(const struct cmd *cmd)
 {
 	if (!cmd) {
@@ -78,7 +78,7 @@ void help_words(const struct cmd *cmd)
 	}
 	for (const struct opt *o = cmd->opts; o && o->name; o++)
 		if (!(o->flags & OPT_HIDDEN))
-			printf("--%s\t%s\n", o->name, o->help);
+			printf("--%s\t%s\t%s\n", o->name, o->help, o->arg ? o->arg : "");
 }
 
 /* Text as roff takes it: no line may look like a request, and a hyphen must stay a hyphen. */

@@ -28,6 +28,34 @@ offered() {
 	done <commands
 }
 
+@test "bash: an option's value is a directory, or what bash offers anyway" {
+	mkdir some-dir
+	: >some-file
+	for words in "exec --workdir" "exec --home" "pull --dir"; do
+		# shellcheck disable=SC2086
+		expect 0 offered $words so
+		stdout_is some-dir
+	done
+	for words in "exec --bind" "verify --key" "exec --env"; do
+		# shellcheck disable=SC2086
+		expect 0 offered $words so
+		stdout_is ""
+	done
+	# after one that has none, it goes on as ever
+	expect 0 offered exec --contain --conta
+	stdout_is $'--contain\n--containall'
+}
+
+@test "what may be typed is what the tables have: every option of the manual is a word" {
+	vial help --words | cut -f1 >commands
+	while read -r words; do
+		# shellcheck disable=SC2086
+		vial help $words | sed -n 's/^  *\(-[A-Za-z], \)\{0,1\}\(--[a-z0-9-]*\).*/\2/p' | sort >in-help
+		# shellcheck disable=SC2086
+		expect 0 diff in-help <(vial help --words $words | cut -f1 | sort)
+	done <commands
+}
+
 @test "bash: help completes commands" {
 	expect 0 offered help comp
 	stdout_is "completion"
