@@ -21,6 +21,7 @@ setup() {
 gives() {
 	local want
 	want=$(cat)
+	# shellcheck disable=SC2034 # complain prints them
 	COMMAND="line_$1 of tests/e2e/checklist.bash"
 	run --separate-stderr play "$1"
 	# shellcheck disable=SC2034 # complain prints it
@@ -417,6 +418,32 @@ gives() {
 		No help sections were defined for this image
 		= 0
 	EOF
+}
+
+# These two need more than Apptainer's root directory has:
+
+@test "a user of a directory service has his passwd entry" {
+	local lib
+	lib=$(find /usr/lib /usr/lib64 -name libnss_wrapper.so 2>/dev/null | head -n 1)
+	[ -n "$lib" ] || skip "needs libnss-wrapper"
+	! nm -D "$VIAL" 2>/dev/null | grep -qE '__(a|t)san_init' || skip "a sanitizer's library must be the first"
+	echo "ldapuser:*:$(id -u):$(id -g):Some One:/home/ldap/some:/bin/zsh" >users
+	printf 'ldapgroup:*:%s:ldapuser\n' "$(id -g)" >groups
+	expect 0 env NSS_WRAPPER_PASSWD="$PWD/users" NSS_WRAPPER_GROUP="$PWD/groups" LD_PRELOAD="$lib" \
+		apptainer exec --no-env LD_PRELOAD "$IMAGE" sh -c 'grep -c "^ldapuser:x:" /etc/passwd; echo $HOME'
+	stdout_is $'1\n/home/ldap/some'
+}
+
+@test "a host whose resolv.conf is a link into /run" {
+	need_root
+	mkdir etc
+	cp /etc/passwd /etc/group etc/
+	ln -s ../run/vial-test/resolv.conf etc/resolv.conf
+	expect 0 unshare --mount sh -c '
+		mount --bind etc /etc && mount -t tmpfs none /run && mkdir /run/vial-test
+		echo "nameserver 192.0.2.1" >/run/vial-test/resolv.conf
+		apptainer exec "$IMAGE" cat /etc/resolv.conf'
+	stdout_is "nameserver 192.0.2.1"
 }
 
 @test "--nv and --rocm without a GPU: one warning each" {

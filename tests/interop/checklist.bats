@@ -1,4 +1,5 @@
 # Every line of the check list, by Apptainer and by vial under its name: the same output, the same statuses.
+# shellcheck disable=SC2030,SC2031 # a test is a subshell
 load ../e2e/common
 load ../e2e/registry
 load ../e2e/checklist
