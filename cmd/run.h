@@ -73,7 +73,7 @@ struct action_opts {
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
-	uint64_t wanted;     /* hold: a socket open as long as somebody waits for the container; 0 = none */
+	uint64_t wanted; /* hold: a socket open as long as somebody waits for the container; 0 = none */
 	struct gpu_opts gpu;
 	struct net_opts net; /* for IMAGE being a URI */
 };

@@ -19,15 +19,15 @@ setup() {
 	common_setup
 	registry_setup
 	PATH=$BATS_FILE_TMPDIR/bin:$PATH
-	mkdir work
+	mkdir wd
 }
 
 # ---- Nextflow: an environment of PATH and variables for the container, the task's script as the program
 
 # task TEXT: .command.run and .command.sh of a task, which the engine writes into its directory
 task() {
-	printf '%s\n' "$1" >work/.command.sh
-	printf 'cd %q\n/bin/bash -ue %q\n' "$PWD/work" "$PWD/work/.command.sh" >work/.command.run
+	printf '%s\n' "$1" >wd/.command.sh
+	printf 'cd %q\n/bin/bash -ue %q\n' "$PWD/wd" "$PWD/wd/.command.sh" >wd/.command.run
 }
 
 nextflow_task() { # RUNTIME OPTION...
@@ -35,7 +35,7 @@ nextflow_task() { # RUNTIME OPTION...
 	shift
 	(
 		set +u
-		TMP=/tmp NXF_TASK_WORKDIR=$PWD/work
+		TMP=/tmp NXF_TASK_WORKDIR=$PWD/wd
 		# shellcheck disable=SC2086,SC2030
 		env - PATH="$PATH" ${TMP:+SINGULARITYENV_TMP="$TMP"} ${TMP:+APPTAINERENV_TMP="$TMP"} \
 			${NXF_TASK_WORKDIR:+SINGULARITYENV_NXF_TASK_WORKDIR="$NXF_TASK_WORKDIR"} SINGULARITYENV_FOO="one two" \
@@ -45,21 +45,21 @@ nextflow_task() { # RUNTIME OPTION...
 
 @test "Nextflow: a task, with and without --pid, binds, and its status" {
 	local runtime
-	# its output goes to files of the work directory, its status is that of the task
+	# its output goes to files of that directory, its status is that of the task
 	# shellcheck disable=SC2016
 	task 'echo "$FOO|$TMP|$A|$PWD"; echo out >result; exit 3'
 	for runtime in singularity apptainer; do
-		rm -f work/result
-		expect 3 nextflow_task "$runtime" --no-home --pid -B "$PWD/work"
-		stdout_is "one two|/tmp|image|$PWD/work"
-		[ "$(cat work/result)" = out ]
+		rm -f wd/result
+		expect 3 nextflow_task "$runtime" --no-home --pid -B "$PWD/wd"
+		stdout_is "one two|/tmp|image|$PWD/wd"
+		[ "$(cat wd/result)" = out ]
 	done
-	expect 3 nextflow_task singularity -B "$PWD/work"
+	expect 3 nextflow_task singularity -B "$PWD/wd"
 	mkdir input
 	task 'cat input.txt; touch ../input/no'
 	echo staged >input/input.txt
-	ln -s "$PWD/input/input.txt" work/input.txt
-	expect 1 nextflow_task singularity --no-home -B "$PWD/input:$PWD/input:ro" -B "$PWD/work"
+	ln -s "$PWD/input/input.txt" wd/input.txt
+	expect 1 nextflow_task singularity --no-home -B "$PWD/input:$PWD/input:ro" -B "$PWD/wd"
 	stdout_is staged
 	stderr_has "Read-only"
 	stderr_lacks WARNING
@@ -71,7 +71,7 @@ nextflow_task() { # RUNTIME OPTION...
 	mv images/tool-1.0.img.pulling.1700000000000 images/tool-1.0.img
 	IMAGE=$PWD/images/tool-1.0.img
 	task 'cat /etc/os-release'
-	expect 0 nextflow_task singularity --no-home --pid -B "$PWD/work"
+	expect 0 nextflow_task singularity --no-home --pid -B "$PWD/wd"
 	stdout_has "ID=vialtest"
 	[ -z "$(find images -name '*pulling*')" ]
 }
@@ -79,13 +79,13 @@ nextflow_task() { # RUNTIME OPTION...
 @test "Nextflow: a task that is killed tells by what" {
 	# shellcheck disable=SC2016
 	task 'kill -TERM $$; exit 1'
-	expect 143 nextflow_task singularity --no-home -B "$PWD/work"
+	expect 143 nextflow_task singularity --no-home -B "$PWD/wd"
 }
 
 # ---- Snakemake: the working directory is the home; the version decides whether it starts at all
 
 @test "Snakemake: a job, its script in quotes, its version check" {
-	cd work
+	cd wd
 	expect 0 singularity --version
 	# the last word is a version that a strict parser takes; a suffix after '+' or '-' must not spoil it
 	[[ ${output##* } =~ ^[0-9]+\.[0-9]+(\.[0-9]+)?([-+.a-z0-9]*)$ ]]
@@ -94,7 +94,7 @@ nextflow_task() { # RUNTIME OPTION...
 	expect 0 env SINGULARITYENV_X=1 singularity --quiet --silent exec --home "$PWD" --bind "$PWD/..:/up" "$IMAGE" \
 		bash -c 'set -euo pipefail;  echo "$HOME|$X|$PWD" >out; ls /up'
 	[ "$(cat out)" = "$PWD|1|$PWD" ]
-	stdout_has work
+	stdout_has wd
 	expect 1 singularity exec --home "$PWD" "$IMAGE" sh -c 'set -e; false; echo no'
 	expect 0 singularity exec --home "$PWD" --pwd "$PWD" "$IMAGE" pwd
 	stdout_is "$PWD"
@@ -191,12 +191,12 @@ cwl() { # OPTION... -- COMMAND...
 		set -euo pipefail
 		module() { :; }
 		module load singularity
-		export SINGULARITY_BIND=$PWD/work:/work SINGULARITYENV_OMP_NUM_THREADS=4
+		export SINGULARITY_BIND=$PWD/wd:/wd SINGULARITYENV_OMP_NUM_THREADS=4
 		for rank in 0 1 2 3; do
-			SLURM_PROCID=$rank singularity exec "$IMAGE" sh -c 'echo "$SLURM_PROCID $OMP_NUM_THREADS" >/work/$SLURM_PROCID' &
+			SLURM_PROCID=$rank singularity exec "$IMAGE" sh -c 'echo "$SLURM_PROCID $OMP_NUM_THREADS" >/wd/$SLURM_PROCID' &
 		done
 		wait
-		cat work/? | singularity exec "$IMAGE" sort | tail -n 1
+		cat wd/? | singularity exec "$IMAGE" sort | tail -n 1
 	EOF2
 	expect 0 bash job.sh
 	stdout_is "3 4"
