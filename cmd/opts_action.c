@@ -122,7 +122,6 @@ const struct opt cmd_action_opts[] = {
 	  "RESTART", OPT_HIDDEN },
 	{ 0, "pid-file", OPT_STR, O(pid_file), "FILE", "instance start: where its pid is written to", "PID_FILE",
 	  OPT_HIDDEN },
-	{ 0, "underlay", OPT_FLAG, O(ignored), NULL, "not needed here", NULL, OPT_HIDDEN },
 	{ 0, "check", OPT_FLAG, O(check), NULL, "hold: only say whether IMAGE can be used here", NULL, OPT_HIDDEN },
 	{ 0, "wanted", OPT_U64, O(wanted), "N", "hold: stop preparing when this socket is hung up", NULL, OPT_HIDDEN },
 	{ 0, "fd", OPT_U64, O(fd), "N", "hold: the socket to answer on", NULL, OPT_HIDDEN },
