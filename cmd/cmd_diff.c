@@ -78,10 +78,10 @@ static vl_json *json_of(const struct img_item *i)
 	return j;
 }
 
-static void print_json(const struct diff *d, unsigned what, const struct img_item *a, const struct img_item *b)
+static void print_json(const struct diff *d, const char *path, unsigned what, const struct img_item *a,
+		       const struct img_item *b)
 {
 	VL_JSON vl_json *j = vl_json_new_obj();
-	VL_FREE char *path = vl_asprintf("/%s", (a ? a : b)->path);
 
 	vl_json_set(j, "path", vl_json_new_str(path));
 	vl_json_set(j, "change", vl_json_new_str(!a ? "added" : !b ? "removed" : "changed"));
@@ -100,9 +100,9 @@ static void print_json(const struct diff *d, unsigned what, const struct img_ite
 	printf("%s\n  %s", d->added + d->removed + d->changed > 1 ? "," : "", text);
 }
 
-static void print_line(const struct diff *d, unsigned what, const struct img_item *a, const struct img_item *b)
+static void print_line(const struct diff *d, const char *path, unsigned what, const struct img_item *a,
+		       const struct img_item *b)
 {
-	VL_FREE char *path = vl_asprintf("/%s", (a ? a : b)->path);
 	VL_FREE char *name = cmd_image_name(path, d->style);
 	const char *comma = "  (";
 
@@ -130,12 +130,14 @@ static int take(void *arg, unsigned what, const struct img_item *a, const struct
 	d->removed += !b;
 	d->changed += a && b;
 	d->bytes += (int64_t)(b && S_ISREG(b->mode) ? b->size : 0) - (int64_t)(a && S_ISREG(a->mode) ? a->size : 0);
-	if (d->o->stat)
+	const struct img_item *one = a ? a : b;
+	if (d->o->stat || !one)
 		return 0;
+	VL_FREE char *path = vl_asprintf("/%s", one->path);
 	if (d->o->json)
-		print_json(d, what, a, b);
+		print_json(d, path, what, a, b);
 	else
-		print_line(d, what, a, b);
+		print_line(d, path, what, a, b);
 	return 0;
 }
 
