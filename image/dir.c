@@ -162,7 +162,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int list_names(struct walk *w, int dirfd, const char *path, struct vl_strv *ret, struct vl_err *err)
+int img_dir_names(int dirfd, struct vl_strv *ret)
 {
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -170,7 +170,7 @@ static int list_names(struct walk *w, int dirfd, const char *path, struct vl_str
 	if (!d) {
 		int code = errno;
 		vl_closep(&fd);
-		return fail_at(w, path, code, "list", err);
+		return -code;
 	}
 	errno = 0;
 	for (struct dirent *e; (e = readdir(d)); errno = 0)
@@ -178,17 +178,17 @@ static int list_names(struct walk *w, int dirfd, const char *path, struct vl_str
 			vl_strv_add(ret, e->d_name);
 	int code = errno;
 	closedir(d);
-	if (code)
-		return fail_at(w, path, code, "list", err);
 	if (ret->n)
 		qsort(ret->v, ret->n, sizeof *ret->v, by_name);
-	return 0;
+	return -code;
 }
 
 static int read_dir(struct walk *w, int dirfd, const char *path, unsigned depth, struct vl_err *err)
 {
 	VL_STRV struct vl_strv names = { 0 };
-	int r = list_names(w, dirfd, path, &names, err);
+	int r = img_dir_names(dirfd, &names);
+	if (r < 0)
+		return fail_at(w, path, -r, "list", err);
 
 	if (depth > MAX_DEPTH)
 		return fail_at(w, path, ENAMETOOLONG, "descend into", err);

@@ -9,6 +9,8 @@
  * that the same tree gives the same image. Hard links are found by device and inode. */
 int img_dir_read(int rootfd, const char *path, struct img_blocks *b, const struct vl_progress *progress,
 		 struct img_log *log, struct vl_err *err);
+/* The names in a directory, in the order of their bytes. -errno. */
+int img_dir_names(int dirfd, struct vl_strv *ret);
 /* Of any file, also one opened with O_PATH; without those of the host's own. *ret is new, and set on failure too;
  * NULL = none. 0 or -errno. */
 int img_dir_xattrs(int fd, struct img_xattrs **ret);

@@ -5,7 +5,6 @@
 #include "dir.h"
 #include "src_impl.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -124,34 +123,6 @@ static int open_entry(struct img_src *s, int dirfd, const char *name, const char
 	return fd;
 }
 
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int list_names(struct img_src *s, int dirfd, const char *path, struct vl_strv *ret, struct vl_err *err)
-{
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!d) {
-		int code = errno;
-		vl_closep(&fd);
-		return fail_at(s, path, code, "list", err);
-	}
-	errno = 0;
-	for (struct dirent *e; (e = readdir(d)); errno = 0)
-		if (!vl_streq(e->d_name, ".") && !vl_streq(e->d_name, ".."))
-			vl_strv_add(ret, e->d_name);
-	int code = errno;
-	closedir(d);
-	if (code)
-		return fail_at(s, path, code, "list", err);
-	if (ret->n)
-		qsort(ret->v, ret->n, sizeof *ret->v, by_name);
-	return 0;
-}
-
 static int walk_dir(struct img_src *s, const struct img_src_walk *w, int fd, const struct stat *st, const char *path,
 		    unsigned depth, struct vl_err *err)
 {
@@ -168,7 +139,8 @@ static int walk_dir(struct img_src *s, const struct img_src_walk *w, int fd, con
 		return 0;
 	if (depth > MAX_DEPTH)
 		return fail_at(s, path, ENAMETOOLONG, "descend into", err);
-	r = list_names(s, fd, path, &names, err);
+	if ((r = img_dir_names(fd, &names)) < 0)
+		r = fail_at(s, path, -r, "list", err);
 	for (size_t i = 0; r == 0 && i < names.n; i++) {
 		VL_FREE char *sub = vl_asprintf("%s%s%s", path, *path ? "/" : "", names.v[i]);
 		struct stat inner;

@@ -5,7 +5,7 @@
  * The lock must live as long as what is mounted, and the program must know nothing of it. For images the server
  * of the image has the descriptor. For directories a small process, the follower, has it: the kernel tells it by
  * inotify when the overlay is unmounted, whoever was the last to use it. */
-#include "rootless.h"
+#include "instance.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -47,26 +47,6 @@ static int open_note(const char *path, int flags)
 	return vl_move_fd_above_stdio(vl_steal_fd(&fd));
 }
 
-/* When the process began, in ticks since the machine did; 0: there is none such. */
-static unsigned long long since(pid_t pid)
-{
-	char path[64], text[1024];
-	unsigned long long t = 0;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	VL_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	if (n <= 0)
-		return 0;
-	text[n] = 0;
-	char *p = strrchr(text, ')'); /* the name may have anything in it; field 2 ends here */
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	if (p)
-		t = strtoull(p, NULL, 10);
-	return t;
-}
-
 static void write_note(int fd, const char *program)
 {
 	struct utsname u = { .nodename = "?" };
@@ -75,7 +55,8 @@ static void write_note(int fd, const char *program)
 	VL_BUF struct vl_buf b = { 0 };
 
 	uname(&u);
-	vl_buf_addf(&b, "host %s\npid %d\nsince %llu\nuid %u\n", u.nodename, getpid(), since(getpid()), getuid());
+	vl_buf_addf(&b, "host %s\npid %d\nsince %llu\nuid %u\n", u.nodename, getpid(),
+		    (unsigned long long)ctr_pid_start(getpid()), getuid());
 	if (user)
 		vl_buf_addf(&b, "user %s\n", user);
 	if (job)
@@ -121,7 +102,7 @@ static enum state state(const struct note *n)
 	if (!host || !pid || !start || uname(&u) < 0 || !vl_streq(host, u.nodename) ||
 	    vl_parse_u64(pid, 1, INT32_MAX, &p) < 0 || vl_parse_u64(start, 1, UINT64_MAX, &s) < 0)
 		return UNKNOWN;
-	return since((pid_t)p) == s ? RUNS : GONE;
+	return ctr_pid_start((pid_t)p) == s ? RUNS : GONE;
 }
 
 static int fail_taken(const struct plan_overlay *o, bool written, const struct note *n, struct vl_err *err)
