@@ -1,7 +1,9 @@
 /* optimize: a start is watched, and the image written anew so that what it reads lies together. */
 #include "run.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <vial/image.h>
 #include <vial/sif.h>
@@ -44,7 +46,9 @@ struct optimizing {
 	struct sif_image sif;
 	const struct sif_descr *partition;
 	struct stat st;
-	char *out; /* where it goes */
+	int held;      /* the image once more, locked; -1 until the command has ended */
+	char *out;     /* where it goes */
+	bool in_place; /* which is the image itself */
 	struct img_read *reads;
 	size_t n_reads;
 	uint64_t limit;
@@ -55,8 +59,16 @@ static void free_all(struct optimizing *w)
 {
 	sif_free(&w->sif);
 	cmd_action_image_free(&w->image);
+	vl_closep(&w->held);
 	free(w->out);
 	free(w->reads);
+}
+
+static bool is_file(const char *path, const struct stat *st)
+{
+	struct stat now;
+
+	return stat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino;
 }
 
 static int open_image(struct optimizing *w, const char *path, struct vl_err *err)
@@ -73,6 +85,7 @@ static int open_image(struct optimizing *w, const char *path, struct vl_err *err
 	if (sif_load(w->image.fd, &w->sif, err) < 0 || sif_primary(&w->sif, &w->partition, err) < 0)
 		return vl_wrap(err, "%s", path);
 	w->out = w->o->output ? vl_strdup(w->o->output) : realpath(path, NULL); /* a link stays one */
+	w->in_place = !w->o->output || is_file(w->out, &w->st);
 	return w->out ? 0 : vl_fail_sys(err, errno, "cannot find %s", path);
 }
 
@@ -151,6 +164,87 @@ static int record(struct optimizing *w, int argc, char **argv, struct vl_err *er
 	return r;
 }
 
+/* ---- nobody else changes it ---- */
+
+static int is_stale(const struct optimizing *w, struct vl_err *err)
+{
+	return vl_fail(err, ESTALE,
+		       "%s has been replaced or changed since the command was started, and stays as it is now; "
+		       "optimize it again",
+		       w->image.path);
+}
+
+/* The new image may take its place only as long as that is the image that was read. */
+static int check_place(const struct optimizing *w, struct vl_err *err)
+{
+	const struct stat *old = &w->st;
+	struct stat now;
+
+	if (!w->in_place)
+		return 0;
+	if (stat(w->out, &now) < 0 || now.st_dev != old->st_dev || now.st_ino != old->st_ino ||
+	    now.st_size != old->st_size || now.st_mtim.tv_sec != old->st_mtim.tv_sec ||
+	    now.st_mtim.tv_nsec != old->st_mtim.tv_nsec || now.st_ctim.tv_sec != old->st_ctim.tv_sec ||
+	    now.st_ctim.tv_nsec != old->st_ctim.tv_nsec)
+		return is_stale(w, err);
+	return 0;
+}
+
+/* Shared: who edits a SIF wants it alone, and a file opened for reading gets no other lock from NFS. */
+static int lock_file(struct optimizing *w, struct vl_err *err)
+{
+	VL_FREE char *again = vl_asprintf("/proc/self/fd/%d", w->image.fd);
+	int r;
+
+	w->held = open(again, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (w->held < 0)
+		return vl_fail_sys(err, errno, "cannot open %s", w->image.path);
+	while ((r = flock(w->held, LOCK_SH)) < 0 && errno == EINTR)
+		;
+	/* a file system without locks: nobody edits images there */
+	if (r < 0 && errno != ENOLCK && errno != EOPNOTSUPP && errno != ENOSYS)
+		return vl_fail_sys(err, errno, "cannot lock %s", w->image.path);
+	return fstat(w->held, &w->st) < 0 ? vl_fail_sys(err, errno, "cannot stat %s", w->image.path) : 0;
+}
+
+/* An overlay that is being written to would be copied half. */
+static int lock_overlays(struct optimizing *w, struct vl_err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < w->sif.n && r == 0; i++) {
+		const struct sif_descr *d = &w->sif.d[i];
+		struct plan_overlay o = { .fd = w->held,
+					  .kind = PLAN_LAYER_EXT3,
+					  .path = w->image.path,
+					  .lock = -1,
+					  .off = d->off,
+					  .size = d->size };
+		if (d->type == SIF_PARTITION && sif_part_type(d) == SIF_PART_OVERLAY && d->size)
+			r = ctr_overlay_lock(&o, "optimize", err);
+	}
+	return r;
+}
+
+/* Until the process ends. What was added to the image while the command ran is kept; what the command read must be
+ * there still. */
+static int hold_image(struct optimizing *w, struct vl_err *err)
+{
+	SIF_IMAGE struct sif_image before = w->sif;
+	const struct sif_descr *old = w->partition;
+	int r;
+
+	w->sif = (struct sif_image){ .fd = -1 };
+	if ((r = lock_file(w, err)) < 0 || (r = check_place(w, err)) < 0)
+		return r;
+	if ((r = sif_load(w->held, &w->sif, err)) < 0 || (r = sif_primary(&w->sif, &w->partition, err)) < 0)
+		return vl_wrap(err, "%s", w->image.path);
+	if (memcmp(before.h.uuid, w->sif.h.uuid, sizeof before.h.uuid) != 0 || old->id != w->partition->id ||
+	    old->off != w->partition->off || old->size != w->partition->size)
+		return is_stale(w, err);
+	return lock_overlays(w, err);
+}
+
 /* ---- the new image ---- */
 
 static void report(const struct optimizing *w, const struct img_optimize_stats *s)
@@ -196,7 +290,9 @@ static int write_image(struct optimizing *w, char **command, struct vl_err *err)
 	/* of another's image root makes another's image */
 	if (!w->o->output && geteuid() == 0 && fchown(file.fd, w->st.st_uid, w->st.st_gid) < 0)
 		return vl_fail_sys(err, errno, "cannot give %s to its owner", w->out);
-	if ((r = vl_newfile_commit(&file, replace, err)) < 0)
+	if (fsync(file.fd) < 0) /* which may take its time, so before the last look */
+		return vl_fail_sys(err, errno, "cannot write %s to disk", w->out);
+	if ((r = check_place(w, err)) < 0 || (r = vl_newfile_commit(&file, replace, err)) < 0)
 		return r;
 	report(w, &stats);
 	return 0;
@@ -204,7 +300,8 @@ static int write_image(struct optimizing *w, char **command, struct vl_err *err)
 
 int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const char *path, int argc, char **argv)
 {
-	VL_CLEANUP(free_all) struct optimizing w = { .c = c, .o = o, .image = ACTION_IMAGE_INIT, .sif = { .fd = -1 } };
+	VL_CLEANUP(free_all)
+	struct optimizing w = { .c = c, .o = o, .image = ACTION_IMAGE_INIT, .sif = { .fd = -1 }, .held = -1 };
 	struct vl_err err = { 0 };
 
 	if (o->hot_size && (vl_parse_size(o->hot_size, UINT64_MAX / 2, &w.limit) < 0 || !w.limit))
@@ -212,7 +309,7 @@ int cmd_optimize_image(struct cmd_ctx *c, struct cmd_optimize_opts *o, const cha
 	int r = open_image(&w, path, &err);
 	if (r == 0 && o->output && !o->force && access(o->output, F_OK) == 0) /* before the command runs, not after */
 		r = vl_fail(&err, EEXIST, "%s exists; --force replaces it", o->output);
-	if (r < 0 || record(&w, argc, argv, &err) < 0 || write_image(&w, argv, &err) < 0) {
+	if (r < 0 || record(&w, argc, argv, &err) < 0 || hold_image(&w, &err) < 0 || write_image(&w, argv, &err) < 0) {
 		if (*err.text)
 			cmd_fail(c, &err);
 		return w.status ? w.status : EXIT_OWN_COMPAT;

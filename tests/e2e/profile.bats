@@ -294,6 +294,71 @@ EOF
 	done
 }
 
+# optimize_meanwhile [OPTION...]: optimize in the background, whose command waits for optimize_ends
+optimize_meanwhile() {
+	rm -f go ran
+	mkfifo ran
+	vial optimize "$@" app.sif sh -c "echo >'$PWD/ran'; until [ -e '$PWD/go' ]; do sleep 0.05; done; cat /data/text >/dev/null" \
+		3>&- 2>optimize.log &
+	optimize=$!
+	read -r _ <ran
+}
+
+optimize_ends() { # STATUS
+	local got=0
+	: >go
+	wait "$optimize" || got=$?
+	cat optimize.log
+	[ "$got" -eq "$1" ]
+}
+
+@test "an image that is replaced or changed while the command runs is left alone" {
+	optimize_meanwhile
+	cp app.sif new.sif
+	seq 9 >note
+	vial sif add new.sif note --datatype 7 --groupid 1 --filename note
+	mv new.sif app.sif
+	sha256sum app.sif >sum
+	optimize_ends 255
+	grep -q "app.sif has been replaced or changed since the command was started" optimize.log
+	sha256sum -c sum
+
+	optimize_meanwhile
+	rm app.sif
+	optimize_ends 255
+	[ ! -e app.sif ]
+
+	# another image in the same file: another UUID
+	cp "$BATS_FILE_TMPDIR/plain.sif" app.sif
+	optimize_meanwhile -o out.sif
+	printf other-image-here | dd of=app.sif bs=1 seek=48 conv=notrunc status=none
+	optimize_ends 255
+	[ ! -e out.sif ]
+}
+
+@test "what overlay create adds while the command runs is kept; who writes to it is in the way" {
+	optimize_meanwhile
+	expect 0 vial overlay create --size 64 app.sif
+	expect 0 vial exec --private-mount --writable app.sif sh -c 'echo kept >/etc/kept'
+	optimize_ends 0
+	expect 0 vial exec app.sif cat /etc/kept
+	stdout_is kept
+
+	cp "$BATS_FILE_TMPDIR/plain.sif" app.sif
+	optimize_meanwhile
+	expect 0 vial overlay create --size 64 app.sif
+	mkfifo wrote
+	vial exec --writable app.sif sh -c "echo >'$PWD/wrote'; until [ -e '$PWD/done' ]; do sleep 0.05; done; echo late >/etc/late" 3>&- &
+	writer=$!
+	read -r _ <wrote
+	optimize_ends 255
+	grep -q "app.sif is in use: it is being changed" optimize.log
+	: >done
+	wait "$writer"
+	expect 0 vial exec app.sif cat /etc/late
+	stdout_is late
+}
+
 @test "build --profile: both in one go" {
 	expect 0 vial build --profile 'cat /data/text | wc -c' new.sif "$TREE"
 	stdout_is "$(wc -c <"$TREE/data/text")"
