@@ -15,6 +15,8 @@
 struct attrs { /* of what is being made */
 	uint32_t mode, uid, gid;
 	int64_t mtime;
+	struct img_item_xattr *xattrs; /* each with a copy of its own */
+	size_t n_xattrs;
 };
 
 struct folder {
@@ -79,7 +81,32 @@ static int nonsense(struct vl_err *err)
 
 static struct attrs attrs_of(const struct img_item *i)
 {
-	return (struct attrs){ i->mode, i->uid, i->gid, i->mtime };
+	return (struct attrs){ i->mode, i->uid, i->gid, i->mtime, NULL, 0 };
+}
+
+static void attrs_free(struct attrs *a)
+{
+	for (size_t i = 0; i < a->n_xattrs; i++) {
+		free((char *)a->xattrs[i].key);
+		free((void *)a->xattrs[i].value);
+	}
+	vl_freep(&a->xattrs);
+	a->n_xattrs = 0;
+}
+
+/* Those of the system are for root to set. */
+static void keep_xattrs(const struct extracting *x, const struct img_item *i, struct attrs *a)
+{
+	if (!x->o->preserve)
+		return;
+	a->xattrs = vl_alloc((i->n_xattrs + 1) * sizeof *a->xattrs);
+	for (size_t k = 0; k < i->n_xattrs; k++) {
+		const struct img_item_xattr *from = &i->xattrs[k];
+		if (!x->root && !vl_prefix(from->key, "user."))
+			continue;
+		a->xattrs[a->n_xattrs++] =
+			(struct img_item_xattr){ vl_strdup(from->key), vl_memdup(from->value, from->len), from->len };
+	}
 }
 
 /* What others could run as the owner is kept only where the owner is the image's. */
@@ -96,7 +123,8 @@ static mode_t mode_for(const struct extracting *x, const struct attrs *a, bool o
 	return m;
 }
 
-/* In this order: a change of the owner takes set-id bits and capabilities away, and a mode may forbid the rest. */
+/* In this order, and when all is written: a change of the owner or the content takes set-id bits and capabilities away,
+ * and a mode may forbid the rest. */
 static int set_attrs(struct extracting *x, int fd, const struct attrs *a, const char *name, struct vl_err *err)
 {
 	const struct timespec times[2] = { { .tv_sec = a->mtime }, { .tv_sec = a->mtime } };
@@ -106,25 +134,14 @@ static int set_attrs(struct extracting *x, int fd, const struct attrs *a, const 
 		owner_kept = x->root ? fchown(fd, a->uid, a->gid) == 0 : geteuid() == a->uid && getegid() == a->gid;
 	if (x->root && x->o->preserve && !owner_kept)
 		return fail_at(x, name, errno, "set the owner of", err);
+	for (size_t i = 0; i < a->n_xattrs; i++)
+		if (fsetxattr(fd, a->xattrs[i].key, a->xattrs[i].value, a->xattrs[i].len, 0) < 0)
+			x->lost_xattrs++;
 	if (fchmod(fd, mode_for(x, a, owner_kept)) < 0)
 		return fail_at(x, name, errno, "set the mode of", err);
 	if (x->o->preserve && futimens(fd, times) < 0)
 		return fail_at(x, name, errno, "set the time of", err);
 	return 0;
-}
-
-/* After the owner for who may set those of the system: see set_attrs. */
-static void set_xattrs(struct extracting *x, int fd, const struct img_item *i)
-{
-	if (!x->o->preserve)
-		return;
-	if (x->root && fchown(fd, i->uid, i->gid) < 0)
-		return; /* set_attrs says so */
-	for (size_t k = 0; k < i->n_xattrs; k++) {
-		const struct img_item_xattr *a = &i->xattrs[k];
-		if ((x->root || vl_prefix(a->key, "user.")) && fsetxattr(fd, a->key, a->value, a->len, 0) < 0)
-			x->lost_xattrs++;
-	}
 }
 
 /* ---- folders ---- */
@@ -135,6 +152,7 @@ static int leave(struct extracting *x, struct vl_err *err)
 	int r = f->made ? set_attrs(x, f->fd, &f->a, "", err) : 0;
 
 	vl_closep(&f->fd);
+	attrs_free(&f->a);
 	x->depth--;
 	x->path.len = x->depth ? x->stack[x->depth - 1].path_len : 0;
 	if (x->path.data)
@@ -170,7 +188,7 @@ static int take_folder(struct extracting *x, int dirfd, const char *name, const 
 		return fail_at(x, name, errno, "open the directory", err);
 	enter(x, fd, i->path, i, made);
 	if (made)
-		set_xattrs(x, fd, i);
+		keep_xattrs(x, i, &x->stack[x->depth - 1].a);
 	return 0;
 }
 
@@ -191,6 +209,7 @@ static void drop_file(struct extracting *x)
 		unlinkat(x->file.dirfd, x->file.hidden, 0);
 	vl_freep(&x->file.hidden);
 	vl_freep(&x->file.name);
+	attrs_free(&x->file.a);
 	vl_closep(&x->file.fd);
 }
 
@@ -224,7 +243,7 @@ static int begin_file(struct extracting *x, int dirfd, const char *name, const s
 	f->at = 0;
 	f->size = i->size;
 	f->a = attrs_of(i);
-	set_xattrs(x, f->fd, i);
+	keep_xattrs(x, i, &f->a);
 	return 0;
 }
 
@@ -449,8 +468,11 @@ static void raise_file_limit(void) /* a descriptor for each level */
 static void extracting_free(struct extracting *x)
 {
 	drop_file(x);
-	while (x->depth)
-		vl_closep(&x->stack[--x->depth].fd);
+	while (x->depth) {
+		struct folder *f = &x->stack[--x->depth];
+		vl_closep(&f->fd);
+		attrs_free(&f->a);
+	}
 	vl_closep(&x->above);
 	vl_freep(&x->stack);
 	vl_freep(&x->top);

@@ -152,6 +152,30 @@ assert d["/etc/file"]["mode"] == "4750" and d["/etc/soft"]["target"] == "file"' 
 	[ "$(stat -c %Y file)" = "$(stat -c %Y "$TREE/etc/file")" ]
 }
 
+@test "tools: capabilities of files come along for root" {
+	need_root
+	mkdir -p t/dir
+	seq 100000 >t/dir/tool
+	touch t/dir/empty
+	# version 2, effective: cap_net_raw
+	python3 -c '
+import os, struct
+for name in "t/dir/tool", "t/dir/empty":
+    os.chown(name, 7, 8)
+    os.setxattr(name, "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0))'
+	mksquashfs t t.sqfs -quiet -no-progress >/dev/null
+	expect 0 vial cp -rp t.sqfs:/dir got
+	stderr_is ""
+	expect 0 vial cp -p t.sqfs:/dir/tool got/again
+	python3 -c '
+import os
+want = os.getxattr("t/dir/tool", "security.capability")
+for name in "got/tool", "got/empty", "got/again":
+    assert os.getxattr(name, "security.capability") == want, name
+    assert (os.stat(name).st_uid, os.stat(name).st_gid) == (7, 8), name'
+	cmp t/dir/tool got/tool
+}
+
 @test "tools: nothing is written through links of the place or of the image" {
 	mkdir -p outside dest
 	ln -s ../outside dest/dir
