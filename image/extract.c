@@ -268,9 +268,11 @@ static int name_file(struct extracting *x)
 			return r;
 		f->hidden = vl_steal(&hidden);
 	}
-	if (x->o->force)
-		r = renameat(f->dirfd, f->hidden, f->dirfd, f->name) < 0 ? -errno : 0;
-	else if ((r = linkat(f->dirfd, f->hidden, f->dirfd, f->name, 0) < 0 ? -errno : 0) == 0)
+	if (renameat2(f->dirfd, f->hidden, f->dirfd, f->name, x->o->force ? 0 : RENAME_NOREPLACE) < 0)
+		r = -errno;
+	/* NFS has no RENAME_NOREPLACE, and vfat no links */
+	if (r == -EINVAL && !x->o->force &&
+	    (r = linkat(f->dirfd, f->hidden, f->dirfd, f->name, 0) < 0 ? -errno : 0) == 0)
 		unlinkat(f->dirfd, f->hidden, 0);
 	if (r == 0)
 		vl_freep(&f->hidden);

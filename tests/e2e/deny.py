@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""deny.py NAME[:BITS]=ERRNO[,...] COMMAND...: COMMAND, to which the kernel refuses these system calls.
+"""deny.py NAME[:BITS[@N]]=ERRNO[,...] COMMAND...: COMMAND, to which the kernel refuses these system calls.
 
-With BITS (a number) only those whose first argument has one of them. A stand-in for kernels that lack
+With BITS (a number) only those whose first argument, or that behind N others, has one of them. A stand-in for kernels that lack
 a call and for the filters of other containers.
 """
 import ctypes
@@ -17,6 +17,7 @@ NUMBERS = {
     "pivot_root": (155, 41), "mount": (165, 40), "umount2": (166, 39), "chroot": (161, 51), "seccomp": (317, 277),
     "capset": (126, 91), "memfd_create": (319, 279), "openat2": (437, 437), "socketpair": (53, 199),
     "pidfd_open": (434, 434), "sethostname": (170, 161), "prctl": (157, 167), "fchdir": (81, 50),
+    "openat": (257, 56), "linkat": (265, 37),
 }  # fmt: skip
 ARCH = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -28,12 +29,12 @@ def op(code, jt, jf, k):
 def program(rules):
     column, arch = ARCH[platform.machine()]
     out = [op(0x20, 0, 0, 4), op(0x15, 1, 0, arch), op(0x06, 0, 0, 0x7FFF0000), op(0x20, 0, 0, 0)]
-    for name, bits, code in rules:
+    for name, bits, nth, code in rules:
         refuse = op(0x06, 0, 0, 0x00050000 | code)
         if bits is None:
             out += [op(0x15, 0, 1, NUMBERS[name][column]), refuse]
-        else:  # not this call: over the next four; its first argument, then the number again
-            out += [op(0x15, 0, 4, NUMBERS[name][column]), op(0x20, 0, 0, 16), op(0x45, 0, 1, bits), refuse]
+        else:  # not this call: over the next four; its argument, then the number again
+            out += [op(0x15, 0, 4, NUMBERS[name][column]), op(0x20, 0, 0, 16 + 8 * nth), op(0x45, 0, 1, bits), refuse]
             out += [op(0x20, 0, 0, 0)]
     return out + [op(0x06, 0, 0, 0x7FFF0000)]
 
@@ -43,7 +44,8 @@ def main():
     for word in sys.argv[1].split(","):
         what, code = word.split("=")
         name, _, bits = what.partition(":")
-        rules.append((name, int(bits, 0) if bits else None, getattr(errno, code)))
+        bits, _, nth = bits.partition("@")
+        rules.append((name, int(bits, 0) if bits else None, int(nth or 0), getattr(errno, code)))
     code = b"".join(program(rules))
     text = ctypes.create_string_buffer(code)
     prog = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(text))

@@ -130,6 +130,16 @@ assert d["/etc/file"]["mode"] == "4750" and d["/etc/soft"]["target"] == "file"' 
 	[ "$(find . -name '.vial-*' | wc -l)" -eq 0 ]
 }
 
+@test "tools: cp onto a file system without links and nameless files" {
+	without_links() { "$HERE/deny.py" linkat=EPERM,openat:0x400000@2=EOPNOTSUPP "$VIAL" "$@"; }
+	expect 0 without_links cp "$SIF:/etc/random" got
+	cmp "$TREE/etc/random" got
+	expect 255 without_links cp "$SIF:/etc/soft" got
+	one_fatal_line "exists already"
+	expect 0 without_links cp -f "$SIF:/etc/random" got
+	[ "$(ls -A -I 'separate-stderr*')" = "$(printf '%s\n' got home)" ]
+}
+
 @test "tools: cp -r is the tree that unsquashfs makes" {
 	expect 0 vial cp -rp "$SIF:/" got
 	tell "$UNPACKED" | grep -v ' f 4750 \| f 750 ' >want.list
