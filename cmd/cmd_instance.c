@@ -176,6 +176,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	struct vl_progress say = cmd_action_say(c);
 	struct vl_err err = { 0 };
 
+	if (cmd_action_check(c, o, action, true))
+		return EXIT_USAGE;
 	if (read_restart(o->restart, &i.restart) < 0)
 		return cmd_usage(c, "--restart takes no, on-failure or always, not '%s'", o->restart);
 	plan.no_init = true; /* what keeps the instance is that */

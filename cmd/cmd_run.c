@@ -65,6 +65,23 @@ static int check_words(struct cmd_ctx *c, const struct action_opts *o)
 	return 0;
 }
 
+int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_action action, bool instance)
+{
+	/* the environment is meant for other commands too */
+	if (!instance && o->restart && !opt_getenv("RESTART"))
+		return cmd_usage(c, "--restart goes with instance start and instance run");
+	if (!instance && o->pid_file && !opt_getenv("PID_FILE"))
+		return cmd_usage(c, "--pid-file goes with instance start and instance run");
+	if (action != PLAN_KEEP && (o->check || o->wanted || o->fd))
+		return cmd_usage(c, "--%s goes with hold", o->check ? "check" : o->wanted ? "wanted" : "fd");
+	if (instance && (o->explain || o->json))
+		return cmd_usage(c, "--%s does not go with instances; use it with exec or run",
+				 o->explain ? "explain" : "json");
+	if (instance && o->stats && !opt_getenv("STATS"))
+		return cmd_usage(c, "--stats does not go with instances; use it with exec or run");
+	return 0;
+}
+
 /* Who waits for the container says it then, in his own words. */
 static bool tell(int sock, int r, const char *image, struct vl_err *err)
 {
@@ -82,6 +99,10 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	struct vl_err err = { 0 };
 	int status = 0;
 
+	if (cmd_action_check(c, o, action, false)) {
+		free_opts(o);
+		return EXIT_USAGE;
+	}
 	if (instance && action != PLAN_KEEP)
 		return cmd_start_inside(c, o, action, instance, argc - 1, argv + 1);
 
@@ -171,6 +192,8 @@ int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 	const struct action_opts *o = opts;
 
 	(void)self;
+	if (cmd_action_check(c, o, PLAN_KEEP, false))
+		return EXIT_USAGE;
 	if (o->check && !o->fd)
 		return check(c, opts, argv[0]);
 	if (!o->fd || o->fd > INT_MAX || fcntl((int)o->fd, F_SETFD, FD_CLOEXEC) < 0)

@@ -185,6 +185,8 @@ int cmd_plan_overlays(const struct action_opts *o, const struct action_image *im
 		vl_progress_warn(say,
 				 "changes are kept in %s; --writable-tmpfs has no effect beside a writable overlay",
 				 p->overlays[p->n_overlays - 1].path);
+	if (o->tmpfs_size && !opt_getenv("TMPFS_SIZE") && !p->writable_tmpfs)
+		vl_progress_warn(say, "--tmpfs-size does nothing without --writable-tmpfs");
 	for (size_t i = 0; i < p->n_overlays && !o->explain; i++)
 		if ((r = ctr_overlay_lock(&p->overlays[i], program, err)) < 0)
 			return r;

@@ -150,6 +150,8 @@ void cmd_add_instance(struct plan *p, const char *name);
 /* ---- cmd_run.c ---- */
 
 struct vl_progress cmd_action_say(struct cmd_ctx *c);
+/* Options of the table that this command has no use for: a usage error, and != 0. instance: instance start or run. */
+int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_action action, bool instance);
 /* Says what ctr_run failed with; the exit status. */
 int cmd_action_failed(const struct cmd_ctx *c, enum plan_action action, int r, int status, const struct vl_err *err);
 

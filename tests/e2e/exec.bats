@@ -235,6 +235,31 @@ all"
 	one_fatal_line "run as the caller"
 }
 
+@test "options of other commands are refused, not passed over; their variables are for others" {
+	local option
+	for option in "--restart always" "--pid-file pid" --check "--fd 9" "--wanted 9"; do
+		# shellcheck disable=SC2086 # words
+		expect 1 vial exec $option "$SIF" true
+		stderr_has "${option%% *} goes with"
+		# shellcheck disable=SC2086
+		expect 1 vial run $option instance://none
+	done
+	expect 1 vial hold --pid-file pid --check "$SIF"
+	expect 1 vial hold --pid-file pid --fd 9 "$SIF"
+	[ ! -e pid ]
+	for option in --check "--fd 9" "--wanted 9" --explain --json "--stats -"; do
+		# shellcheck disable=SC2086
+		expect 1 vial instance start $option "$SIF" none
+		stderr_has "${option%% *} "
+	done
+	expect 0 env VIAL_RESTART=always VIAL_PID_FILE=pid VIAL_TMPFS_SIZE=64M "$VIAL" exec "$SIF" true
+	stderr_is ""
+	expect 0 vial exec --tmpfs-size 64M "$SIF" true
+	stderr_has "--tmpfs-size does nothing without --writable-tmpfs"
+	expect 0 vial exec --tmpfs-size 64M --writable-tmpfs "$SIF" true
+	stderr_is ""
+}
+
 @test "what is so anyway is accepted" {
 	expect 0 vial exec -u --userns=true --sharens --no-tmp-sandbox --underlay --unsquash "$SIF" true
 	stderr_is ""
