@@ -118,6 +118,32 @@ static int build(struct sandbox *s, const char *out, const char *source, struct 
 	return r < 0 ? r : unpack(s, out, err);
 }
 
+/* An option that says how an image is made, where none is; NULL. The environment is meant for other builds too. */
+static const char *unused_option(const struct convert_opts *o)
+{
+	const struct {
+		const char *name, *keys[3];
+		bool set;
+	} all[] = {
+		{ o->arch && strchr(o->arch, '/') ? "platform" : "arch", { "ARCH", "PULL_ARCH", "PLATFORM" }, o->arch },
+		{ "compress", { "COMPRESS" }, o->compress },
+		{ "block-size", { "BLOCK_SIZE" }, o->block_size },
+		{ "threads", { "THREADS" }, o->threads },
+		{ "max-size", { "MAX_SIZE" }, o->max_size },
+		{ "owner", { "OWNER" }, o->owner },
+		{ "mksquashfs-args", { "MKSQUASHFS_ARGS" }, o->mksquashfs.n },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(all); i++) {
+		bool twin = false;
+		for (size_t k = 0; k < VL_COUNT(all[i].keys) && all[i].keys[k]; k++)
+			twin |= opt_getenv(all[i].keys[k]) != NULL;
+		if (all[i].set && !twin)
+			return all[i].name;
+	}
+	return NULL;
+}
+
 int cmd_build_sandbox(struct cmd_ctx *c, const struct build_opts *o, const char *out, const char *source)
 {
 	VL_CLEANUP(sandbox_free)
@@ -130,6 +156,9 @@ int cmd_build_sandbox(struct cmd_ctx *c, const struct build_opts *o, const char 
 		dest[--n] = 0;
 	if (o->profile)
 		return cmd_usage(c, "--profile lays out an image file; leave it or --sandbox out");
+	const char *unused = access(source, F_OK) == 0 ? unused_option(&o->convert) : NULL;
+	if (unused)
+		return cmd_usage(c, "--%s has no effect on %s, which is copied as it is; leave it out", unused, source);
 	int r = build(&s, dest, source, &err);
 	if (r < 0)
 		return cmd_view_failed(c, r, s.signal ? s.signal : s.fetched.stats.signal, &err);

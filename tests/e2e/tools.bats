@@ -295,8 +295,17 @@ assert [e for e in d["differences"] if e["path"] == "/mode"][0]["differs"] == ["
 	one_fatal_line "exists already"
 	expect 0 vial -q build -F -s box "$SQUASHFS"
 	[ ! -e box/etc/file2 ]
+	local option
+	for option in --arch=amd64 --platform=linux/amd64 --compress=gzip --block-size=4K --threads=1 --max-size=1G --owner=root \
+		--mksquashfs-args=-all-root; do
+		expect 1 vial build "$option" --sandbox new "$SIF"
+		stderr_has "${option%%=*} has no effect"
+		expect 1 vial build "$option" --sandbox new box
+		[ ! -e new ]
+	done
+	expect 0 env VIAL_COMPRESS=gzip VIAL_THREADS=1 "$VIAL" -q build --sandbox new "$SQUASHFS"
 	make_oci layout app '{"Env":["A=1"]}' "$TREE"
-	expect 0 vial -q build --disable-cache --sandbox other oci:layout:app
+	expect 0 vial -q build --threads 1 --disable-cache --sandbox other oci:layout:app
 	expect 0 vial exec other sh -c 'echo $A'
 	stdout_is 1
 	expect 0 vial -q build again.sif box
