@@ -348,12 +348,12 @@ optimize_ends() { # STATUS
 	optimize_meanwhile
 	expect 0 vial overlay create --size 64 app.sif
 	mkfifo wrote
-	vial exec --writable app.sif sh -c "echo >'$PWD/wrote'; until [ -e '$PWD/done' ]; do sleep 0.05; done; echo late >/etc/late" 3>&- &
+	vial exec --writable app.sif sh -c "echo >'$PWD/wrote'; until [ -e '$PWD/finish' ]; do sleep 0.05; done; echo late >/etc/late" 3>&- &
 	writer=$!
 	read -r _ <wrote
 	optimize_ends 255
 	grep -q "app.sif is in use: it is being changed" optimize.log
-	: >done
+	: >finish
 	wait "$writer"
 	expect 0 vial exec app.sif cat /etc/late
 	stdout_is late
