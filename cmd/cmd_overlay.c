@@ -4,9 +4,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <vial/rootless.h>
 #include <vial/sif.h>
 
 #define LEAST_MIB 64 /* what other runtimes demand too; a journal alone takes some */
@@ -95,7 +95,9 @@ static int find_mke2fs(char **ret, struct vl_err *err)
 		       "e2fsprogs");
 }
 
-static int fail_mke2fs(int out, struct vl_err *err)
+#define NOT_STARTED 126 /* status of a child that could not become mke2fs: what it wrote says why */
+
+static int fail_mke2fs(int out, int status, struct vl_err *err)
 {
 	char text[SAID_MAX];
 	ssize_t n = pread(out, text, sizeof text, 0);
@@ -105,17 +107,34 @@ static int fail_mke2fs(int out, struct vl_err *err)
 	const char *nl = n > 0 ? memrchr(text, '\n', (size_t)n) : NULL;
 	const char *line = nl ? nl + 1 : text;
 	VL_FREE char *shown = vl_printable(line, n > 0 ? (size_t)(text + n - line) : 0);
+	if (status == NOT_STARTED)
+		return vl_fail(err, EPERM, "cannot start mke2fs: %s", shown);
 	return vl_fail(err, EIO, "mke2fs failed%s%s", *shown ? ": " : "", shown);
+}
+
+/* The child. mke2fs copies the owners of the template too, so for root it sees them from a namespace where the caller is
+ * root: files of his id would belong to nobody where a container has no id but root's. */
+static void __attribute__((noreturn)) become_mke2fs(const char *const *argv, int fd, int out, bool root)
+{
+	struct vl_err err = { 0 };
+
+	dup2(out, 1);          /* not close-on-exec: standard output and errors */
+	dup2(out, 2);          /* not close-on-exec: the same */
+	fcntl(fd, F_SETFD, 0); /* not close-on-exec: mke2fs opens it by its number */
+	if (root && geteuid() != 0 && ctr_become_root(&err) < 0) {
+		dprintf(2, "%s\n", err.text);
+		_exit(NOT_STARTED);
+	}
+	execv(argv[0], (char *const *)argv);
+	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
+	_exit(NOT_STARTED);
 }
 
 /* In the open file, as large as it is. */
 static int run_mke2fs(int fd, const char *template, bool root, struct vl_err *err)
 {
-	extern char **environ;
 	char file[32], opts[96];
 	VL_FREE char *program = NULL;
-	posix_spawn_file_actions_t a;
-	pid_t pid;
 
 	int r = find_mke2fs(&program, err);
 	VL_CLOSE int out = r < 0 ? r : vl_tmpfile("messages of mke2fs", err);
@@ -127,15 +146,13 @@ static int run_mke2fs(int fd, const char *template, bool root, struct vl_err *er
 		 root ? 0 : getgid());
 	const char *argv[] = { program, "-q", "-F", "-t", "ext3",   "-b", "4096", "-m",
 			       "0",     "-E", opts, "-d", template, file, NULL };
-	posix_spawn_file_actions_init(&a);
-	posix_spawn_file_actions_adddup2(&a, fd, fd); /* not close-on-exec: mke2fs opens it by its number */
-	posix_spawn_file_actions_adddup2(&a, out, 1);
-	posix_spawn_file_actions_adddup2(&a, out, 2);
-	r = posix_spawn(&pid, program, &a, NULL, (char *const *)argv, environ);
-	posix_spawn_file_actions_destroy(&a);
-	if (r)
-		return vl_fail_sys(err, r, "cannot start %s", program);
-	return vl_wait(pid) == 0 ? 0 : fail_mke2fs(out, err);
+	pid_t pid = fork();
+	if (pid == 0)
+		become_mke2fs(argv, fd, out, root);
+	if (pid < 0)
+		return vl_fail_sys(err, errno, "cannot start %s", program);
+	int status = vl_wait(pid);
+	return status == 0 ? 0 : fail_mke2fs(out, status, err);
 }
 
 static int fill(const struct cmd_overlay_opts *o, int fd, bool sparse, struct vl_err *err)

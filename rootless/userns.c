@@ -195,6 +195,15 @@ int ctr_unshare_user(struct vl_err *err)
 	return unshare(CLONE_NEWUSER) < 0 ? explain(errno, "unshare(CLONE_NEWUSER)", err) : 0;
 }
 
+int ctr_become_root(struct vl_err *err)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid(); /* both nobody's once there */
+	int r = ctr_unshare_user(err);
+
+	return r < 0 ? r : ctr_map_one(0, uid, 0, gid, 0, err);
+}
+
 int ctr_enter_userns(const struct plan *p, bool *ret_all, pid_t *ret_wait, struct vl_err *err)
 {
 	int sock = -1;

@@ -230,6 +230,11 @@ uint64_t ctr_plan_caps(const struct plan *p);
 int ctr_seccomp_compile(const char *profile, size_t len, const char *what, uint64_t caps, bool text, void **ret,
 			size_t *ret_len, struct vl_err *err);
 
+/* ---- one's files as root's (userns.c) ---------------------------------------------------------- */
+
+/* The calling process, of one thread, moves to a user namespace where the caller is root and nobody else is anyone. */
+int ctr_become_root(struct vl_err *err);
+
 /* ---- overlays (overlay_lock.c) --------------------------------------------------------------- */
 
 /* Takes the lock of an overlay whose path, kind, fd, off, size and writable are set: alone for who writes,

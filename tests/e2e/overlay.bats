@@ -520,6 +520,29 @@ deep'
 	[ -z "$(find . -name '*vial-overlay*' -o -name 'small*')" ]
 }
 
+@test "overlay create --fakeroot: an image that --fakeroot can change, with its directories" {
+	expect 0 vial overlay create --fakeroot --sparse --create-dir /opt/a f.img
+	local name
+	for name in / /upper /work /upper/opt/a; do
+		expect 0 debugfs -R "stat $name" f.img
+		[[ $output =~ User:\ +0\ +Group:\ +0\  ]] || complain "$name is not root's"
+	done
+	if is_root; then return; fi # who maps all ids
+	expect 0 vial exec --fakeroot --ignore-subuid --overlay f.img "$SIF" sh -c 'echo x >/x && echo y >/opt/a/y'
+	expect 0 vial exec --fakeroot --ignore-subuid --overlay f.img:ro "$SIF" cat /x /opt/a/y
+	stdout_is 'x
+y'
+}
+
+@test "overlay create --fakeroot where no user namespace can be made says so" {
+	need_user
+	expect 255 "$HERE/deny.py" unshare=EPERM "$VIAL" overlay create --fakeroot --sparse f.img
+	one_fatal_line "cannot start mke2fs: "
+	stderr_has "unshare(CLONE_NEWUSER)"
+	[ ! -e f.img ]
+	expect 0 "$HERE/deny.py" unshare=EPERM "$VIAL" overlay create --sparse f.img
+}
+
 @test "a SIF gets an overlay: stacked unasked, changed with --writable" {
 	cp "$SIF" app.sif
 	expect 125 vial exec --writable app.sif true
