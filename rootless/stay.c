@@ -70,21 +70,53 @@ static int wait_for_program(struct staying *s)
 	return status;
 }
 
-/* Processes left behind use the overlay still: nobody waits for those. */
-static void wait_until_written(const struct staying *s)
+static bool any_left(void)
 {
-	struct pollfd f = { s->done, POLLIN, 0 };
+	pid_t pid;
 
-	if (waitpid(-1, NULL, WNOHANG) != 0) /* not one child */
-		while (poll(&f, 1, -1) < 0 && errno == EINTR)
-			;
+	do
+		pid = waitpid(-1, NULL, WNOHANG); /* those that have ended already are in the way of the answer */
+	while (pid > 0 || (pid < 0 && errno == EINTR));
+	return pid == 0;
+}
+
+/* The first of those that end a program by default and that people and schedulers send; 0 = none has come. */
+static int asked_to_end(const struct staying *s)
+{
+	struct signalfd_siginfo i;
+	int sig = 0;
+
+	while (read(s->signals, &i, sizeof i) == sizeof i)
+		if (!sig && (i.ssi_signo == SIGTERM || i.ssi_signo == SIGINT || i.ssi_signo == SIGHUP))
+			sig = (int)i.ssi_signo;
+	return sig;
+}
+
+/* Processes left behind use the overlay still: nobody waits for those. Nor does who is asked to end, whose signal is
+ * returned, else 0: others may have a file of the overlay open for as long as they like. */
+static int wait_until_written(const struct staying *s)
+{
+	struct pollfd f[] = { { s->done, POLLIN, 0 }, { s->signals, POLLIN, 0 } };
+	int sig = 0;
+
+	if (any_left())
+		return 0;
+	asked_to_end(s); /* up to here they were the program's */
+	while (!sig && !f[0].revents) {
+		if (poll(f, VL_COUNT(f), -1) < 0)
+			f[0].revents = 0;
+		sig = asked_to_end(s);
+	}
+	return f[0].revents ? 0 : sig;
 }
 
 static void __attribute__((noreturn)) stay(struct staying *s)
 {
 	int status = wait_for_program(s);
 
-	wait_until_written(s);
+	int sig = wait_until_written(s);
+	if (sig)
+		status = W_EXITCODE(0, sig);
 	if (!WIFSIGNALED(status))
 		_exit(WEXITSTATUS(status));
 	/* as it ended, so that a shell says what it would say; a core was its own to write */

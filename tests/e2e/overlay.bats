@@ -493,6 +493,41 @@ deep'
 	eventually over e:ro 'cat /late'
 }
 
+@test "one that has ended beside one that runs: the one that runs is not waited for" {
+	ext3 e
+	mkfifo go
+	expect 0 timeout -s KILL 120 "$VIAL" exec -o e "$SIF" sh -c '
+		sh -c "echo \$\$ >pid; read -r x <go" >/dev/null 2>&1 & true & exec sleep 1'
+	kill -0 "$(cat pid)"
+	echo >go
+}
+
+@test "who waits until an ext3 image is written can be told to end" {
+	local n=0 stays user p
+	ext3 e
+	mkfifo in in2
+	"$VIAL" exec -o e "$SIF" sh -c 'echo $$; read -r x' <in >out 3>&- &
+	stays=$!
+	exec 8>in
+	eventually grep -q . out
+	p=$(cat out)
+	[ "$(readlink /proc/$$/ns/user)" = "$(readlink "/proc/$p/ns/user")" ] || user="--user --preserve-credentials"
+	# one who came from outside: the overlay is in use, and by none whom the program left behind
+	# shellcheck disable=SC2086 # words
+	nsenter --target "$p" ${user:-} --mount sh -c 'echo there; read -r x' <in2 >there 3>&- 8>&- &
+	exec 7>in2
+	eventually grep -q there there
+	exec 8>&-
+	eventually [ ! -e "/proc/$p" ]
+	kill -0 "$stays"
+	told() { ! kill -TERM "$stays"; } 2>/dev/null # until it is gone: earlier ones are the program's
+	eventually told
+	wait "$stays" || n=$?
+	[ "$n" -eq 143 ]
+	exec 7>&-
+	eventually over e true
+}
+
 @test "a full ext3 image is the program's to know, and no harm to it" {
 	ext3 e
 	expect 1 over e 'dd if=/dev/zero of=/big bs=1M count=100'
