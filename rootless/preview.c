@@ -3,6 +3,8 @@
 #include "rootless.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 
 #define ANSWER_MAX (64u << 20) /* arguments and environment: the kernel takes 6 MiB of them */
 
@@ -42,6 +44,16 @@ static int find_root(const struct plan *p, struct ctr_tree *ret, struct vl_err *
 
 	ret->fd = p->image_fd;
 	return p->image == PLAN_SQUASHFS ? vmnt_peek_open(&image, &ret->peek, err) : 0;
+}
+
+/* It parses what anybody may have made: it has nothing of the caller's, and ends with him. */
+static void be_alone(const struct plan *p, int out, pid_t parent)
+{
+	const int keep[] = { p->image_fd, out };
+
+	vl_close_all_but(keep, VL_COUNT(keep));
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+		_exit(1);
 }
 
 static void look(const struct plan *p, int out)
@@ -137,10 +149,15 @@ static int ask_image(const struct plan *p, struct ctr_preview *ret, struct vl_er
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return vl_fail_sys(err, errno, "cannot make a pipe");
-	pid_t pid = fork();
-	if (pid == 0)
-		look(p, fds[1]);
-	close(fds[1]);
+	pid_t parent = getpid(), pid = -1;
+	int out = vl_move_fd_above_stdio(fds[1]); /* below, it would be closed with the caller's */
+	if (out >= 0)
+		pid = fork();
+	if (pid == 0) {
+		be_alone(p, out, parent);
+		look(p, out);
+	}
+	vl_closep(&out);
 	if (pid > 0)
 		read_all(fds[0], &b);
 	close(fds[0]);

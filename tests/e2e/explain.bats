@@ -37,6 +37,20 @@ variable() { echo "[v for v in d['environment'] if v['name'] == '$1'][0]$2"; }
 	stdout_lacks "$SIF"
 }
 
+@test "the process that reads the image has no file of the caller's" {
+	echo secret >secret
+	exec 7<>secret
+	expect 0 strace -ff -o calls -y -e trace=close_range,close,seccomp,dup3 "$VIAL" exec --explain "$SIF" true
+	exec 7>&-
+	# the one that goes behind a filter of system calls
+	local f
+	f=$(grep -lE '^seccomp\(SECCOMP_SET_MODE_FILTER' calls.*)
+	[ "$(wc -l <<<"$f")" -eq 1 ] && [ -n "$f" ]
+	sed '/^seccomp(SECCOMP_SET/,$d' "$f" >before
+	grep -qE '^close_range\([0-9]+[^,]*, 4294967295,' before
+	[ "$(grep -cE '^dup3\([^,]*/dev/null>, [012]' before)" -eq 3 ]
+}
+
 @test "it needs no namespaces at all" {
 	expect 0 "$HERE/deny.py" unshare=EPERM,fsopen=EPERM,mount=EPERM "$VIAL" exec --explain "$SIF" true
 	stdout_has "$SIF"
