@@ -355,5 +355,5 @@ int ctr_stack(struct ctr_root *r, const struct plan *p, const struct vmnt_place 
 	if (e < 0)
 		return e;
 	r->writable |= top != NULL;
-	return ctr_locks_until_unmounted(l->follower, r->fd, err);
+	return ctr_locks_until_unmounted(l->follower, r->fd, p, &l->unlocked, err);
 }

@@ -270,7 +270,26 @@ int ctr_locks_follow(const struct plan *p, int *ret_sock, struct vl_err *err)
 	return 0;
 }
 
-int ctr_locks_until_unmounted(int sock, int rootfd, struct vl_err *err)
+/* A writer without its lock could meet another; who reads could only meet a writer. */
+static int fail_watch(const struct plan *p, bool *ret_unlocked, struct vl_err *err)
+{
+	bool full = errno == EMFILE || errno == ENOSPC;
+	const struct plan_overlay *top = &p->overlays[p->n_overlays - 1];
+
+	if (!full)
+		return vl_fail_sys(err, errno, "cannot follow the overlay's mount");
+	if (top->writable)
+		return vl_fail(
+			err, errno,
+			"cannot keep the lock of %s: this user has as many inotify instances as allowed, one for "
+			"each container with a directory as overlay; end some, or as root: sysctl -w "
+			"fs.inotify.max_user_instances=1024",
+			top->path);
+	*ret_unlocked = true;
+	return 0;
+}
+
+int ctr_locks_until_unmounted(int sock, int rootfd, const struct plan *p, bool *ret_unlocked, struct vl_err *err)
 {
 	VL_FREE char *path = vl_asprintf("/proc/self/fd/%d", rootfd);
 
@@ -279,7 +298,7 @@ int ctr_locks_until_unmounted(int sock, int rootfd, struct vl_err *err)
 	VL_CLOSE int watch = inotify_init1(IN_CLOEXEC);
 	/* any event will do: that of the end comes unasked */
 	if (watch < 0 || inotify_add_watch(watch, path, IN_DELETE_SELF) < 0)
-		return vl_fail_sys(err, errno, "cannot follow the overlay's mount");
+		return fail_watch(p, ret_unlocked, err);
 	int r = vl_msg_send_fd(sock, watch, "", 1);
 	return r < 0 ? vl_fail_sys(err, -r, "cannot follow the overlay's mount") : 0;
 }

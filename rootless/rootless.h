@@ -108,6 +108,7 @@ struct ctr_layers {
 	size_t n;
 	struct vmnt_ext ext; /* of ext3 files; .sock -1 = there are none */
 	int follower;        /* to the process that keeps the locks of directories; -1 = none */
+	bool unlocked;       /* it cannot, and what it would keep is only read */
 };
 #define CTR_LAYERS_INIT                                                                                                \
 	{                                                                                                              \
@@ -128,8 +129,9 @@ int ctr_stack(struct ctr_root *r, const struct plan *p, const struct vmnt_place 
 char *ctr_lock_note_path(const struct plan_overlay *o);
 /* A process that keeps the locks of directories, as many as there are; it goes when *ret_sock is closed without a word. */
 int ctr_locks_follow(const struct plan *p, int *ret_sock, struct vl_err *err);
-/* It is to keep them until the file system of rootfd is unmounted everywhere. sock -1: nothing to do. */
-int ctr_locks_until_unmounted(int sock, int rootfd, struct vl_err *err);
+/* It is to keep them until the file system of rootfd is unmounted everywhere. sock -1: nothing to do. *ret_unlocked:
+ * there is no inotify instance left for that, and nothing writable, so that the start may go on. */
+int ctr_locks_until_unmounted(int sock, int rootfd, const struct plan *p, bool *ret_unlocked, struct vl_err *err);
 
 /* ---- stay.c ---- */
 

@@ -182,6 +182,9 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	if ((r = ctr_attach_root(root, p, places, &layers, vl_steal_fd(&mount), err)) < 0 ||
 	    (r = ctr_mount_images(root, p, err)) < 0 || (r = ctr_place_mounts(root, p, say, err)) < 0)
 		return r;
+	if (layers.unlocked)
+		vl_progress_warn(say, "overlays are read without a lock: this user has as many inotify instances as "
+				      "allowed; as root: sysctl -w fs.inotify.max_user_instances=1024");
 
 	/* passwd and group: after the mounts, which may have replaced them. */
 	if ((r = ctr_write_ids(root, p, err)) < 0)

@@ -437,6 +437,19 @@ deep'
 	done
 }
 
+@test "no inotify instances left: who reads is warned once, who writes is told the sysctl" {
+	local none='echo 0 >/proc/sys/user/max_inotify_instances; exec "$VIAL" exec "$@"'
+	mkdir -p a/upper d
+	echo x >a/upper/x
+	expect 0 unshare --user --map-root-user sh -c "$none" - -o a:ro "$SIF" cat /x
+	stdout_is x
+	[ "$(grep -c "max_user_instances" <<<"$stderr")" -eq 1 ] || complain "not one warning"
+	expect 125 unshare --user --map-root-user sh -c "$none" - -o a:ro -o d "$SIF" true
+	one_fatal_line "cannot keep the lock of $PWD/d"
+	stderr_has "sysctl -w fs.inotify.max_user_instances"
+	nothing_left
+}
+
 @test "what is said of a holder cannot write to a terminal" {
 	mkdir d
 	over d true
