@@ -69,6 +69,14 @@ static void listen_to(int fd, char words[WORDS_MAX])
 	words[strcspn(words, "\n")] = 0;
 }
 
+/* The reason stands at the end of its words; before it there are paths. */
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && vl_streq(s + n - m, end);
+}
+
 /* Runs it; comm, if >= 0, is its end of the socket. 0, -ENOENT, -EBUSY, or -EPERM with its words in err. */
 static int run(char *const *argv, int comm, struct vl_err *err)
 {
@@ -93,7 +101,7 @@ static int run(char *const *argv, int comm, struct vl_err *err)
 		return vl_fail(err, ENOENT, HELPER " is not installed (package fuse3)");
 	const char *own = vl_prefix(words, HELPER ": ");
 	VL_FREE char *said = vl_printable(own ? own : words, strlen(own ? own : words));
-	return vl_fail(err, strstr(said, "busy") ? EBUSY : EPERM, HELPER " refuses: %s",
+	return vl_fail(err, ends_with(said, "Device or resource busy") ? EBUSY : EPERM, HELPER " refuses: %s",
 		       *said ? said : "no reason given");
 }
 

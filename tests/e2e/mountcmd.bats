@@ -342,6 +342,18 @@ $PWD"
 	nothing_left
 }
 
+@test "a plain user: a path with the word busy in it is not the reason" {
+	need_user
+	mkdir busy bin
+	printf '#!/bin/sh\necho "fusermount3: failed to unmount %s/busy: Invalid argument" >&2\nexit 1\n' "$PWD" >bin/fusermount3
+	chmod +x bin/fusermount3
+	expect 0 vial mount "$SIF" busy
+	expect 255 env PATH="$PWD/bin:$PATH" "$VIAL" umount busy
+	one_fatal_line "/busy: Invalid argument"
+	stderr_lacks "in use"
+	expect 0 vial umount busy
+}
+
 @test "a command works without fusermount3, and its mount goes when it is killed" {
 	mkfifo go
 	exec 9<>go
