@@ -25,6 +25,7 @@
 /* where the helper mounts, in its namespace only. Nobody keeps overlays there, whose paths fuse-overlayfs looks up */
 #define PLACE "/sys"
 #define STDERR_MAX 4096
+#define NOTE_MAX 4096
 
 /* What the two need of the namespace's powers. Of a user who is not 0 a program keeps them by this set alone. */
 static const cap_value_t needed[] = { CAP_SYS_ADMIN, CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
@@ -333,11 +334,47 @@ static bool hear(struct helper *h)
 	}
 }
 
+struct note {
+	int dir; /* where it lies; -1 = there is none */
+	const char *name;
+	char text[NOTE_MAX + 1]; /* as this start wrote it */
+};
+
+static bool read_note(const struct note *n, char ret[NOTE_MAX + 1])
+{
+	VL_CLOSE int fd = openat(n->dir, n->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : pread(fd, ret, NOTE_MAX, 0);
+
+	ret[VL_MAX(len, 0)] = 0;
+	return len >= 0;
+}
+
+/* Now, while the lock is this start's. */
+static void find_note(struct note *n, const char *path)
+{
+	VL_FREE char *dir = vl_strndup(path, (size_t)(strrchr(path, '/') - path) + 1);
+
+	n->name = strrchr(path, '/') + 1;
+	n->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (n->dir >= 0 && !read_note(n, n->text))
+		vl_closep(&n->dir);
+}
+
+/* The lock went with the last that served the file: the next one may have written its own. */
+static void remove_note(struct note *n)
+{
+	char text[NOTE_MAX + 1];
+
+	if (n->dir >= 0 && read_note(n, text) && vl_streq(text, n->text))
+		(void)!unlinkat(n->dir, n->name, 0);
+	vl_closep(&n->dir);
+}
+
 static void help(void *arg)
 {
 	struct helper *h = arg;
 	const int keep[] = { h->sock, h->done };
-	VL_CLOSE int tidy = -1;
+	struct note note = { .dir = -1 };
 	struct vl_err err = { 0 };
 	int mount = -1;
 
@@ -346,10 +383,8 @@ static void help(void *arg)
 	prctl(PR_SET_NAME, "vial-overlay");
 	if (chdir("/") < 0 || !hear(h))
 		return;
-	if (*h->how.tidy) {
-		VL_FREE char *dir = vl_strndup(h->how.tidy, (size_t)(strrchr(h->how.tidy, '/') - h->how.tidy) + 1);
-		tidy = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	}
+	if (*h->how.tidy)
+		find_note(&note, h->how.tidy);
 	if (bring_up(h, &mount, &err) == 0)
 		vl_msg_send_fd(h->sock, mount, "", 1);
 	else
@@ -357,12 +392,11 @@ static void help(void *arg)
 	vl_closep(&mount);
 	/* what fuse-overlayfs has open lives on; nothing else does, and without a user all of it ends */
 	let_go(h);
-	const int rest[] = { h->done, tidy };
+	const int rest[] = { h->done, note.dir };
 	vl_close_all_but(rest, VL_COUNT(rest));
 	while (wait(NULL) > 0 || errno == EINTR)
 		;
-	if (tidy >= 0)
-		(void)!unlinkat(tidy, strrchr(h->how.tidy, '/') + 1, 0);
+	remove_note(&note);
 }
 
 /* ---- in the caller ------------------------------------------------------------------------------ */

@@ -148,7 +148,7 @@ int vmnt_ext_start(int done, struct vmnt_ext *ret, struct vl_err *err);
 struct vmnt_ext_how {
 	bool writable;   /* the last layer, an ext file, takes the changes */
 	mode_t mode;     /* of a new "upper" in that */
-	char tidy[4096]; /* a file it removes in the end; "" = none */
+	char tidy[4096]; /* a file it removes in the end, if that is as it was; "" = none */
 };
 /* The layers over each other, the first at the bottom. Call inside the mount namespace. Returns a detached mount or
  * -errno, and ends e either way. What serves it ends with its last user, and has the open files of the layers,
