@@ -176,19 +176,40 @@ static int lock(const struct plan_overlay *o, int fd, struct vl_err *err)
 	}
 }
 
+static bool is_own(const struct plan_overlay *o)
+{
+	struct stat st;
+
+	return stat(o->path, &st) == 0 && st.st_uid == geteuid();
+}
+
+static int fail_note(const struct plan_overlay *o, const char *path, int code, struct vl_err *err)
+{
+	struct stat st;
+
+	if (code == EINVAL)
+		return vl_fail(err, code, "%s is not a file of an overlay; remove it", path);
+	if ((code == EPERM || code == EACCES) && lstat(path, &st) == 0 && st.st_uid != geteuid())
+		return vl_fail(err, code,
+			       "cannot change %s: its lock %s belongs to uid %u; remove that file when nobody "
+			       "uses the overlay",
+			       o->path, path, st.st_uid);
+	return vl_fail_sys(err, code, "cannot change %s", o->path);
+}
+
 static int lock_directory(struct plan_overlay *o, const char *program, struct vl_err *err)
 {
 	VL_FREE char *path = ctr_lock_note_path(o);
-	VL_CLOSE int fd = open_note(path, o->writable ? O_RDWR | O_CREAT : O_RDONLY | O_CREAT);
+	/* who reads the directory of another makes no file there: its owner could not write to it */
+	int make = o->writable || is_own(o) ? O_CREAT : 0;
+	VL_CLOSE int fd = open_note(path, (o->writable ? O_RDWR : O_RDONLY) | make);
 
-	if (fd < 0 && !o->writable)
+	if (fd < 0 && !o->writable && make)
 		fd = open_note(path, O_RDONLY);
 	if (fd < 0 && !o->writable)
-		return 0; /* never written to, and not by us either: nobody to meet */
-	if (fd == -EINVAL)
-		return vl_fail(err, EINVAL, "%s is not a file of an overlay; remove it", path);
+		return 0; /* never written to: nobody to meet yet */
 	if (fd < 0)
-		return vl_fail_sys(err, -fd, "cannot change %s", o->path);
+		return fail_note(o, path, -fd, err);
 	int r = lock(o, fd, err);
 	if (r < 0)
 		return r;

@@ -437,6 +437,35 @@ deep'
 	done
 }
 
+@test "the note of the next one who changes an ext3 image stays" {
+	ext3 e
+	hold e
+	[ -f .e.lock ]
+	echo "of the next" >.e.lock
+	let_go # waits for the end of all that is done after the program
+	[ "$(cat .e.lock)" = "of the next" ]
+	expect 0 over e true
+	[ ! -e .e.lock ]
+}
+
+@test "who reads another's directory leaves no lock there that its owner could not take" {
+	need_root
+	cp "$SIF" app.sif
+	chmod a+x .. ../.. # bats makes its directories for one user
+	as_user mkdir d
+	local user=(setpriv --reuid "$VIAL_TEST_UID" --regid "$VIAL_TEST_UID" --clear-groups --)
+	chown 0 d
+	chmod 0777 d
+	expect 0 "${user[@]}" "$VIAL" exec -o d:ro app.sif true
+	[ ! -e d/.vial.lock ]
+	expect 0 over d:ro true
+	[ "$(stat -c %u d/.vial.lock)" -eq 0 ]
+	rm d/.vial.lock
+	"${user[@]}" touch d/.vial.lock
+	expect 125 over d true
+	one_fatal_line "its lock $PWD/d/.vial.lock belongs to uid $VIAL_TEST_UID"
+}
+
 @test "no inotify instances left: who reads is warned once, who writes is told the sysctl" {
 	local none='echo 0 >/proc/sys/user/max_inotify_instances; exec "$VIAL" exec "$@"'
 	mkdir -p a/upper d
@@ -445,7 +474,7 @@ deep'
 	stdout_is x
 	[ "$(grep -c "max_user_instances" <<<"$stderr")" -eq 1 ] || complain "not one warning"
 	expect 125 unshare --user --map-root-user sh -c "$none" - -o a:ro -o d "$SIF" true
-	one_fatal_line "cannot keep the lock of $PWD/d"
+	one_fatal_line "$PWD/d: this user has"
 	stderr_has "sysctl -w fs.inotify.max_user_instances"
 	nothing_left
 }
