@@ -3,8 +3,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/nsfs.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 
@@ -134,6 +138,45 @@ static void join_cgroup(const struct cmd_ctx *c, const struct target *t)
 		vl_logf(&c->log, VL_VERBOSE, "not in the cgroup of process %d: %s: %s", t->pid, path, strerror(errno));
 }
 
+/* Of its container: who owns the user namespace, and in one of root's, who the process is. Not who owns the directory in
+ * /proc: that is root's for a process that may not be dumped. */
+static int owner_of(const struct target *t, uid_t *ret_uid, gid_t *ret_gid, struct vl_err *err)
+{
+	VL_STRV struct vl_strv words = { 0 };
+	int r = read_words(t->proc, "status", &words, err);
+	const char *uid = r == 0 && words.n ? strstr(words.v[0], "\nUid:") : NULL,
+		   *gid = uid ? strstr(uid, "\nGid:") : NULL;
+	uid_t owner = 0;
+
+	/* real and effective; a kernel without user namespaces has no owners of them */
+	if (!gid || sscanf(uid, "\nUid: %*u %u", ret_uid) != 1 || sscanf(gid, "\nGid: %*u %u", ret_gid) != 1)
+		return vl_fail(err, ESRCH, "process %d has ended", t->pid);
+	if (t->door.fd[CTR_USER] >= 0 && ioctl(t->door.fd[CTR_USER], NS_GET_OWNER_UID, &owner) < 0)
+		return vl_fail_sys(err, errno, "cannot tell whose container process %d is in", t->pid);
+	if (owner)
+		*ret_uid = owner;
+	return 0;
+}
+
+/* The shell in there, and what its environment has loaded, are another user's: with root's uid they would act as root on
+ * all that the namespaces share with the host. So root becomes that user, for good. */
+static int become_owner(const struct target *t, struct vl_err *err)
+{
+	uid_t uid;
+	gid_t gid;
+	int r;
+
+	if (geteuid() != 0)
+		return 0;
+	if ((r = owner_of(t, &uid, &gid, err)) < 0 || uid == 0)
+		return r;
+	const struct passwd *pw = getpwuid(uid);
+	if ((pw ? initgroups(pw->pw_name, pw->pw_gid) : setgroups(0, NULL)) < 0 || setgid(pw ? pw->pw_gid : gid) < 0 ||
+	    setuid(uid) < 0)
+		return vl_fail_sys(err, errno, "cannot become user %u, whose container process %d is in", uid, t->pid);
+	return 0;
+}
+
 /* ---- a Slurm job -------------------------------------------------------------------------------- */
 
 static const char *value_of(const struct vl_strv *env, const char *key)
@@ -241,6 +284,8 @@ int cmd_attach_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int ar
 	if (r < 0)
 		return cmd_action_failed(c, PLAN_EXEC, r, 0, &err);
 	join_cgroup(c, &t);
+	if ((r = become_owner(&t, &err)) < 0)
+		return cmd_action_failed(c, PLAN_EXEC, r, 0, &err);
 	p.image_path = vl_asprintf("the container of process %d", t.pid);
 	return enter(c, &p, &t, &t.env, argc - 1, argv + 1);
 }

@@ -90,6 +90,34 @@ program_of() {
 	fi
 }
 
+@test "root becomes the user whose container it is" {
+	need_root
+	local open
+	open=$(mktemp -d /tmp/vial-attach-XXXXXX)
+	cp "$SIF" "$open/test.sif"
+	mkdir "$open/shared"
+	chmod 755 "$open"
+	chown "$VIAL_TEST_UID" "$open/shared"
+	(
+		cd "$open/shared" || exit
+		unset XDG_RUNTIME_DIR
+		export SLURM_JOB_ID=99999911
+		exec setpriv --reuid "$VIAL_TEST_UID" --regid "$VIAL_TEST_UID" --clear-groups env HOME=/ \
+			"$VIAL" exec --bind "$open/shared:/mnt" "$open/test.sif" sh -c 'echo up >/mnt/up; read -r x'
+	) <&8 8>&- 3>&- &
+	PID=$!
+	PIDS+=("$PID")
+	eventually test -s "$open/shared/up"
+	expect 0 vial attach "$PID" sh -c 'id -u; touch /mnt/made; grep -E "^(Uid|CapEff)" /proc/self/status'
+	stdout_has "$VIAL_TEST_UID"
+	[[ $output == "$VIAL_TEST_UID"* ]] || complain "it is not the user"
+	stdout_has "CapEff:	0000000000000000"
+	[ "$(stat -c %u "$open/shared/made")" = "$VIAL_TEST_UID" ] || complain "outside it is somebody else"
+	expect 0 vial attach job:99999911 touch /mnt/by-job
+	[ "$(stat -c %u "$open/shared/by-job")" = "$VIAL_TEST_UID" ] || complain "by its job it is somebody else"
+	rm -rf "$open"
+}
+
 @test "an instance" {
 	expect 0 vial instance start "$SIF" one
 	expect 0 vial attach instance one cat /etc/file
