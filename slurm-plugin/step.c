@@ -291,7 +291,8 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_site *site, const struct
 	if (r == 0)
 		r = enter_cwd(o->value[VSP_WORKDIR], cwd, home ? home + 5 : NULL, ret_changes, err);
 	struct plan self = { .user = { .uid = geteuid() } };
-	return r < 0 ? r : ctr_reduce_caps(&self, true, err);
+	/* false: this root may be one by chroot alone, out of which a second one leads */
+	return r < 0 ? r : ctr_reduce_caps(&self, false, err);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------ */
