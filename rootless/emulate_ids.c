@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/capability.h>
 #include <sys/ioctl.h>
@@ -320,10 +321,12 @@ static void remember_ids(void *arg)
 {
 	int sock = *(int *)arg, listener = -1;
 	enum vl_msg_type type = VL_MSG_ERR;
+	sigset_t all;
 	size_t n;
 
 	prctl(PR_SET_NAME, "vial-ids");
-	vl_reset_signals();
+	sigfillset(&all); /* who signals all programs means not this one: it ends after the last of them */
+	sigprocmask(SIG_SETMASK, &all, NULL);
 	vl_close_all_but(&sock, 1);
 	if (chdir("/") < 0 || keep_one_capability() < 0)
 		_exit(1);

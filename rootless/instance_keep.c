@@ -35,6 +35,7 @@ static int64_t now_ms(void)
 struct keeper {
 	const struct plan *p;
 	struct ctr_start *s;
+	uid_t user; /* whose the instance is: who may talk to it */
 	int signals;
 	int talk[TALKERS];
 	size_t n_talk;
@@ -175,7 +176,7 @@ static void hang_up(struct keeper *k, size_t i)
 
 static void newcomer(struct keeper *k)
 {
-	int sock = ctr_door_accept(k->p->keep_fd);
+	int sock = ctr_door_accept(k->p->keep_fd, k->user);
 
 	if (sock >= 0 && k->n_talk == TALKERS)
 		hang_up(k, 0);
@@ -247,7 +248,7 @@ static void let_go(const struct plan *p, const struct ctr_start *s)
 
 int ctr_instance_keep(const struct plan *p, struct ctr_start *s, struct vl_err *err)
 {
-	struct keeper k = { .p = p, .s = s, .first = getpid() == 1 };
+	struct keeper k = { .p = p, .s = s, .user = geteuid(), .first = getpid() == 1 };
 	struct stat mnt;
 	sigset_t all;
 	int r;

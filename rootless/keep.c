@@ -146,25 +146,25 @@ int ctr_door_show(const struct ctr_door *door, const struct vl_buf *changes, int
 	return vl_msg_send_fds(sock, VL_MSG_OK, fds, n, text.data, text.len);
 }
 
-static bool is_caller(int sock)
+static bool is_user(int sock, uid_t user)
 {
 	struct ucred peer;
 	socklen_t len = sizeof peer;
 
-	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == geteuid();
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == user;
 }
 
-int ctr_door_accept(int listener)
+int ctr_door_accept(int listener, uid_t user)
 {
 	VL_CLOSE int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
-	return sock < 0 ? -errno : is_caller(sock) ? vl_steal_fd(&sock) : -EACCES;
+	return sock < 0 ? -errno : is_user(sock, user) ? vl_steal_fd(&sock) : -EACCES;
 }
 
 /* Who connects wants in: nothing is waited for, so nobody can keep the others waiting. */
-static void answer_door(const struct ctr_door *door, const struct vl_buf *changes, int listener)
+static void answer_door(const struct ctr_door *door, const struct vl_buf *changes, int listener, uid_t user)
 {
-	VL_CLOSE int sock = ctr_door_accept(listener);
+	VL_CLOSE int sock = ctr_door_accept(listener, user);
 
 	if (sock >= 0)
 		ctr_door_show(door, changes, sock);
@@ -181,7 +181,7 @@ static void let_go(const struct ctr_door *door, int sock)
 	vl_close_all_but(keep, n);
 }
 
-int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, struct vl_err *err)
+int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, uid_t user, struct vl_err *err)
 {
 	int listening = 0;
 	socklen_t len = sizeof listening;
@@ -193,7 +193,7 @@ int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock
 		return vl_fail_sys(err, errno, "the keeper's descriptor %d", sock);
 	let_go(door, sock);
 	while (listening)
-		answer_door(door, changes, sock);
+		answer_door(door, changes, sock, user);
 	while ((r = vl_msg_recv(sock, &type, &none, 1, NULL)) == 0)
 		if (type == VL_MSG_OK)
 			ctr_door_show(door, changes, sock);

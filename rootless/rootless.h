@@ -335,12 +335,12 @@ int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
 /* How s->env differs from p->environment, in ret, each with a NUL at its end. Runs the image's shell when it takes one.
  * -E2BIG. */
 int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err);
-/* Who has connected, if he is the caller's user. */
-int ctr_door_accept(int listener); /* socket or -errno */
+/* Who has connected, if he is that user: the caller, asked before a filter could answer in the kernel's place. */
+int ctr_door_accept(int listener, uid_t user); /* socket or -errno */
 /* Gives him the way in. */
 int ctr_door_show(const struct ctr_door *door, const struct vl_buf *changes, int sock);
 /* Answers until it is over. Nothing of the caller's stays open but sock: no terminal, no pipe. */
-int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, struct vl_err *err);
+int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, uid_t user, struct vl_err *err);
 
 /* ---- seccomp.c ---- */
 

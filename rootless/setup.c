@@ -224,12 +224,12 @@ int ctr_enter_filters(const struct plan *p, struct ctr_start *start, struct vl_e
 	return r < 0 ? r : ctr_enter_seccomp(p, err);
 }
 
-static int keep(const struct plan *p, const struct ctr_start *s, struct vl_err *err)
+static int keep(const struct plan *p, const struct ctr_start *s, uid_t user, struct vl_err *err)
 {
 	VL_BUF struct vl_buf changes = { 0 };
 	int r = ctr_keep_changes(p, s, &changes, err);
 
-	return r < 0 ? r : ctr_keep(&s->door, &changes, p->keep_fd, err);
+	return r < 0 ? r : ctr_keep(&s->door, &changes, p->keep_fd, user, err);
 }
 
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)
@@ -248,10 +248,11 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 		r = ctr_leave_init(p, &c.first, err);
 	if (r == 0 && p->instance) /* its programs are under filters, what keeps it is not */
 		r = ctr_instance_keep(p, &c.start, err);
+	uid_t user = geteuid(); /* before a filter that answers in the kernel's place */
 	if (r == 0)
 		r = ctr_enter_filters(p, &c.start, err);
 	if (r == 0 && p->action == PLAN_KEEP)
-		r = keep(p, &c.start, err);
+		r = keep(p, &c.start, user, err);
 	else if (r == 0)
 		r = ctr_exec(p, &c.start, ret_status, err); /* descriptors of ours are close-on-exec */
 	ctr_start_free(&c.start);

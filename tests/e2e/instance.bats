@@ -386,6 +386,18 @@ guard_of() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["gu
 	nothing_left
 }
 
+@test "root in an instance stays root when a program signals all others" {
+	start --fakeroot "$SIF" one 'trap "" USR1 TERM; echo up; until [ -e "$0/go" ]; do sleep 0.1; done; mkdir "$0/made"; echo "is $(id -u)"' "$PWD"
+	eventually log_has one up
+	expect 0 vial exec instance://one sh -c 'kill -s USR1 -- -1'
+	expect 0 vial exec instance://one id -u
+	stdout_is 0
+	touch go
+	eventually log_has one "is 0"
+	expect 0 vial instance stop one
+	nothing_left
+}
+
 @test "the instances of a user, looked at by root" {
 	need_root
 	local user dir
