@@ -128,6 +128,13 @@ static void __attribute__((noreturn)) stay(struct staying *s)
 	_exit(128 + WTERMSIG(status));
 }
 
+static void let_go(const struct staying *s)
+{
+	int keep[] = { s->signals, s->started, s->done };
+
+	vl_close_all_but(keep, VL_COUNT(keep));
+}
+
 int ctr_stay(const struct plan *p, struct ctr_stay *ret, struct vl_err *err)
 {
 	int started[2] = { -1, -1 }, done[2] = { -1, -1 };
@@ -141,7 +148,7 @@ int ctr_stay(const struct plan *p, struct ctr_stay *ret, struct vl_err *err)
 	ret->parent = getpid();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &s.mask); /* none is lost between fork and the first look */
-	s.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	s.signals = vl_move_fd_above_stdio(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
 	s.child = s.signals < 0 ? -1 : fork();
 	if (s.child < 0) {
 		sigprocmask(SIG_SETMASK, &s.mask, NULL);
@@ -158,8 +165,10 @@ int ctr_stay(const struct plan *p, struct ctr_stay *ret, struct vl_err *err)
 	}
 	close(started[1]);
 	close(done[1]);
-	s.started = started[0];
-	s.done = done[0];
+	s.started = vl_move_fd_above_stdio(started[0]);
+	s.done = vl_move_fd_above_stdio(done[0]);
+	if (p->instance) /* whoever started it waits for the end of its output, not for the instance's */
+		let_go(&s);
 	stay(&s);
 }
 
