@@ -55,6 +55,7 @@ struct outside {
 	int sock, signals;
 	pid_t first;
 	bool init;         /* the first process is one of ours */
+	bool stops;        /* with the program; who started an instance is gone, and would not wake us again */
 	bool up;           /* the program runs, or is about to */
 	bool ended, known; /* the first process is gone; the program's own end was told */
 	int status;        /* wait status of the program, or else of the first process */
@@ -114,7 +115,7 @@ static void look_for_end(struct outside *o)
 
 	while (waitpid(o->first, &st, WNOHANG | WUNTRACED) > 0) {
 		if (WIFSTOPPED(st)) {
-			if (!o->init)
+			if (!o->init && o->stops)
 				kill(getpid(), SIGSTOP);
 			continue;
 		}
@@ -128,7 +129,7 @@ static void take_word(struct outside *o, const struct word *w)
 {
 	if (w->what == UP) {
 		o->up = true;
-	} else if (w->what == STOPPED) {
+	} else if (w->what == STOPPED && o->stops) {
 		kill(getpid(), SIGSTOP); /* who waits for us is to see it */
 	} else if (w->what == ENDED && !o->known) {
 		o->known = true;
@@ -151,7 +152,7 @@ static void take_signals(struct outside *o)
  * of layers stay. */
 static void __attribute__((noreturn)) stay_outside(const struct plan *p, int sock, pid_t first)
 {
-	struct outside o = { .sock = sock, .first = first, .init = !p->no_init };
+	struct outside o = { .sock = sock, .first = first, .init = !p->no_init, .stops = !p->instance };
 	VL_FREE int *keep = vl_alloc((p->n_overlays + 1) * sizeof *keep);
 	struct vl_err none = { 0 };
 	struct word w;
