@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define RECORD_MAX 65536 /* a command line and some paths */
 #define KILL_ROUND_MS 50
 #define KILL_ROUNDS 200 /* a process may hang in the kernel; nobody waits for it for ever */
 #define KILLED_MS 10000
@@ -209,7 +208,7 @@ static int reach(int dir, const char *name, struct ctr_instance *ret, struct vl_
 	if (sock < 0)
 		return vl_fail_sys(err, -sock, "instance %s", name);
 	ctr_instance_record(name, file);
-	int r = vl_read_file(dir, file, RECORD_MAX, &text, &len, err);
+	int r = vl_read_file(dir, file, CTR_INSTANCE_RECORD_MAX, &text, &len, err);
 	if (r < 0 || (r = ctr_instance_parse(text, len, ret, err)) < 0)
 		return r;
 	ret->pid = getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.pid : 0;

@@ -24,6 +24,8 @@ void ctr_instance_remove(int dir, const char *name);
 
 /* Clock ticks since boot when the process began, 0 when there is none: a pid with another one is another process. */
 uint64_t ctr_pid_start(pid_t pid);
+/* Bytes of a record: command line, environment, paths. */
+#define CTR_INSTANCE_RECORD_MAX (1u << 20)
 /* Kills the processes in a mount namespace and the caller's children, until there are none. */
 void ctr_kill_all(uint64_t mnt);
 

@@ -306,6 +306,11 @@ static int write_record(const struct starting *s, struct vl_err *err)
 	VL_FREE char *text = ctr_instance_text(s->i);
 	char file[CTR_INSTANCE_FILE], made[CTR_INSTANCE_FILE + 8];
 
+	if (strlen(text) > CTR_INSTANCE_RECORD_MAX) /* nobody would read it */
+		return vl_fail(err, E2BIG,
+			       "the record of instance %s would be larger than %u bytes: unset some of the variables "
+			       "VIALENV_*, APPTAINERENV_* and SINGULARITYENV_*",
+			       s->i->name, CTR_INSTANCE_RECORD_MAX);
 	ctr_instance_record(s->i->name, file);
 	snprintf(made, sizeof made, "%s.new", file);
 	(void)!unlinkat(s->dir, made, 0);

@@ -376,6 +376,38 @@ guard_of() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["gu
 	expect 0 vial exec instance://one true
 }
 
+@test "nor with an ext3 overlay" {
+	expect 0 vial overlay create --sparse over.img
+	WHO=$BATS_TEST_NAME "$VIAL" instance start --overlay over.img "$SIF" one 2>&1 9>&1 | cat >out
+	grep -q "started successfully" out
+	expect 0 vial exec instance://one touch /made
+	expect 0 vial instance stop one
+}
+
+@test "a large environment is in the record, one that is too large is refused" {
+	local i long
+	long=$(printf '%0100000d' 0)
+	APPTAINERENV_LONG=$long expect 0 vial instance start "$SIF" one
+	expect 0 vial exec instance://one true
+	for i in 1 2 3 4 5 6 7 8 9 10 11; do export "APPTAINERENV_LONG$i=$long"; done
+	expect 255 vial instance start "$SIF" two
+	one_fatal_line "the record of instance two would be larger than 1048576 bytes"
+	is_gone two
+}
+
+@test "the keeper is stopped and goes on: so does the instance" {
+	local keeper outside
+	start "$SIF" one 'echo up; exec sleep 1000000'
+	eventually log_has one up
+	keeper=$(pid_of one)
+	outside=$(sed -n 's/^PPid:\t//p' "/proc/$keeper/status")
+	kill -STOP "$keeper"
+	eventually grep -q '^State:.T' "/proc/$keeper/status"
+	kill -CONT "$keeper"
+	kill -TERM "$outside" # is passed on, by one that was not stopped with it
+	eventually is_gone one
+}
+
 @test "root in an instance is root for who comes in" {
 	start --fakeroot "$SIF" one
 	expect 0 vial exec instance://one id -u
