@@ -267,7 +267,7 @@ static void reap(struct init *i)
 	}
 }
 
-static void __attribute__((noreturn)) be_init(int sock, pid_t program)
+static void __attribute__((noreturn)) be_init(const struct plan *p, int sock, pid_t program)
 {
 	struct init i = { .sock = sock, .program = program };
 	struct signalfd_siginfo s;
@@ -276,6 +276,8 @@ static void __attribute__((noreturn)) be_init(int sock, pid_t program)
 
 	vl_close_all_but(&sock, 1);
 	prctl(PR_SET_NAME, "vial-init");
+	if (p->filter_len) /* it has no filter: by its memory the program would be rid of its own */
+		prctl(PR_SET_DUMPABLE, 0);
 	int signals = watch_signals();
 	while (!gone) {
 		struct pollfd f[] = { { signals, POLLIN, 0 }, { sock, POLLIN, 0 } };
@@ -297,7 +299,7 @@ int ctr_leave_init(const struct plan *p, struct ctr_first *f, struct vl_err *err
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start the program");
 	if (pid > 0)
-		be_init(f->sock, pid);
+		be_init(p, f->sock, pid);
 	tell(f->sock, UP, 0);
 	vl_closep(&f->sock);
 	if (f->ignores_children)

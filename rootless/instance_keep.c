@@ -261,6 +261,8 @@ int ctr_instance_keep(const struct plan *p, struct ctr_start *s, struct vl_err *
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "vial-keeper");
+	if (p->filter_len) /* it has no filter: by its memory the program would be rid of its own */
+		prctl(PR_SET_DUMPABLE, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (k.first) /* its parent is who waits outside of the pid namespace */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -10,9 +10,9 @@
 
 bool ctr_shares_mount(const struct plan *p)
 {
-	/* a user namespace of its own: ids are others, or the program may do more than its neighbours to whom it would
-	 * belong */
-	bool alone = p->fakeroot || p->add_caps || p->caps == PLAN_CAPS_ALL;
+	/* a user namespace of its own: ids are others, or the program may do more or less than its neighbours, to
+	 * whom it would belong, and whom it could make do what its filter forbids */
+	bool alone = p->fakeroot || p->add_caps || p->caps == PLAN_CAPS_ALL || p->filter_len;
 
 	return p->image == PLAN_SQUASHFS && !p->private_mount && !alone;
 }

@@ -96,6 +96,22 @@ capabilities() { "$VIAL" exec "$@" sed -n 's/^CapEff:[[:space:]]*//p' /proc/self
 	expect 0 vial exec "$SIF" mkdir d
 }
 
+@test "a program under a profile cannot write into who has none" {
+	profile '"action":"SCMP_ACT_ERRNO","errnoRet":28'
+	expect 0 vial exec --pid "$SIF" sh -c 'exec 3>/proc/1/mem && echo open'
+	is_root || stdout_is open
+	expect 2 vial exec --pid --security seccomp:p.json "$SIF" sh -c 'exec 3>/proc/1/mem && echo open'
+	stderr_has "ermission denied"
+	export XDG_RUNTIME_DIR=$PWD/run
+	mkdir -m 700 run
+	expect 0 vial instance start --security seccomp:p.json "$SIF" one sh -c 'echo up; (exec 3>/proc/1/mem) || echo refused; read -r x'
+	expect 0 vial exec instance://one cat /etc/file
+	expect 2 vial exec instance://one sh -c 'exec 3>/proc/1/mem && echo open'
+	expect 0 vial instance list one
+	stdout_has one
+	expect 0 vial instance stop one
+}
+
 @test "a profile kills" {
 	profile '"action":"SCMP_ACT_KILL_PROCESS"'
 	expect 159 vial exec --security seccomp:p.json "$SIF" mkdir d
