@@ -17,6 +17,7 @@
 #define KILL_ROUND_MS 50
 #define KILL_ROUNDS 200 /* a process may hang in the kernel; nobody waits for it for ever */
 #define KILLED_MS 10000
+#define ENTER_MS 60000 /* a container that is there answers at once; a node that swaps, later */
 
 /* ---- names ------------------------------------------------------------------------------------ */
 
@@ -315,7 +316,7 @@ int ctr_instance_door(const char *name, struct ctr_instance *ret_what, struct ct
 
 	if (sock < 0)
 		return sock;
-	int r = ctr_door_ask(sock, -1, ret, &none, err);
+	int r = ctr_door_ask(sock, ENTER_MS, ret, &none, err);
 	return r < 0 ? vl_wrap(err, "instance %s", name) : 0;
 }
 
