@@ -2,6 +2,7 @@
 #include "rootless.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -164,6 +165,9 @@ int ctr_door_accept(int listener, uid_t user)
 /* Who connects wants in: nothing is waited for, so nobody can keep the others waiting. */
 static void answer_door(const struct ctr_door *door, const struct vl_buf *changes, int listener, uid_t user)
 {
+	struct pollfd p = { .fd = listener, .events = POLLIN };
+
+	poll(&p, 1, -1); /* the listener may be one that does not wait */
 	VL_CLOSE int sock = ctr_door_accept(listener, user);
 
 	if (sock >= 0)
