@@ -101,8 +101,7 @@ program_of() {
 	(
 		cd "$open/shared" || exit
 		unset XDG_RUNTIME_DIR
-		export SLURM_JOB_ID=99999911
-		exec setpriv --reuid "$VIAL_TEST_UID" --regid "$VIAL_TEST_UID" --clear-groups env HOME=/ \
+		exec setpriv --reuid "$VIAL_TEST_UID" --regid "$VIAL_TEST_UID" --clear-groups env HOME=/ SLURM_JOB_ID=99999911 \
 			"$VIAL" exec --bind "$open/shared:/mnt" "$open/test.sif" sh -c 'echo up >/mnt/up; read -r x'
 	) <&8 8>&- 3>&- &
 	PID=$!
