@@ -237,7 +237,7 @@ static int hold_image(struct optimizing *w, struct vl_err *err)
 	w->sif = (struct sif_image){ .fd = -1 };
 	if ((r = lock_file(w, err)) < 0 || (r = check_place(w, err)) < 0)
 		return r;
-	if ((r = sif_load(w->held, &w->sif, err)) < 0 || (r = sif_primary(&w->sif, &w->partition, err)) < 0)
+	if (sif_load(w->held, &w->sif, err) < 0 || sif_primary(&w->sif, &w->partition, err) < 0)
 		return vl_wrap(err, "%s", w->image.path);
 	if (memcmp(before.h.uuid, w->sif.h.uuid, sizeof before.h.uuid) != 0 || old->id != w->partition->id ||
 	    old->off != w->partition->off || old->size != w->partition->size)
