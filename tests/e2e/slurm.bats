@@ -281,10 +281,12 @@ start_now() {
 	local id=$output
 	eventually test -s "$WORK/up"
 	user scontrol requeue "$id"
-	eventually job_is "$id" PENDING
-	eventually start_now "$id" # it would wait for two minutes
-	eventually job_is "$id" COMPLETED
-	[ "$(grep -cx 'in the image' "$WORK/out")" -eq 2 ]
+	ran_again() {
+		start_now "$id" || true # it would wait for two minutes; refused once it runs
+		job_is "$id" COMPLETED && [ "$(grep -cx 'in the image' "$WORK/out")" -eq 2 ]
+	}
+	# where Slurm does not let itself be hurried, those two minutes
+	eventually ran_again || eventually ran_again || eventually ran_again
 }
 
 @test "suspend and resume" {
