@@ -149,6 +149,26 @@ char *vl_path_absolute(const char *path)
 	return vl_path_clean(joined);
 }
 
+static char *find_in(const char *dirs, const char *name)
+{
+	while (*dirs) {
+		size_t n = strcspn(dirs, ":");
+		VL_FREE char *file = vl_asprintf("%.*s/%s", (int)n, dirs, name);
+		if (*dirs == '/' && access(file, X_OK) == 0)
+			return vl_steal(&file);
+		dirs += n + (dirs[n] == ':');
+	}
+	return NULL;
+}
+
+char *vl_find_program(const char *name, const char *more)
+{
+	const char *path = getenv("PATH");
+	char *file = path ? find_in(path, name) : NULL;
+
+	return file || !more ? file : find_in(more, name);
+}
+
 const char *vl_basename(const char *path)
 {
 	const char *s = strrchr(path, '/');

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -126,6 +127,16 @@ int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err)
 		return vl_fail(err, got.code, "%s", got.text);
 	}
 	return vl_fail(err, EPROTO, "%s sent an unexpected message (type %d)", who, type);
+}
+
+void vl_raise_file_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 }
 
 int vl_wait(pid_t pid)

@@ -75,15 +75,7 @@ void cmd_doctor_step(struct doctor *d, enum doctor_state bad, const char *what, 
 
 char *cmd_doctor_program(const char *name)
 {
-	const char *env = getenv("PATH");
-	VL_FREE char *dirs = vl_asprintf("%s:/usr/bin:/bin:/usr/sbin:/sbin", env ? env : "");
-
-	for (char *save, *dir = strtok_r(dirs, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
-		VL_FREE char *path = vl_asprintf("%s/%s", dir, name);
-		if (*dir == '/' && access(path, X_OK) == 0)
-			return vl_steal(&path);
-	}
-	return NULL;
+	return vl_find_program(name, "/usr/bin:/bin:/usr/sbin:/sbin");
 }
 
 static void open_image(struct doctor *d, const char *word)

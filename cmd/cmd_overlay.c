@@ -80,16 +80,9 @@ static int make_template(const struct cmd_overlay_opts *o, char **ret, struct vl
 
 static int find_mke2fs(char **ret, struct vl_err *err)
 {
-	const char *env = getenv("PATH");
-	VL_FREE char *dirs = vl_asprintf("%s:/usr/sbin:/sbin", env ? env : "");
-
-	for (char *save, *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
-		VL_FREE char *path = vl_asprintf("%s/mke2fs", d);
-		if (*d == '/' && access(path, X_OK) == 0) {
-			*ret = vl_steal(&path);
-			return 0;
-		}
-	}
+	*ret = vl_find_program("mke2fs", "/usr/sbin:/sbin");
+	if (*ret)
+		return 0;
 	return vl_fail(err, ENOSYS,
 		       "mke2fs, which makes ext3 file systems, is not installed here; as root: install the package "
 		       "e2fsprogs");

@@ -3,24 +3,14 @@
 #include "child.h"
 #include "convert.h"
 
-#include <sys/resource.h>
 #include <vial/sif.h>
+
+#include <sys/resource.h>
 
 struct building {
 	const struct img_job *job;
 	struct img_source *src;
 };
-
-/* As many descriptors as we may have: a directory takes one per level, a registry some per layer. */
-static void raise_file_limit(void)
-{
-	struct rlimit files;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
 
 static int work(void *arg, int sock, const struct vl_progress *p, void *result, struct vl_err *err)
 {
@@ -32,7 +22,7 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 	VL_CLOSE int fd = -1;
 	int r;
 
-	raise_file_limit();
+	vl_raise_file_limit();
 	if (src->client)
 		oci_client_say(src->client, p);
 	/* A directory is the host's own files, read with the rights of the caller. */

@@ -5,9 +5,6 @@
 #include "tree_src.h"
 
 #include <signal.h>
-#include <sys/resource.h>
-
-#define CHUNK (256u << 10)
 
 struct side {
 	struct img_src *src;
@@ -20,7 +17,6 @@ struct diffing {
 	const struct img_root *roots;
 	struct img_child *child;
 	struct img_record_in in;
-	uint8_t *chunk;
 	struct img_record_out out;
 	struct side side[2];
 };
@@ -245,15 +241,11 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 {
 	struct diffing *w = arg;
 	struct vl_err late = { 0 };
-	struct rlimit files;
 	int r = 0;
 
 	(void)sock, (void)p, (void)result;
 	signal(SIGPIPE, SIG_IGN);
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	vl_raise_file_limit();
 	w->out.fd = w->child->pipe;
 	/* two directories are the host's own; beside an image nothing is held, and root then reads what modes allow */
 	if (!w->roots[0].dir || !w->roots[1].dir)
@@ -271,20 +263,13 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 static int take_written(void *arg, int fd, bool *ret_end, struct vl_err *err)
 {
 	struct diffing *w = arg;
-	ssize_t n;
 
-	do
-		n = read(fd, w->chunk, CHUNK);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return vl_fail_sys(err, errno, "cannot hear from the comparing process");
-	*ret_end = n == 0;
-	return n ? img_record_take(&w->in, w->chunk, (size_t)n, err) : 0;
+	return img_record_read(&w->in, fd, w->child->name, ret_end, err);
 }
 
 int img_diff(const struct img_root roots[2], img_diff_fn *f, void *arg, int *ret_signal, struct vl_err *err)
 {
-	struct diffing w = { .roots = roots, .in = { .diff = f, .diff_arg = arg }, .chunk = vl_alloc(CHUNK) };
+	struct diffing w = { .roots = roots, .in = { .diff = f, .diff_arg = arg } };
 	struct img_child child = {
 		.name = "comparing", .interrupted = "stopped", .work = work, .written = take_written, .arg = &w
 	};
@@ -294,6 +279,5 @@ int img_diff(const struct img_root roots[2], img_diff_fn *f, void *arg, int *ret
 	if (r == 0)
 		r = img_record_end(&w.in, err);
 	img_record_free(&w.in);
-	free(w.chunk);
 	return r;
 }

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -457,16 +456,6 @@ static int take_item(void *arg, const struct img_item *i, struct vl_err *err)
 
 /* ---- the whole ---- */
 
-static void raise_file_limit(void) /* a descriptor for each level */
-{
-	struct rlimit files;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
-
 static void extracting_free(struct extracting *x)
 {
 	drop_file(x);
@@ -508,7 +497,7 @@ int img_extract(const struct img_extract_opts *o, const struct vl_progress *prog
 	view.follow = !o->recursive;
 	x.umask = umask(0);
 	umask(x.umask);
-	raise_file_limit();
+	vl_raise_file_limit();
 	int r = img_view(&view, &v, ret_signal, err);
 	while (r == 0 && x.depth)
 		r = leave(&x, err);

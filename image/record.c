@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #define FLUSH_AT (256u << 10)
+#define CHUNK (256u << 10)
 /* The attributes of one file may be 1000 of 64 KiB (image/unsquash.c); anything else is far smaller. */
 #define MAX_RECORD (80u << 20)
 #define MAX_ATTRIBUTES 4096
@@ -303,8 +304,24 @@ int img_record_end(const struct img_record_in *in, struct vl_err *err)
 	return in->len || in->owed ? nonsense(err) : 0;
 }
 
+int img_record_read(struct img_record_in *in, int fd, const char *name, bool *ret_end, struct vl_err *err)
+{
+	ssize_t n;
+
+	if (!in->chunk)
+		in->chunk = vl_alloc(CHUNK);
+	do
+		n = read(fd, in->chunk, CHUNK);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return vl_fail_sys(err, errno, "cannot hear from the %s process", name);
+	*ret_end = n == 0;
+	return n ? img_record_take(in, in->chunk, (size_t)n, err) : 0;
+}
+
 void img_record_free(struct img_record_in *in)
 {
 	free(in->buf);
-	in->buf = NULL;
+	free(in->chunk);
+	in->buf = in->chunk = NULL;
 }

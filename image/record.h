@@ -29,9 +29,12 @@ struct img_record_in {
 	uint64_t owed; /* content of the last file that is still to come */
 	uint8_t *buf;
 	size_t len, cap;
+	uint8_t *chunk; /* of the pipe, at a time */
 };
 /* n more bytes, wherever they are cut. */
 int img_record_take(struct img_record_in *in, const void *p, size_t n, struct vl_err *err);
+/* The next of them from the pipe of the child of that name; *ret_end: there was no more. */
+int img_record_read(struct img_record_in *in, int fd, const char *name, bool *ret_end, struct vl_err *err);
 /* There are no more. */
 int img_record_end(const struct img_record_in *in, struct vl_err *err);
 void img_record_free(struct img_record_in *in);

@@ -5,10 +5,8 @@
 #include "tree_src.h"
 
 #include <signal.h>
-#include <sys/resource.h>
 
-#define CHUNK (256u << 10) /* of the pipe, at a time */
-#define LINK_COST 64       /* bytes beside the name, for each file of several names */
+#define LINK_COST 64 /* bytes beside the name, for each file of several names */
 
 struct first { /* a name of a file that has several */
 	uint64_t ref;
@@ -19,7 +17,6 @@ struct viewing {
 	const struct img_view_opts *o;
 	bool content;
 	struct img_record_in in; /* the parent's */
-	uint8_t *chunk;
 	struct img_child *child;
 	struct img_src *src; /* the child's, as all below */
 	struct img_record_out out;
@@ -29,16 +26,6 @@ struct viewing {
 };
 
 /* ---- the child ---- */
-
-static void raise_file_limit(void) /* a directory takes one for each level */
-{
-	struct rlimit files;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
 
 static const char *find_first(const struct viewing *w, uint64_t ref)
 {
@@ -113,7 +100,7 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 
 	(void)sock, (void)p, (void)result;
 	signal(SIGPIPE, SIG_IGN); /* the parent says what happened to it */
-	raise_file_limit();
+	vl_raise_file_limit();
 	w->out.fd = w->child->pipe;
 	w->names_left = IMG_MAX_META_BYTES;
 	/* a directory is the host's own files, read with the rights of the caller */
@@ -137,20 +124,13 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 static int take_written(void *arg, int fd, bool *ret_end, struct vl_err *err)
 {
 	struct viewing *w = arg;
-	ssize_t n;
 
-	do
-		n = read(fd, w->chunk, CHUNK);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return vl_fail_sys(err, errno, "cannot hear from the reading process");
-	*ret_end = n == 0;
-	return n ? img_record_take(&w->in, w->chunk, (size_t)n, err) : 0;
+	return img_record_read(&w->in, fd, w->child->name, ret_end, err);
 }
 
 int img_view(const struct img_view_opts *o, const struct img_viewer *v, int *ret_signal, struct vl_err *err)
 {
-	struct viewing w = { .o = o, .content = v->data != NULL, .in = { .v = *v }, .chunk = vl_alloc(CHUNK) };
+	struct viewing w = { .o = o, .content = v->data != NULL, .in = { .v = *v } };
 	struct img_child child = { .name = "reading",
 				   .interrupted = "stopped",
 				   .work = work,
@@ -163,6 +143,5 @@ int img_view(const struct img_view_opts *o, const struct img_viewer *v, int *ret
 	if (r == 0)
 		r = img_record_end(&w.in, err);
 	img_record_free(&w.in);
-	free(w.chunk);
 	return r;
 }

@@ -50,22 +50,9 @@ struct layer_msg { /* with the descriptor of one layer */
 
 /* ---- finding the programs --------------------------------------------------------------------- */
 
-static char *find(const char *name)
-{
-	const char *env = getenv("PATH");
-	VL_FREE char *dirs = vl_asprintf("%s:/usr/bin:/bin:/usr/sbin:/sbin", env ? env : "");
-
-	for (char *save, *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
-		VL_FREE char *path = vl_asprintf("%s/%s", d, name);
-		if (*d == '/' && access(path, X_OK) == 0)
-			return vl_steal(&path);
-	}
-	return NULL;
-}
-
 static int find_program(const char *image, const char *name, char **ret, struct vl_err *err)
 {
-	*ret = find(name);
+	*ret = vl_find_program(name, "/usr/bin:/bin:/usr/sbin:/sbin");
 	return *ret ? 0
 		    : vl_fail(err, ENOSYS,
 			      "%s: an ext3 overlay needs the program %s, which is not installed here; as root: install "

@@ -18,21 +18,6 @@ static bool good_name(const char *name)
 	       n == strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
 }
 
-static char *find_program(const char *program)
-{
-	const char *path = getenv("PATH");
-
-	for (path = path ? path : ""; *path;) {
-		size_t n = strcspn(path, ":");
-		VL_FREE char *file = vl_asprintf("%.*s/%s", (int)n, path, program);
-		/* an empty or relative part means the current directory, which others may have filled */
-		if (*path == '/' && access(file, X_OK) == 0)
-			return vl_steal(&file);
-		path += n + (path[n] == ':');
-	}
-	return NULL;
-}
-
 static void child(char *file, const char *verb, int in, int out, pid_t parent)
 {
 	char *argv[] = { file, (char *)verb, NULL };
@@ -144,7 +129,7 @@ int oci_helper_run(const char *name, const char *verb, const char *input, char *
 
 	if (!good_name(name))
 		return vl_fail(err, EINVAL, "'%s' is no name of a credential helper", shown);
-	VL_FREE char *file = find_program(program);
+	VL_FREE char *file = vl_find_program(program, NULL);
 	if (!file)
 		return vl_fail(err, EUNATCH,
 			       "the credential helper %s is not in $PATH: install it, or take its name "

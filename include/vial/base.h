@@ -202,6 +202,9 @@ int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, s
 char *vl_path_clean(const char *path) VL_NEW;
 char *vl_path_absolute(const char *path) VL_NEW; /* against cwd; not resolving links; returns new */
 const char *vl_basename(const char *path);
+/* A program by name, in the absolute directories of PATH and then of `more` (as PATH is written; NULL = none). An empty or
+ * relative part means the current directory, which others may have filled: passed over. Returns new, or NULL. */
+char *vl_find_program(const char *name, const char *more);
 
 /* ---- hash (base/hash.c, the only EVP digest user outside sif/sign) -------------------- */
 
@@ -276,6 +279,8 @@ int vl_msg_recv_fds(int sock, enum vl_msg_type *ret_type, int ret_fds[VL_MSG_FDS
 		    size_t *ret_len);
 /* Waits for OK; an ERR message or the peer's death becomes err. `who` names the peer. */
 int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err);
+/* As many descriptors as this process may have: who walks a tree takes one for each level. */
+void vl_raise_file_limit(void);
 /* waitpid with EINTR loop: exit status, or 128 + signal. */
 int vl_wait(pid_t pid);
 /* CPUs this process may use: affinity and cgroup quota, not the host's count; >= 1. */
