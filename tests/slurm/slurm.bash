@@ -48,12 +48,23 @@ keepers() {
 }
 is_marked() { [ -n "$(marked "$1")" ]; }
 not_marked() { [ -z "$(marked "$1")" ]; }
-job_state() { user scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p' | head -n 1; }
+job_state() { user scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1; }
 job_is() { [ "$(job_state "$1")" = "$2" ]; }
+job_ended() { [[ $(job_state "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|OUT_OF_MEMORY)$ ]]; }
 no_jobs() { [ -z "$(user squeue -h)" ]; }
 has_line() { grep -qs -- "$2" "$1"; }
 nodes_fine() { [ -z "$(user sinfo -hN -t down,drain,fail -o '%N %E')" ]; }
 no_sockets() { [ -z "$(find "/run/user/$VIAL_TEST_UID" "/dev/shm/vial-$VIAL_TEST_UID" "/tmp/vial-$VIAL_TEST_UID" -type s 2>/dev/null)" ]; }
+
+# What a test that failed leaves for who reads of it: its jobs, their output, what the daemons say of them.
+cluster_story() {
+	local f
+	echo "-- jobs"
+	user scontrol -o show job | tail -n 3 | tr ' ' '\n' | grep -E '^(JobId|UserId|JobState|ExitCode|Restarts|Reason|.*Time|NodeList)=' | paste -sd' ' | sed 's/ JobId=/\n&/g'
+	for f in "$WORK"/*; do [ ! -f "$f" ] || { echo "-- ${f##*/}" && head -c 2000 "$f"; }; done
+	echo "-- nodes" && user sinfo -N -o '%N %T %E'
+	for f in "$DEVCLUSTER_DIR"/log/slurm*.log; do echo "-- ${f##*/}" && grep -v "debug:" "$f" | tail -n 15; done
+}
 
 # After each test: no process, socket, mount or directory of it, and every node takes jobs.
 nothing_left() {
