@@ -186,6 +186,11 @@ struct cmd_ls_opts {
 struct cmd_cat_opts {
 	struct net_opts net;
 };
+struct cmd_mpi_opts {
+	const char *mpi;
+	bool json;
+	struct net_opts net;
+};
 struct cmd_cp_opts {
 	bool force, preserve, recursive;
 	struct net_opts net;
@@ -194,8 +199,8 @@ struct cmd_diff_opts {
 	bool json, stat, no_owner;
 	struct net_opts net;
 };
-extern const struct opt cmd_ls_options[], cmd_cat_options[], cmd_cp_options[], cmd_diff_options[];
-cmd_fn cmd_ls_run, cmd_cat_run, cmd_cp_run, cmd_diff_run;
+extern const struct opt cmd_ls_options[], cmd_cat_options[], cmd_cp_options[], cmd_diff_options[], cmd_mpi_options[];
+cmd_fn cmd_ls_run, cmd_cat_run, cmd_cp_run, cmd_diff_run, cmd_mpi_check_run;
 
 /* cmd_build.c */
 struct build_opts {

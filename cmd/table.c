@@ -157,6 +157,12 @@ const struct cmd commands[] = {
 	  "  vial mount app.sif /mnt\n  vial mount\n  vial umount /mnt\n  vial mount app.sif /mnt -- diff -r /mnt/etc /etc\n",
 	  .min_args = 0, .max_args = -1,
 	  RUN(cmd_mount_options, sizeof(struct cmd_mount_opts), cmd_mount_run) },
+	{ "mpi check", "IMAGE", "Say which MPI an image has and how srun must start it",
+	  "Finds the MPI libraries of the image by name and content, nothing of it is run: family, ABI, and by which of\n"
+	  "Slurm's servers the ranks find each other. Status 1: they would not, each would start alone.",
+	  "  vial mpi check solver.sif\n  vial mpi check --mpi pmi2 solver.sif\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_mpi_options, sizeof(struct cmd_mpi_opts), cmd_mpi_check_run) },
 	{ "optimize", "IMAGE [--] PROGRAM [ARG...]", "Lay out an image for the start of a program",
 	  "Runs the program and watches what it reads of the image. Then writes the image anew: what was read\n"
 	  "comes first, in that order and uncompressed, so that a start reads little and in large pieces.\n"

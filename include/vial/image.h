@@ -190,6 +190,19 @@ typedef int img_diff_fn(void *arg, unsigned what, const struct img_item *before,
 			struct vl_err *err);
 int img_diff(const struct img_root roots[2], img_diff_fn *f, void *arg, int *ret_signal, struct vl_err *err);
 
+/* ---- mpi.c: which MPI is in an image ---- */
+
+enum { IMG_MPI_PMI2 = 1, IMG_MPI_PMIX = 2 }; /* which of Slurm's servers its ranks find each other by */
+struct img_mpi {
+	char *path;                  /* of the library, in the image */
+	char *abi;                   /* the name that programs ask for: "libmpi.so.40" */
+	const char *family, *series; /* "Open MPI", "4.1"; series "" = not known */
+	unsigned pmi;                /* IMG_MPI_*; 0 = neither, as far as can be seen */
+};
+/* All of them, in the order of their paths; none is no error. Returns new. -EINTR: *ret_signal ended it. */
+int img_mpi_find(const struct img_root *root, struct img_mpi **ret, size_t *ret_n, int *ret_signal, struct vl_err *err);
+void img_mpi_free(struct img_mpi *v, size_t n);
+
 /* ---- extract.c: out of an image ---- */
 
 struct img_extract_opts {
