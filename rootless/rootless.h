@@ -335,6 +335,8 @@ int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
 /* How s->env differs from p->environment, in ret, each with a NUL at its end. Runs the image's shell when it takes one.
  * -E2BIG. */
 int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err);
+/* alone.c: a line about a step whose image has MPI and whose tasks nobody tells of each other. Call inside. */
+void ctr_warn_of_lone_ranks(const struct plan *p, const struct vl_progress *say);
 /* Who has connected, if he is that user: the caller, asked before a filter could answer in the kernel's place. */
 int ctr_door_accept(int listener, uid_t user); /* socket or -errno */
 /* Gives him the way in. */

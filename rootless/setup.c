@@ -224,9 +224,12 @@ int ctr_enter_filters(const struct plan *p, struct ctr_start *start, struct vl_e
 	return r < 0 ? r : ctr_enter_seccomp(p, err);
 }
 
-static int keep(const struct plan *p, const struct ctr_start *s, uid_t user, struct vl_err *err)
+static int keep(const struct plan *p, const struct ctr_start *s, uid_t user, const struct vl_progress *say,
+		struct vl_err *err)
 {
 	VL_BUF struct vl_buf changes = { 0 };
+
+	ctr_warn_of_lone_ranks(p, say);
 	int r = ctr_keep_changes(p, s, &changes, err);
 
 	return r < 0 ? r : ctr_keep(&s->door, &changes, p->keep_fd, user, err);
@@ -252,7 +255,7 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 	if (r == 0)
 		r = ctr_enter_filters(p, &c.start, err);
 	if (r == 0 && p->action == PLAN_KEEP)
-		r = keep(p, &c.start, user, err);
+		r = keep(p, &c.start, user, say, err);
 	else if (r == 0)
 		r = ctr_exec(p, &c.start, ret_status, err); /* descriptors of ours are close-on-exec */
 	ctr_start_free(&c.start);
