@@ -223,7 +223,7 @@ ended() {
 make_mpi_tree() {
 	local lib so
 	make_rootfs "$1"
-	mpicc -o "$BATS_TEST_TMPDIR/ring" "$HERE/../slurm/ring.c"
+	mpicc.openmpi -o "$BATS_TEST_TMPDIR/ring" "$HERE/../slurm/ring.c"
 	copy_program "$1" "$BATS_TEST_TMPDIR/ring"
 	lib=$(dirname "$(ldd "$BATS_TEST_TMPDIR/ring" | sed -n 's/.*libmpi.so[^ ]* => \([^ ]*\).*/\1/p')")
 	for so in openmpi pmix2; do
@@ -242,7 +242,7 @@ make_mpi_tree() {
 }
 
 @test "an Open MPI ring inside of an image, across nodes" {
-	command -v mpicc >/dev/null || skip "needs Open MPI"
+	command -v mpicc.openmpi >/dev/null || skip "needs Open MPI"
 	make_mpi_tree "$BATS_TEST_TMPDIR/tree"
 	make_sif "$PLACE/mpi.sif" "$BATS_TEST_TMPDIR/tree"
 	site mounts="$DEVCLUSTER_DIR/tmp" # TmpFS, where most sites have /tmp
