@@ -3,13 +3,29 @@
  * the begin and touched when it is used, so a cache never grows past its size. */
 #include "squash.h"
 
+#include <sys/mman.h>
+
+#define BIG_PAGE (2ul << 20) /* bytes, of the usual architectures; elsewhere the advice is for nothing */
+
+/* Memory in pages of 2 MiB where the kernel has some: at a cold start a third of the time that unpacking took went into
+ * faults, one for each 4 KiB. Slots are used in order, so little more is taken than with small ones. */
+static uint8_t *big_pages(size_t size)
+{
+	uint8_t *memory = aligned_alloc(BIG_PAGE, (size + BIG_PAGE - 1) & ~(BIG_PAGE - 1));
+
+	if (!memory)
+		abort(); /* as vl_alloc does */
+	madvise(memory, size, MADV_HUGEPAGE);
+	return memory;
+}
+
 void vmnt_cache_init(struct sq_cache *c, size_t slots, size_t cap)
 {
 	*c = (struct sq_cache){ .slot = vl_alloc(slots * sizeof *c->slot), .n = slots };
 	for (c->heads = 64; c->heads < slots * 2;)
 		c->heads *= 2;
 	c->head = vl_alloc(c->heads * sizeof(struct sq_block *));
-	c->memory = vl_alloc(slots * cap);
+	c->memory = big_pages(slots * cap);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->changed, NULL);
 	for (size_t i = 0; i < slots; i++) {
