@@ -4,6 +4,7 @@
 #include "dir.h"
 #include "layer.h"
 #include "meta.h"
+#include "provenance.h"
 #include "squash.h"
 
 #include <fcntl.h>
@@ -112,11 +113,13 @@ static int begin_sif(struct work *w, int fd, uint64_t *ret_base, struct vl_err *
 
 	make_uuid(w, how.uuid);
 	img_meta_make(&info, &w->meta);
+	VL_FREE char *provenance = img_provenance(w->o, w->src, how.uuid, w->time);
 	if ((r = sif_writer_new(fd, &how, &w->sif, err)) < 0 ||
 	    (r = add_object(w, SIF_DEFFILE, "", w->meta.deffile, err)) < 0 ||
 	    (r = add_object(w, SIF_JSON, "inspect-metadata.json", w->meta.inspect, err)) < 0 ||
 	    (r = add_object(w, SIF_JSON, "oci-config.json", w->meta.oci_config, err)) < 0 ||
-	    (r = add_object(w, SIF_JSON, "vial-build.json", w->meta.build, err)) < 0)
+	    (r = add_object(w, SIF_JSON, "vial-build.json", w->meta.build, err)) < 0 ||
+	    (r = add_object(w, SIF_JSON, SIF_PROVENANCE_NAME, provenance, err)) < 0)
 		return r;
 	return sif_writer_stream(w->sif, &part, ret_base, err);
 }

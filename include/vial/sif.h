@@ -119,6 +119,26 @@ bool sif_profile_parse(const char *text, size_t len, uint64_t partition_size, st
 /* The same of an image's object; one that is missing or damaged is no profile. */
 bool sif_profile_read(const struct sif_image *img, const struct sif_descr *partition, struct sif_profile *ret);
 
+/* ---- provenance.c: what an image says it was made of (docs/provenance.md) ---- */
+
+#define SIF_PROVENANCE_NAME "provenance.json"
+#define SIF_PROVENANCE_MAX (1u << 20) /* bytes of the object: it has some 200 a layer */
+/* All of it is a claim of the file: true for you only as far as a signature that you accept covers the object `id`. Texts
+ * are as in the file, not safe for a terminal; what is missing is NULL. */
+struct sif_provenance {
+	uint32_t id, group; /* of the object */
+	char *source;       /* "docker://docker.io/library/python@sha256:...", "oci:/layout:tag" */
+	char *digest;       /* of the source's manifest: "sha256:..." */
+	char *config;       /* of its configuration */
+	char *builder;      /* "vial 0.1.0" */
+	size_t layers;      /* that it was made of */
+};
+/* -ENOENT: the image has none (also one made of a directory, which no digest names). -EINVAL: it is no such statement.
+ * Whether there is an SBOM too: sif_by_name(img, SIF_SBOM, ""). */
+int sif_provenance_read(const struct sif_image *img, struct sif_provenance *ret, struct vl_err *err);
+void sif_provenance_free(struct sif_provenance *p);
+#define SIF_PROVENANCE __attribute__((cleanup(sif_provenance_free)))
+
 /* ---- write.c: a new image, one pass, the partition streamed --------------------------------
  * Order of calls: begin, then add / stream objects, then end. The fd must be empty, writable and
  * seekable; nothing valid is in it before end() returns 0. */
