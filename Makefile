@@ -38,7 +38,7 @@ STATIC_LIBS ?= 1
 archive   = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),-l:lib$(1).a,-l$(1))
 EXT_VIAL  := $(if $(filter 0,$(STATIC_LIBS)),$(EXT_SHARED),$(filter-out -l%,$(EXT_SHARED)) \
              $(foreach l,$(patsubst -l%,%,$(filter-out -lpthread,$(filter -l%,$(EXT_SHARED)))),$(call archive,$(l))) -ldl)
-EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(call pkg,libcurl,-lcurl) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lcrypto -lcap \
+EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(call pkg,libcurl,-lcurl) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lcrypto -lcap -lsqlite3 \
             $(call pkg,libseccomp,-lseccomp)
 
 # V=1 shows the commands, make -s nothing

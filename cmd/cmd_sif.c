@@ -379,11 +379,10 @@ int cmd_sif_info_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int 
 	return show_object(c, argv[1], argv[0], ((struct cmd_sif_show_opts *)opts)->json, show_info);
 }
 
-static int dump(int fd, const struct sif_descr *d, bool json, struct vl_err *err)
+int cmd_sif_print(int fd, const struct sif_descr *d, struct vl_err *err)
 {
 	VL_FREE char *buf = vl_alloc(1u << 20);
 
-	(void)json;
 	fflush(stdout);
 	for (uint64_t at = 0; at < d->size;) {
 		size_t n = (size_t)VL_MIN(d->size - at, (uint64_t)1 << 20);
@@ -396,6 +395,12 @@ static int dump(int fd, const struct sif_descr *d, bool json, struct vl_err *err
 		at += n;
 	}
 	return 0;
+}
+
+static int dump(int fd, const struct sif_descr *d, bool json, struct vl_err *err)
+{
+	(void)json;
+	return cmd_sif_print(fd, d, err);
 }
 
 int cmd_sif_dump_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)

@@ -14,6 +14,9 @@ int cmd_image_open(const char *path, int flags, int *ret_fd, struct sif_image *r
 /* "%-8s"-like columns of an object, as `sif list` and `verify` show them */
 void cmd_print_group(uint32_t group);
 void cmd_print_link(uint32_t link);
+/* The data of an object, to standard output as it is. */
+struct sif_descr;
+int cmd_sif_print(int fd, const struct sif_descr *d, struct vl_err *err);
 int64_t cmd_now(void); /* SOURCE_DATE_EPOCH, or the clock */
 struct cmd_sif_show_opts {
 	bool json;
@@ -212,6 +215,15 @@ struct build_opts {
 extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
 int cmd_build_sandbox(struct cmd_ctx *c, const struct build_opts *o, const char *out, const char *source);
+
+/* cmd_sbom.c */
+struct cmd_sbom_opts {
+	const char *format;
+	bool force, attach;
+	struct net_opts net;
+};
+extern const struct opt cmd_sbom_attach_opts[], cmd_sbom_create_opts[], cmd_sbom_show_opts[];
+cmd_fn cmd_sbom_attach_run, cmd_sbom_create_run, cmd_sbom_show_run;
 
 /* cmd_cache.c */
 struct cmd_cache_opts {

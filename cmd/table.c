@@ -211,6 +211,20 @@ const struct cmd commands[] = {
 	{ "run-help", "IMAGE", "Print the help text of an image", NULL,
 	  "  vial run-help app.sif\n  vial run-help --app NAME app.sif\n",
 	  .min_args = 1, .max_args = 1, ACTION(cmd_run_help_run) },
+	{ "sbom attach", "IMAGE FILE", "Put a bill of materials into a SIF image",
+	  "FILE is CycloneDX or SPDX in JSON, or another format that --format names; - is standard input. The object\n"
+	  "joins the group of the root file system: sign the image afterwards.",
+	  "  vial sbom attach app.sif app.spdx.json\n", .min_args = 2, .max_args = 2, .interspersed = true,
+	  IMAGE(cmd_sbom_attach_opts, sizeof(struct cmd_sbom_opts), cmd_sbom_attach_run) },
+	{ "sbom create", "IMAGE", "List the packages in an image as a bill of materials",
+	  "IMAGE is what exec takes. Finds packages of dpkg, rpm, apk and Python, and prints the list. Nothing of the\n"
+	  "image is run.",
+	  "  vial sbom create app.sif >app.spdx.json\n  vial sbom create --attach --format cyclonedx-json app.sif\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_sbom_create_opts, sizeof(struct cmd_sbom_opts), cmd_sbom_create_run) },
+	{ "sbom show", "IMAGE", "Print the bill of materials in a SIF image", NULL,
+	  "  vial sbom show app.sif\n", .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_sbom_show_opts, sizeof(struct cmd_sbom_opts), cmd_sbom_show_run) },
 	{ "seccomp", "FILE", "Check a seccomp profile and show what it does",
 	  "FILE is a profile in the form of OCI and docker, as `exec --security seccomp:FILE` takes it. Prints the\n"
 	  "filter that is made of it for this machine, call by call.",

@@ -60,6 +60,7 @@ check_edges() {
 		zlib\.h                 image/(inflate|gzip_head|gzip_out)\.c
 		zstd\.h                 image/inflate\.c|mount/squash_srv_unpack\.c
 		fuse                    mount/squash_srv[a-z_]*\.[ch]
+		sqlite3\.h              image/packages_rpm\.c
 		seccomp\.h              rootless/seccomp_profile\.c
 		squashfuse              mount/squash_srv[a-z_]*\.[ch]
 		slurm/                  slurm-plugin/spank_vial\.c

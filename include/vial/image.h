@@ -218,6 +218,40 @@ struct img_extract_opts {
 int img_extract(const struct img_extract_opts *o, const struct vl_progress *progress, int *ret_signal,
 		struct vl_err *err);
 
+/* ---- packages.c, sbom.c: what is installed in an image ---- */
+
+enum img_package_kind { IMG_PACKAGE_DPKG, IMG_PACKAGE_RPM, IMG_PACKAGE_APK, IMG_PACKAGE_PYTHON };
+struct img_package { /* texts as the image has them; NULL = it does not say */
+	enum img_package_kind kind;
+	char *name, *version; /* never NULL; rpm: VERSION-RELEASE */
+	char *epoch;          /* rpm */
+	char *arch;
+	char *license; /* the packager's words, no expression that others could parse */
+	char *source;  /* name of the source package */
+	char *path;    /* Python: of its metadata, from the root of the image */
+};
+struct img_packages {
+	struct img_package *v; /* by kind, name, version and path */
+	size_t n;
+	char *os_id, *os_version, *os_name; /* of os-release: "debian", "12", "Debian GNU/Linux 12 (bookworm)"; NULL */
+	struct vl_strv unread;              /* "var/lib/rpm/Packages: why": databases that could not be read in full */
+};
+/* Looks for databases of dpkg, rpm, apk and for Python's packages, in a child without privileges that runs nothing of the
+ * image. A database that cannot be read is no failure. -EINTR: *ret_signal ended it. */
+int img_packages_read(const struct img_root *root, struct img_packages *ret, int *ret_signal, struct vl_err *err);
+void img_packages_free(struct img_packages *l);
+
+enum img_sbom_format { IMG_SBOM_CYCLONEDX_JSON = 1, IMG_SBOM_SPDX_JSON = 4 }; /* as SIF numbers them */
+struct img_sbom {
+	const char *name;    /* of the image */
+	const char *digest;  /* "sha256:..." of its source; NULL = not known */
+	const char *builder; /* version number of vial */
+	int64_t time;        /* seconds since 1970 */
+	const struct img_packages *packages;
+};
+/* CycloneDX 1.5 or SPDX 2.3. The same input gives the same text; returns new. */
+char *img_sbom_text(const struct img_sbom *s, enum img_sbom_format format) VL_NEW;
+
 /* ---- push.c: an image to a registry --------------------------------------------------------- */
 
 struct img_push_opts {

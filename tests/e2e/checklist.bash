@@ -279,7 +279,7 @@ print(sorted(a), [type(a[k]).__name__ for k in sorted(a)])'
 
 line_sif_list() {
 	apptainer sif list "$IMAGE" | cut -d'|' -f1-3,5 | sed "s/ *\$//; s/a[mr][dm]64/ARCH/"
-	apptainer sif dump 5 "$IMAGE" | head -c 4
+	apptainer sif dump 6 "$IMAGE" | head -c 4
 	echo
 }
 

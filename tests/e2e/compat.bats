@@ -380,7 +380,8 @@ gives() {
 		2    |1       |NONE    |JSON.Generic
 		3    |1       |NONE    |JSON.Generic
 		4    |1       |NONE    |JSON.Generic
-		5    |1       |NONE    |FS (Squashfs/*System/ARCH)
+		5    |1       |NONE    |JSON.Generic
+		6    |1       |NONE    |FS (Squashfs/*System/ARCH)
 		hsqs
 	EOF
 }
