@@ -11,6 +11,7 @@ const struct opt cmd_build_options[] = {
 	{ 0, "profile", OPT_STR, O(profile), "CMD",
 	  "then watch /bin/sh -c CMD and lay out the image for such a start, as optimize does", "PROFILE", 0 },
 	CMD_CONVERT_OPTS(struct build_opts, convert),
+	CMD_COSIGN_OPTS(struct build_opts, cosign),
 	CMD_NET_OPTS(struct build_opts, net),
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
 	{ 'f', "fakeroot", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
@@ -40,6 +41,8 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	struct vl_err err = { 0 };
 
 	(void)self, (void)argc;
+	if (o->sandbox && (o->cosign.keys.n || o->cosign.copy))
+		return cmd_usage(c, "--source-key and --with-cosign make an image file, not a --sandbox");
 	if (o->sandbox)
 		return cmd_build_sandbox(c, o, argv[0], argv[1]);
 	if (stat(argv[1], &st) == 0 && S_ISREG(st.st_mode)) {
@@ -52,7 +55,7 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	if (cmd_convert_opts_read(&o->convert, argv[1], &b, &codec, &err) < 0)
 		return cmd_usage(c, "%s", err.text);
 	const struct cmd_making m = {
-		.opts = &b, .net = &o->net, .out = argv[0], .force = o->force, .remote_only = true
+		.opts = &b, .net = &o->net, .out = argv[0], .force = o->force, .remote_only = true, .cosign = &o->cosign
 	};
 	int status = cmd_make_image(c, &m, o->json);
 	return status || !o->profile ? status : add_profile(c, argv[0], o->profile);

@@ -20,6 +20,11 @@ const struct opt cmd_inspect_opts[] = {
 	{ 0, "all", OPT_FLAG, O(all), NULL, "everything, as JSON", NULL, 0 },
 	{ 0, "digests", OPT_FLAG, O(digests), NULL, "digests: of the sources that labels name, and of each object",
 	  NULL, 0 },
+	{ 0, "origin", OPT_FLAG, O(origin), NULL, "who signed it, what it was made of and when, as it says itself",
+	  NULL, 0 },
+	{ 0, "provenance", OPT_FLAG, O(provenance), NULL,
+	  "the statement of what it was made of (in-toto, SLSA), as it is", NULL, 0 },
+	{ 0, "sbom", OPT_FLAG, O(sbom), NULL, "the bill of materials, as it is", NULL, 0 },
 	{ 'j', "json", OPT_FLAG, O(json), NULL, "print JSON", NULL, 0 },
 	OPT_END,
 };
@@ -302,6 +307,8 @@ static void print_json(const struct cmd_inspect_opts *o, const vl_json *attribut
 	vl_json_set(top, "type", vl_json_new_str("container"));
 	if (o->all)
 		vl_json_set(top, "sif", facts(img));
+	if (o->all || o->origin)
+		vl_json_set(top, "origin", cmd_inspect_origin(img));
 	if (sums)
 		vl_json_set(top, "digests", vl_json_ref(sums));
 	VL_FREE char *text = vl_json_text(top, true);
@@ -313,7 +320,7 @@ static bool any_part(const struct cmd_inspect_opts *o)
 	for (size_t i = 0; i < VL_COUNT(texts); i++)
 		if (chosen(o, texts[i].off))
 			return true;
-	return o->environment || o->list_apps || o->digests;
+	return o->environment || o->list_apps || o->digests || o->origin;
 }
 
 static int inspect(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const struct sif_image *img, struct vl_err *err)
@@ -337,6 +344,10 @@ static int inspect(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const st
 		VL_JSON vl_json *f = facts(img);
 		print_pairs(f, false);
 	}
+	if (o->origin) {
+		VL_JSON vl_json *origin = cmd_inspect_origin(img);
+		cmd_inspect_print_origin(origin);
+	}
 	if (sums) {
 		print_pairs(vl_json_obj(sums, "source"), true);
 		for (size_t i = 0; i < img->n; i++) {
@@ -345,6 +356,24 @@ static int inspect(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const st
 		}
 	}
 	return 0;
+}
+
+/* A document of the image, to be read by other programs. */
+static int print_object(const struct sif_image *img, uint32_t type, const char *name, const char *what,
+			struct vl_err *err)
+{
+	const struct sif_descr *d = sif_by_name(img, type, name);
+
+	return d ? cmd_sif_print(img->fd, d, err) : vl_fail(err, ENOENT, "the image has no %s", what);
+}
+
+static int show(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const struct sif_image *img, struct vl_err *err)
+{
+	if (o->provenance)
+		return print_object(img, SIF_JSON, SIF_PROVENANCE_NAME, "provenance", err);
+	if (o->sbom)
+		return print_object(img, SIF_SBOM, "", "bill of materials", err);
+	return inspect(c, o, img, err);
 }
 
 static void tell_encrypted(struct cmd_ctx *c, const char *path, const struct sif_image *img)
@@ -366,7 +395,7 @@ int cmd_inspect_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int a
 	int r = cmd_image_open(argv[0], O_RDONLY, &fd, &img, &err);
 	if (r == 0)
 		tell_encrypted(c, argv[0], &img);
-	if (r == 0 && (r = inspect(c, opts, &img, &err)) < 0)
+	if (r == 0 && (r = show(c, opts, &img, &err)) < 0)
 		vl_wrap(&err, "%s", argv[0]);
 	return r < 0 ? cmd_fail(c, &err) : 0;
 }

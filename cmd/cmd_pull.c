@@ -11,6 +11,7 @@ const struct opt cmd_pull_opts[] = {
 	{ 0, "name", OPT_STR, O(name), "OUT", "", NULL, OPT_HIDDEN },
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
 	CMD_CONVERT_OPTS(struct pull_opts, convert),
+	CMD_COSIGN_OPTS(struct pull_opts, cosign),
 	CMD_NET_OPTS(struct pull_opts, net),
 	{ 0, "library", OPT_STR, O(library), "URL", "", NULL, OPT_HIDDEN },
 	{ 0, "arch-variant", OPT_STR, O(library), "VARIANT", "", NULL, OPT_HIDDEN },
@@ -84,7 +85,7 @@ int cmd_pull_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 		return cmd_usage(c, "%s", err.text);
 	if (output_path(o, argc, argv, &out, &err) < 0)
 		return cmd_fail(c, &err);
-	const struct cmd_making m = { .opts = &b, .net = &o->net, .out = out, .force = o->force };
+	const struct cmd_making m = { .opts = &b, .net = &o->net, .out = out, .force = o->force, .cosign = &o->cosign };
 	return cmd_make_image(c, &m, o->json);
 }
 

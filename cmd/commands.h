@@ -35,11 +35,15 @@ cmd_fn cmd_sif_header_run, cmd_sif_list_run, cmd_sif_info_run, cmd_sif_dump_run,
 
 /* cmd_inspect.c */
 struct cmd_inspect_opts {
-	bool labels, deffile, runscript, startscript, test, environment, helpfile, list_apps, all, digests, json;
+	bool labels, deffile, runscript, startscript, test, environment, helpfile, list_apps, all, digests, origin,
+		provenance, sbom, json;
 	const char *app;
 };
 extern const struct opt cmd_inspect_opts[];
 cmd_fn cmd_inspect_run;
+/* inspect_origin.c: who, from what, when. Returns new. */
+vl_json *cmd_inspect_origin(const struct sif_image *img) VL_NEW;
+void cmd_inspect_print_origin(const vl_json *origin);
 
 /* cmd_key.c */
 struct cmd_newpair_opts {
@@ -137,7 +141,24 @@ struct net_opts {
 	CMD_REGISTRY_OPTS(type, m), \
 	{ 0, "disable-cache", OPT_FLAG, offsetof(type, m.disable_cache), NULL, \
 	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", 0 }
+
+/* source_key.c: what was signed at the source */
+struct cosign_opts {
+	bool copy;
+	struct vl_strv keys;
+};
+#define CMD_COSIGN_OPTS(type, m) \
+	{ 0, "source-key", OPT_LINES, offsetof(type, m.keys), "KEY.pub", \
+	  "refuse an image of a registry that has no cosign signature by this public key; may be repeated", NULL, 0 }, \
+	{ 0, "with-cosign", OPT_FLAG, offsetof(type, m.copy), NULL, \
+	  "keep the source's cosign signatures and attestations in the image", NULL, 0 }
 /* clang-format on */
+struct img_cosign;
+struct oci_net;
+/* Nothing, unless the options ask for it: then what the registry has, and b->source is by the digest it is about. Says
+ * what was found. *ret_signal: with -EINTR. */
+int cmd_cosign_fetch(struct cmd_ctx *c, const struct cosign_opts *o, const struct oci_net *net,
+		     struct img_build_opts *b, struct img_cosign *ret, int *ret_signal, struct vl_err *err);
 
 /* Checks and translates; b->source is `source`. codec must live as long as *b. Errors are wrong usage. */
 int cmd_convert_opts_read(struct convert_opts *o, const char *source, struct img_build_opts *b, struct vl_buf *codec,
@@ -173,6 +194,7 @@ struct cmd_making {
 	const char *out;  /* a new file */
 	bool force;       /* replace it */
 	bool remote_only; /* only images from the network go through the store */
+	const struct cosign_opts *cosign;
 };
 /* To a file; prints the result. Returns the exit status. */
 int cmd_make_image(struct cmd_ctx *c, const struct cmd_making *m, bool json);
@@ -210,6 +232,7 @@ struct build_opts {
 	bool force, json, ignored, sandbox;
 	const char *profile; /* command of a start */
 	struct convert_opts convert;
+	struct cosign_opts cosign;
 	struct net_opts net;
 };
 extern const struct opt cmd_build_options[];
@@ -240,6 +263,7 @@ struct pull_opts {
 	bool force, json, ignored;
 	const char *dir, *name, *library /* ignored */;
 	struct convert_opts convert;
+	struct cosign_opts cosign;
 	struct net_opts net;
 };
 struct fetch_opts {

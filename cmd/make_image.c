@@ -123,20 +123,40 @@ int cmd_make_failed(struct cmd_ctx *c, int r, const struct img_fetched *f, const
 	return 128 + f->stats.signal;
 }
 
+/* Before the image is fetched, which costs more. */
+static int ask_source(struct cmd_ctx *c, const struct cmd_making *m, struct img_cosign *ret, int *ret_signal,
+		      struct vl_err *err)
+{
+	struct cmd_net *net = NULL;
+	int r;
+
+	if (!m->cosign || (!m->cosign->keys.n && !m->cosign->copy))
+		return 0;
+	if ((r = cmd_net_new(c, m->net, &net, err)) == 0)
+		r = cmd_cosign_fetch(c, m->cosign, cmd_net_get(net), m->opts, ret, ret_signal, err);
+	cmd_net_free(net);
+	return r;
+}
+
 static int make(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
 {
 	VL_NEWFILE struct vl_newfile file = VL_NEWFILE_INIT;
+	VL_CLEANUP(img_cosign_free) struct img_cosign cosign = { 0 };
 	int r = vl_newfile_open(&file, m->out, 0755, m->force,
 				err); /* what is wrong with OUT is said before the work */
 
 	if (r < 0)
 		return r;
 	bool remote = announce(c, m->opts->source);
+	if ((r = ask_source(c, m, &cosign, &ret->stats.signal, err)) < 0)
+		return r;
 	if (m->net->disable_cache || (m->remote_only && !remote))
 		r = build(c, m, &file, ret, err);
 	else if ((r = cmd_fetch_image(c, m, ret, err)) == 0)
 		/* a copy, since whoever has the file may sign or change it */
 		r = vl_copy_file(ret->fd, file.fd, m->out, err);
+	if (r == 0)
+		r = img_cosign_add(&cosign, file.fd, cmd_now(), err);
 	return r < 0 ? r : vl_newfile_commit(&file, m->force, err);
 }
 

@@ -9,7 +9,6 @@
 int sif_key_take(void *evp_pkey, const char *what, struct sif_key **ret, struct vl_err *err);
 int sif_key_sign(const struct sif_key *k, const void *p, size_t n, uint8_t **ret_sig, size_t *ret_len,
 		 struct vl_err *err);
-bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8_t *sig, size_t sig_len);
 
 /* ---- dsse.c ---- */
 /* The envelope's text; returns new. */

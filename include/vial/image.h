@@ -218,6 +218,40 @@ struct img_extract_opts {
 int img_extract(const struct img_extract_opts *o, const struct vl_progress *progress, int *ret_signal,
 		struct vl_err *err);
 
+/* ---- cosign.c: what was signed at the source (docs/provenance.md) ---- */
+
+struct img_cosign_opts {
+	const char *source;          /* docker://... */
+	const struct oci_net *net;   /* NULL = defaults */
+	const char *arch;            /* OCI name; NULL = this machine's */
+	struct sif_key *const *keys; /* public; none: nothing is verified */
+	size_t n_keys;
+	bool copy; /* keep what was found */
+};
+struct img_cosign_object { /* a document as the registry has it */
+	bool manifest;
+	char *name; /* "cosign:sha256:..." */
+	void *data;
+	size_t len;
+};
+struct img_cosign {
+	char *pinned; /* the source by the digest that everything here is about: what to build from */
+	char *digest; /* which is this one */
+	size_t signatures, attestations; /* found; with keys: those that are valid */
+	struct vl_strv signers;          /* ids of the keys that made them */
+	struct vl_strv refused;          /* printable: why the others do not count */
+	struct img_cosign_object *v;     /* with `copy`; with keys: what is valid, and the manifests that lead there */
+	size_t n;
+};
+/* Asks the registry for cosign's signatures and attestations of an image: by tag (sha256-....sig, .att) and as
+ * referrers. With keys, at least one signature by one of them must name the image's digest: -ENODATA there is none at
+ * all, -EKEYREJECTED none is good. In a child without privileges. -EINTR: *ret_signal ended it. */
+int img_cosign_fetch(const struct img_cosign_opts *o, const struct vl_progress *progress, struct img_cosign *ret,
+		     int *ret_signal, struct vl_err *err);
+/* Puts what was kept into the SIF in fd, in the group of its root file system. time: Unix seconds. */
+int img_cosign_add(const struct img_cosign *c, int fd, int64_t time, struct vl_err *err);
+void img_cosign_free(struct img_cosign *c);
+
 /* ---- packages.c, sbom.c: what is installed in an image ---- */
 
 enum img_package_kind { IMG_PACKAGE_DPKG, IMG_PACKAGE_RPM, IMG_PACKAGE_APK, IMG_PACKAGE_PYTHON };

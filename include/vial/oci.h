@@ -178,6 +178,13 @@ int oci_push_blob(struct oci_client *c, const struct oci_ref *ref, const struct 
 int oci_push_manifest(struct oci_client *c, const struct oci_ref *ref, const char *media_type, const char *text,
 		      size_t len, struct oci_digest *ret_digest, struct vl_err *err);
 
+/* ---- referrers.c ---- */
+
+/* Descriptors of the manifests that name this one as their subject, by the registry's list, or by the tag that stands in
+ * for it. None is an empty list. *ret is new; nothing in it was checked. */
+int oci_referrers(struct oci_client *c, const struct oci_ref *ref, const struct oci_digest *subject, vl_json **ret,
+		  struct vl_err *err);
+
 /* ---- login.c: the credential files -------------------------------------------------------- */
 
 /* Asks the registry itself whether the client's credentials are right. Not at the same time as other requests

@@ -202,6 +202,8 @@ int sif_key_new(const char *type, unsigned bits, struct sif_key **ret, struct vl
 int sif_key_pem(const struct sif_key *k, enum sif_key_use use, struct vl_buf *ret, struct vl_err *err);
 const char *sif_key_id(const struct sif_key *k);   /* "SHA256:...", as ssh-keygen -l prints it; borrowed */
 const char *sif_key_type(const struct sif_key *k); /* "Ed25519", "ECDSA P-256", "RSA 3072"; borrowed */
+/* A signature over bytes, of the kinds that docs/sif-signing.md names. */
+bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8_t *sig, size_t sig_len);
 void sif_key_free(struct sif_key *k);
 void sif_key_freep(struct sif_key **k);
 #define SIF_KEY __attribute__((cleanup(sif_key_freep)))

@@ -1,0 +1,181 @@
+/* Who signed an image, what it was made of, and when, as far as the image itself says. Nothing here is verified. */
+#include "commands.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <vial/sif.h>
+
+static void set_str(vl_json *j, const char *key, const char *s)
+{
+	if (s)
+		vl_json_set(j, key, vl_json_new_str(s));
+}
+
+/* 0 and the mark of a deterministic image are no time. */
+static void set_time(vl_json *j, const char *key, int64_t time)
+{
+	char date[40];
+	struct tm tm;
+	time_t t = (time_t)time;
+
+	if (time > 0 && gmtime_r(&t, &tm) && strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		set_str(j, key, date);
+}
+
+/* ---- signatures: keys that they name ---- */
+
+static void add_key_ids(const vl_json *envelope, vl_json *to)
+{
+	const vl_json *list = vl_json_arr(envelope, "signatures");
+
+	for (size_t i = 0; i < vl_json_len(list); i++) {
+		const char *id = vl_json_str(vl_json_at(list, i), "keyid");
+		if (id)
+			vl_json_add(to, vl_json_new_str(id));
+	}
+}
+
+/* In the descriptor of an OpenPGP signature: its key's fingerprint. */
+static void add_fingerprint(const struct sif_descr *d, vl_json *to)
+{
+	static const uint8_t none[20];
+	char hex[41];
+
+	if (!memcmp(d->extra + 4, none, sizeof none))
+		return;
+	vl_hex(d->extra + 4, 20, hex);
+	for (char *s = hex; *s; s++)
+		*s = *s >= 'a' ? (char)(*s - 'a' + 'A') : *s;
+	vl_json_add(to, vl_json_new_str(hex));
+}
+
+static vl_json *signature(const struct sif_image *img, const struct sif_descr *d)
+{
+	vl_json *j = vl_json_new_obj(), *keys = vl_json_new_arr();
+	VL_JSON vl_json *envelope = NULL;
+	VL_FREE char *text = NULL;
+	struct vl_err ignored;
+	const char *form = "unknown";
+	size_t n;
+
+	if (sif_read_object(img, d, SIF_MAX_SIGNATURE, &text, &n, &ignored) == 0) {
+		if (vl_prefix(text, "-----BEGIN PGP"))
+			form = "PGP";
+		else if (vl_json_parse(text, n, "the signature", &envelope, &ignored) == 0)
+			form = "DSSE";
+	}
+	if (envelope)
+		add_key_ids(envelope, keys);
+	else
+		add_fingerprint(d, keys);
+	vl_json_set(j, "object", vl_json_new_int(d->id));
+	if ((d->link & SIF_GROUP_MASK) == SIF_GROUP_MASK)
+		vl_json_set(j, "group", vl_json_new_int(d->link & ~SIF_GROUP_MASK));
+	set_str(j, "form", form);
+	vl_json_set(j, "claims", keys);
+	set_time(j, "time", d->created);
+	return j;
+}
+
+/* ---- other objects ---- */
+
+static vl_json *sbom(const struct sif_descr *d)
+{
+	vl_json *j = vl_json_new_obj();
+
+	vl_json_set(j, "object", vl_json_new_int(d->id));
+	set_str(j, "format", sif_sbom_name(vl_le32(d->extra)));
+	return j;
+}
+
+static void add_source(const struct sif_image *img, vl_json *j)
+{
+	SIF_PROVENANCE struct sif_provenance p = { 0 };
+	struct vl_err ignored;
+
+	if (sif_provenance_read(img, &p, &ignored) < 0)
+		return;
+	set_str(j, "source", p.source);
+	set_str(j, "sourceDigest", p.digest);
+	set_str(j, "sourceConfig", p.config);
+	vl_json_set(j, "sourceLayers", vl_json_new_int((int64_t)p.layers));
+	set_str(j, "builder", p.builder);
+	vl_json_set(j, "provenance", vl_json_new_int(p.id));
+}
+
+vl_json *cmd_inspect_origin(const struct sif_image *img)
+{
+	vl_json *j = vl_json_new_obj(), *signatures = vl_json_new_arr(), *sboms = vl_json_new_arr(),
+		*cosign = vl_json_new_arr();
+
+	add_source(img, j);
+	set_time(j, "created", img->h.created);
+	for (size_t i = 0; i < img->n; i++) {
+		const struct sif_descr *d = &img->d[i];
+		if (d->type == SIF_SIGNATURE)
+			vl_json_add(signatures, signature(img, d));
+		else if (d->type == SIF_SBOM)
+			vl_json_add(sboms, sbom(d));
+		else if (d->type == SIF_JSON && vl_prefix((const char *)d->name, "cosign:"))
+			vl_json_add(cosign, vl_json_new_int(d->id));
+	}
+	vl_json_set(j, "signatures", signatures);
+	vl_json_set(j, "sboms", sboms);
+	vl_json_set(j, "cosign", cosign);
+	return j;
+}
+
+/* ---- for people ---- */
+
+static void print_str(const vl_json *j, const char *label, const char *key)
+{
+	const char *s = vl_json_str(j, key);
+	VL_FREE char *shown = s ? vl_printable(s, strlen(s)) : NULL;
+
+	if (shown)
+		printf("%s: %s\n", label, shown);
+}
+
+static void print_number(const vl_json *j, const char *fmt, const char *key)
+{
+	int64_t n;
+
+	if (vl_json_int(j, key, &n))
+		printf(fmt, (long long)n);
+}
+
+static void print_signature(const vl_json *s)
+{
+	const vl_json *claims = vl_json_arr(s, "claims");
+	const char *time = vl_json_str(s, "time");
+
+	printf("signature: %s", vl_json_str(s, "form"));
+	print_number(s, ", object %lld", "object");
+	print_number(s, " of group %lld", "group");
+	for (size_t i = 0; i < vl_json_len(claims); i++) {
+		const char *id = vl_json_string(vl_json_at(claims, i));
+		VL_FREE char *shown = vl_printable(id ? id : "", id ? strnlen(id, 100) : 0);
+		printf(", key %s", shown);
+	}
+	printf("%s%s (not verified)\n", time ? ", " : "", time ? time : "");
+}
+
+void cmd_inspect_print_origin(const vl_json *j)
+{
+	const vl_json *list = vl_json_arr(j, "signatures");
+
+	print_str(j, "source", "source");
+	print_str(j, "source digest", "sourceDigest");
+	print_str(j, "builder", "builder");
+	print_str(j, "created", "created");
+	for (size_t i = 0; i < vl_json_len(list); i++)
+		print_signature(vl_json_at(list, i));
+	list = vl_json_arr(j, "sboms");
+	for (size_t i = 0; i < vl_json_len(list); i++) {
+		printf("sbom: %s", vl_json_str(vl_json_at(list, i), "format"));
+		print_number(vl_json_at(list, i), ", object %lld\n", "object");
+	}
+	list = vl_json_arr(j, "cosign");
+	if (vl_json_len(list))
+		printf("cosign: %zu signed documents of the source\n", vl_json_len(list));
+}
