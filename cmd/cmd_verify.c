@@ -62,13 +62,27 @@ static int load_keys(const struct cmd_verify_opts *o, struct keyring *ret, struc
 		ret->n += r == 0;
 	}
 	if (r == 0 && o->certificate) {
-		r = sif_key_from_certificate(o->certificate, o->intermediates, o->roots, &ret->v[ret->n], err);
+		struct sif_cert_opts co = { .cert = o->certificate,
+					    .intermediates = o->intermediates,
+					    .roots = o->roots };
+		r = sif_key_from_certificate(&co, &ret->v[ret->n], err);
 		ret->n += r == 0;
 	}
 	return r;
 }
 
-static void print_objects(const struct sif_image *img, const struct sif_report *rep)
+/* The first signer's key; NULL when that is not proved */
+static const struct sif_key *key_of(const struct sif_report *rep, uint32_t signature, const struct keyring *keys)
+{
+	const struct sif_signature *s = sif_report_find(rep, signature);
+
+	for (size_t i = 0; s && s->n_signers && i < keys->n; i++)
+		if (vl_streq(sif_key_id(keys->v[i]), s->signers[0].id))
+			return keys->v[i];
+	return NULL;
+}
+
+static void print_objects(const struct sif_image *img, const struct sif_report *rep, const struct keyring *keys)
 {
 	uint32_t signature = 0;
 
@@ -77,8 +91,9 @@ static void print_objects(const struct sif_image *img, const struct sif_report *
 		VL_FREE char *words = sif_descr_words(d);
 		if (rep->v[i].signature != signature) {
 			signature = rep->v[i].signature;
+			const struct sif_key *k = key_of(rep, signature, keys);
 			printf("%sSignature %u by key %s (%s)\nObjects verified:\n", i ? "\n" : "", signature,
-			       sif_key_id(rep->v[i].key), sif_key_type(rep->v[i].key));
+			       sif_key_id(k), sif_key_type(k));
 			printf("%-4s|%-8s|%-8s|%s\n", "ID", "GROUP", "LINK", "TYPE");
 			printf("------------------------------------------------\n");
 		}
@@ -90,19 +105,20 @@ static void print_objects(const struct sif_image *img, const struct sif_report *
 	}
 }
 
-static void print_json(const struct sif_image *img, const struct sif_report *rep)
+static void print_json(const struct sif_image *img, const struct sif_report *rep, const struct keyring *keys)
 {
 	VL_JSON vl_json *top = vl_json_new_obj();
 	vl_json *list = vl_json_new_arr();
 
-	vl_json_set(top, "Signatures", vl_json_new_int((int64_t)rep->signatures));
+	vl_json_set(top, "Signatures", vl_json_new_int((int64_t)rep->n_sig));
 	for (size_t i = 0; i < rep->n; i++) {
 		const struct sif_covered *v = &rep->v[i];
 		const struct sif_descr *d = sif_by_id(img, v->id);
+		const struct sif_key *k = key_of(rep, v->signature, keys);
 		vl_json *signer = vl_json_new_obj(), *entry = vl_json_new_obj();
 		vl_json_set(signer, "Partition", vl_json_new_str(sif_type_name(d->type)));
-		vl_json_set(signer, "Name", vl_json_new_str(sif_key_type(v->key)));
-		vl_json_set(signer, "Fingerprint", vl_json_new_str(sif_key_id(v->key)));
+		vl_json_set(signer, "Name", vl_json_new_str(sif_key_type(k)));
+		vl_json_set(signer, "Fingerprint", vl_json_new_str(sif_key_id(k)));
 		vl_json_set(signer, "KeyLocal", vl_json_new_bool(true));
 		vl_json_set(signer, "KeyCheck", vl_json_new_bool(true)); /* or the object would not be here */
 		vl_json_set(signer, "DataCheck", vl_json_new_bool(v->ok));
@@ -124,7 +140,13 @@ static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char
 	SIF_REPORT struct sif_report rep = { 0 };
 	struct cmd_progress bar;
 	struct vl_progress progress;
-	struct sif_verify_opts vo = { keys->v, keys->n, (uint32_t)o->group, (uint32_t)o->object, &progress };
+	struct sif_verify_opts vo = {
+		.keys = keys->v,
+		.n_keys = keys->n,
+		.group = (uint32_t)o->group,
+		.object = (uint32_t)o->object,
+		.progress = &progress,
+	};
 
 	int r = cmd_image_open(path, O_RDONLY, &fd, &img, err);
 	if (r < 0)
@@ -133,7 +155,7 @@ static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char
 	r = sif_verify(&img, &vo, &rep, err);
 	cmd_progress_end(&bar);
 	if (o->json)
-		print_json(&img, &rep);
+		print_json(&img, &rep, keys);
 	if (r == -ENODATA) {
 		VL_FREE char *why = vl_strdup(err->text);
 		return vl_fail(err, ENODATA, "%s is not verified: %s; to sign it: %s sign --key KEY.pem %s", path, why,
@@ -142,9 +164,8 @@ static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char
 	if (r < 0)
 		return vl_wrap(err, "%s FAILS verification", path);
 	if (!o->json)
-		print_objects(&img, &rep);
-	vl_logf(&c->log, VL_INFO, "%s: verified, %zu signature%s", path, rep.signatures,
-		rep.signatures == 1 ? "" : "s");
+		print_objects(&img, &rep, keys);
+	vl_logf(&c->log, VL_INFO, "%s: verified, %zu signature%s", path, rep.n_sig, rep.n_sig == 1 ? "" : "s");
 	return 0;
 }
 

@@ -35,6 +35,20 @@ static int load(const char *path, STACK_OF(X509) * *ret, struct vl_err *err)
 	return vl_fail(err, EINVAL, "%s: no PEM certificate found", path);
 }
 
+/* RFC 2253, as other tools print it */
+static void set_subject(struct sif_key *k, X509 *x)
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *p = NULL;
+	long n = 0;
+
+	if (bio && X509_NAME_print_ex(bio, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0)
+		n = BIO_get_mem_data(bio, &p);
+	VL_FREE char *name = vl_strndup(n > 0 ? p : "", (size_t)VL_MAX(n, 0L));
+	sif_key_set_signer(k, SIF_SIGNER_CERTIFICATE, *name ? name : NULL);
+	BIO_free(bio);
+}
+
 static bool may_sign_code(X509 *x)
 {
 	int present = -1;
@@ -80,23 +94,27 @@ static int check_chain(const char *path, X509 *leaf, STACK_OF(X509) * between, S
 	return r;
 }
 
-int sif_key_from_certificate(const char *cert, const char *intermediates, const char *roots, struct sif_key **ret,
-			     struct vl_err *err)
+int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret, struct vl_err *err)
 {
 	STACK_OF(X509) *leaf = NULL, *between = NULL, *anchors = NULL;
 	EVP_PKEY *pkey = NULL;
 
-	int r = load(cert, &leaf, err);
-	if (r == 0 && intermediates)
-		r = load(intermediates, &between, err);
-	if (r == 0 && roots)
-		r = load(roots, &anchors, err);
+	if (o->ocsp)
+		return vl_fail(err, ENOTSUP, "certificates are not checked by OCSP");
+	int r = load(o->cert, &leaf, err);
+	if (r == 0 && o->intermediates)
+		r = load(o->intermediates, &between, err);
+	if (r == 0 && o->roots)
+		r = load(o->roots, &anchors, err);
 	if (r == 0)
-		r = check_chain(cert, sk_X509_value(leaf, 0), between, anchors, err);
+		r = check_chain(o->cert, sk_X509_value(leaf, 0), between, anchors, err);
 	if (r == 0) {
 		pkey = X509_get_pubkey(sk_X509_value(leaf, 0));
-		r = pkey ? sif_key_take(pkey, cert, ret, err) : vl_fail(err, EINVAL, "%s: cannot read its key", cert);
+		r = pkey ? sif_key_take(pkey, o->cert, ret, err)
+			 : vl_fail(err, EINVAL, "%s: cannot read its key", o->cert);
 	}
+	if (r == 0)
+		set_subject(*ret, sk_X509_value(leaf, 0));
 	sk_X509_pop_free(leaf, X509_free);
 	sk_X509_pop_free(between, X509_free);
 	sk_X509_pop_free(anchors, X509_free);

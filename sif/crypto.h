@@ -14,9 +14,10 @@ int sif_key_sign(const struct sif_key *k, const void *p, size_t n, uint8_t **ret
 /* The envelope's text; returns new. */
 int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char **ret, size_t *ret_len,
 		  struct vl_err *err);
-/* Payload of an envelope that one of the keys signed; returns new, *ret_key is one of keys. */
-int sif_dsse_open(const char *text, size_t len, struct sif_key *const *keys, size_t n_keys, char **ret, size_t *ret_len,
-		  const struct sif_key **ret_key, struct vl_err *err);
+/* Payload of an envelope that keys of the options signed; returns new. Adds the signers to s, and what it claims.
+ * s->verdict becomes SIF_UNKNOWN where it fails for want of the key. */
+int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o, struct sif_signature *s, char **ret,
+		  size_t *ret_len, struct vl_err *err);
 
 /* ---- integrity.c ---- */
 struct sif_digest {
@@ -47,6 +48,16 @@ struct sif_work { /* for progress: bytes hashed so far over all objects, and to 
 int sif_measure_object(const struct sif_image *img, const struct sif_descr *d, const char *algo, struct sif_work *w,
 		       struct sif_digest *ret, struct vl_err *err);
 bool sif_digest_same(const struct sif_digest *a, const struct sif_digest *b);
+
+/* ---- signature.c ---- */
+#define SIF_MAX_SIGNATURES 256 /* of an image that are looked at: each is a megabyte at most */
+/* One signature object: its form and who made it go into s, what it lists into ret. Negative: it proves nothing; then
+ * s says why, and s->verdict is SIF_UNKNOWN, SIF_INVALID, or SIF_IGNORED (with 0). */
+int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, const struct sif_verify_opts *o,
+		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err);
+void sif_signature_add_signer(struct sif_signature *s, const struct sif_signer *who); /* a copy, none twice */
+void sif_signature_fail(struct sif_signature *s, enum sif_verdict verdict, const struct vl_err *err);
+void sif_signature_free(struct sif_signature *s);
 
 /* ---- verify.c, for sign.c ---- */
 /* Objects of a group, ascending by id. Returns new; 0 objects are possible. */

@@ -3,6 +3,7 @@
 #include "crypto.h"
 
 #define PAYLOAD_TYPE "application/vnd.sylabs.sif-metadata+json"
+#define MAX_ENTRIES 64 /* each is tried with each key that it may be by */
 
 static void encode_signed_bytes(struct vl_buf *b, const char *payload, size_t n)
 {
@@ -43,59 +44,64 @@ static int decode_member(const vl_json *obj, const char *member, uint8_t **ret, 
 }
 
 /* A key id is a hint only: a wrong one skips the key, a right one proves nothing. */
-static const struct sif_key *who_signed(const char *keyid, const struct vl_buf *pae, const uint8_t *sig, size_t sig_len,
-					struct sif_key *const *keys, size_t n_keys)
+static bool may_be_by(const char *keyid, const struct sif_key *k)
 {
-	for (size_t i = 0; i < n_keys; i++) {
-		if (keyid && *keyid && !vl_streq(keyid, sif_key_id(keys[i])))
-			continue;
-		if (sif_key_check(keys[i], pae->data, pae->len, sig, sig_len))
-			return keys[i];
-	}
-	return NULL;
+	return !keyid || !*keyid || vl_streq(keyid, sif_key_id(k));
 }
 
 /* The usual case is an image by somebody else: say who, as far as the envelope does. */
-static int fail_signer(const char *keyid, struct sif_key *const *keys, size_t n_keys, struct vl_err *err)
+static int fail_signer(const struct sif_verify_opts *o, struct sif_signature *s, struct vl_err *err)
 {
-	VL_FREE char *named = vl_printable(keyid ? keyid : "", keyid ? VL_MIN(strlen(keyid), (size_t)80) : 0);
+	const char *named = s->claims ? s->claims : "one that it does not name";
 
-	for (size_t i = 0; i < n_keys; i++)
-		if (!*named || vl_streq(named, sif_key_id(keys[i])))
-			return vl_fail(err, EKEYREJECTED, "the key %s did not make it, or it was changed",
-				       sif_key_id(keys[i]));
-	if (n_keys == 1)
+	for (size_t i = 0; i < o->n_keys && s->claims; i++)
+		if (vl_streq(named, sif_key_id(o->keys[i])))
+			return vl_fail(err, EKEYREJECTED, "the key %s did not make it, or it was changed", named);
+	s->verdict = SIF_UNKNOWN;
+	if (o->n_keys == 0)
+		return vl_fail(err, EKEYREJECTED, "it is by a key, %s, that is not known here", named);
+	if (o->n_keys == 1)
 		return vl_fail(err, EKEYREJECTED, "it is by another key, %s; the key given is %s", named,
-			       sif_key_id(keys[0]));
-	return vl_fail(err, EKEYREJECTED, "it is by a key, %s, that is none of the %zu given", named, n_keys);
+			       sif_key_id(o->keys[0]));
+	return vl_fail(err, EKEYREJECTED, "it is by a key, %s, that is none of the %zu given", named, o->n_keys);
 }
 
-static int find_signer(const vl_json *signatures, const struct vl_buf *pae, struct sif_key *const *keys, size_t n_keys,
-		       const struct sif_key **ret, struct vl_err *err)
+static int check_entry(const vl_json *entry, const struct vl_buf *pae, const struct sif_verify_opts *o,
+		       struct sif_signature *s, struct vl_err *err)
 {
-	const struct sif_key *found = NULL;
-	size_t n = vl_json_len(signatures);
+	const char *keyid = vl_json_str(entry, "keyid");
+	VL_FREE uint8_t *sig = NULL;
+	size_t len;
+	int r = decode_member(entry, "sig", &sig, &len, err);
 
-	if (n == 0)
-		return vl_fail(err, EINVAL, "the envelope holds no signature");
-	for (size_t i = 0; i < n; i++) {
-		const vl_json *s = vl_json_at(signatures, i);
-		VL_FREE uint8_t *sig = NULL;
-		size_t sig_len;
-		int r = decode_member(s, "sig", &sig, &sig_len, err);
-		if (r < 0)
-			return r;
-		if (!found)
-			found = who_signed(vl_json_str(s, "keyid"), pae, sig, sig_len, keys, n_keys);
-	}
-	if (!found)
-		return fail_signer(vl_json_str(vl_json_at(signatures, 0), "keyid"), keys, n_keys, err);
-	*ret = found;
+	if (r < 0)
+		return r;
+	if (!s->claims && keyid && *keyid)
+		s->claims = vl_printable(keyid, VL_MIN(strlen(keyid), (size_t)80));
+	for (size_t i = 0; i < o->n_keys; i++)
+		if (may_be_by(keyid, o->keys[i]) && sif_key_check(o->keys[i], pae->data, pae->len, sig, len))
+			sif_signature_add_signer(s, sif_key_signer(o->keys[i]));
 	return 0;
 }
 
-int sif_dsse_open(const char *text, size_t len, struct sif_key *const *keys, size_t n_keys, char **ret, size_t *ret_len,
-		  const struct sif_key **ret_key, struct vl_err *err)
+static int find_signers(const vl_json *list, const struct vl_buf *pae, const struct sif_verify_opts *o,
+			struct sif_signature *s, struct vl_err *err)
+{
+	size_t n = vl_json_len(list);
+	int r = 0;
+
+	if (n == 0)
+		return vl_fail(err, EINVAL, "the envelope holds no signature");
+	if (n > MAX_ENTRIES)
+		return vl_fail(err, E2BIG, "the envelope holds %zu signatures, at most %d are looked at", n,
+			       MAX_ENTRIES);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = check_entry(vl_json_at(list, i), pae, o, s, err);
+	return r < 0 || s->n_signers ? r : fail_signer(o, s, err);
+}
+
+int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o, struct sif_signature *s, char **ret,
+		  size_t *ret_len, struct vl_err *err)
 {
 	VL_JSON vl_json *j = NULL;
 	VL_BUF struct vl_buf pae = { 0 };
@@ -112,7 +118,7 @@ int sif_dsse_open(const char *text, size_t len, struct sif_key *const *keys, siz
 	if (r < 0)
 		return r;
 	encode_signed_bytes(&pae, (const char *)payload, n);
-	r = find_signer(vl_json_arr(j, "signatures"), &pae, keys, n_keys, ret_key, err);
+	r = find_signers(vl_json_arr(j, "signatures"), &pae, o, s, err);
 	if (r < 0)
 		return r;
 	*ret = (char *)vl_steal(&payload);

@@ -15,7 +15,8 @@
 struct sif_key {
 	EVP_PKEY *pkey;
 	bool is_rsa, is_ed25519;
-	char *id, *type;
+	char *type;
+	struct sif_signer signer; /* its id is the key's */
 };
 
 static const struct {
@@ -158,7 +159,7 @@ static int describe(struct sif_key *k, const char *what, struct vl_err *err)
 		return r;
 	vl_sha256(wire.data, wire.len, sha);
 	VL_FREE char *b64 = vl_base64(sha, sizeof sha, false);
-	k->id = vl_asprintf("SHA256:%s", b64);
+	k->signer = (struct sif_signer){ SIF_SIGNER_KEY, vl_asprintf("SHA256:%s", b64), NULL };
 	return 0;
 }
 
@@ -347,7 +348,19 @@ bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8
 
 const char *sif_key_id(const struct sif_key *k)
 {
-	return k->id;
+	return k->signer.id;
+}
+
+const struct sif_signer *sif_key_signer(const struct sif_key *k)
+{
+	return &k->signer;
+}
+
+void sif_key_set_signer(struct sif_key *k, enum sif_signer_kind kind, const char *name)
+{
+	free(k->signer.name);
+	k->signer.kind = kind;
+	k->signer.name = name ? vl_printable(name, strlen(name)) : NULL;
 }
 
 const char *sif_key_type(const struct sif_key *k)
@@ -360,7 +373,8 @@ void sif_key_free(struct sif_key *k)
 	if (!k)
 		return;
 	EVP_PKEY_free(k->pkey);
-	free(k->id);
+	free(k->signer.id);
+	free(k->signer.name);
 	free(k->type);
 	free(k);
 }

@@ -5,7 +5,7 @@
 
 struct opened { /* one signature object that a key has proved */
 	const struct sif_descr *d;
-	const struct sif_key *key;
+	size_t entry; /* in the report */
 	struct sif_payload payload;
 };
 
@@ -74,73 +74,68 @@ uint32_t *sif_groups(const struct sif_image *img, size_t *ret_n)
 
 /* ---- first pass: signatures ---- */
 
-static bool is_clear_signed(const char *text)
+static int open_signature(struct job *j, struct group *g, const struct sif_descr *d, struct vl_err *err)
 {
-	return vl_prefix(text, "-----BEGIN PGP SIGNED MESSAGE-----") != NULL;
-}
+	struct sif_report *rep = j->report;
+	struct sif_payload payload = { 0 };
 
-/* The signatures of old Singularity cover neither header nor descriptors: as good as none. */
-static bool is_legacy(const char *text)
-{
-	const char *body = is_clear_signed(text) ? strstr(text, "\n\n") : NULL;
-
-	if (!body && is_clear_signed(text))
-		body = strstr(text, "\n\r\n");
-	if (!body)
-		return false;
-	body += strspn(body, "\r\n");
-	return vl_prefix(body, "SIFHASH:") != NULL;
-}
-
-static int open_signature(struct job *j, const struct sif_descr *d, const char *text, size_t len, struct opened *ret,
-			  struct vl_err *err)
-{
-	VL_FREE char *payload = NULL;
-	uint32_t hash = vl_le32(d->extra);
-	size_t n;
-
-	if (is_clear_signed(text))
-		return vl_fail(err, ENOTSUP,
-			       "it is a PGP signature; this program verifies signatures by PEM keys only");
-	if (hash < SIF_HASH_SHA256 || hash > SIF_HASH_BLAKE2B)
-		return vl_fail(err, EINVAL, "its descriptor names an unknown hash, %u", hash);
-	int r = sif_dsse_open(text, len, j->o->keys, j->o->n_keys, &payload, &n, &ret->key, err);
+	if (rep->n_sig == SIF_MAX_SIGNATURES)
+		return vl_fail(err, E2BIG, "the image has more signatures than are looked at, %d", SIF_MAX_SIGNATURES);
+	rep->sig = vl_realloc(rep->sig, rep->n_sig + 1, sizeof *rep->sig);
+	struct sif_signature *s = &rep->sig[rep->n_sig++];
+	*s = (struct sif_signature){ .id = d->id, .group = g->number };
+	int r = sif_signature_open(j->img, d, j->o, s, &payload, err);
+	if (r < 0 && s->verdict == SIF_UNKNOWN && j->o->need == SIF_NEED_ONE)
+		return 0;
 	if (r < 0)
-		return r;
-	ret->d = d;
-	return sif_payload_parse(payload, n, &ret->payload, err);
+		return vl_wrap(err, "signature %u of group %u is not good", d->id, g->number);
+	if (s->verdict == SIF_IGNORED)
+		return 0;
+	g->sigs = vl_realloc(g->sigs, g->n_sigs + 1, sizeof *g->sigs);
+	g->sigs[g->n_sigs++] = (struct opened){ d, rep->n_sig - 1, payload };
+	return 0;
 }
 
+/* Why a group has no signature that counts: the words of the last one that might have. */
+static int fail_group(const struct job *j, const struct group *g, struct vl_err *err)
+{
+	const struct sif_signature *unknown = NULL, *ignored = NULL;
+
+	for (size_t i = 0; i < j->report->n_sig; i++) {
+		const struct sif_signature *s = &j->report->sig[i];
+		if (s->group == g->number && s->verdict == SIF_UNKNOWN)
+			unknown = s;
+		if (s->group == g->number && s->verdict == SIF_IGNORED)
+			ignored = s;
+	}
+	if (unknown)
+		return vl_fail(err, EKEYREJECTED, "no signature of group %u is by a known key; signature %u: %s",
+			       g->number, unknown->id, unknown->why);
+	return vl_fail(err, ENODATA, "group %u is not signed%s", g->number,
+		       ignored ? "; its old-style signature protects too little and does not count" : "");
+}
+
+/* All signatures are looked at, also behind a bad one, for the report; the first reason is the error. */
 static int open_group(struct job *j, struct group *g, struct vl_err *err)
 {
-	size_t legacy = 0;
-	int r;
+	int result = 0;
 
 	for (size_t i = 0; i < j->img->n; i++) {
 		const struct sif_descr *d = &j->img->d[i];
-		VL_FREE char *text = NULL;
-		size_t len;
+		struct vl_err one;
 		if (d->type != SIF_SIGNATURE || d->link != (SIF_GROUP_MASK | g->number))
 			continue;
-		r = sif_read_object(j->img, d, SIF_MAX_SIGNATURE, &text, &len, err);
-		if (r < 0)
-			return r;
-		if (is_legacy(text)) {
-			legacy++;
-			continue;
+		int r = open_signature(j, g, d, &one);
+		if (r < 0 && result == 0) {
+			*err = one;
+			result = r;
 		}
-		j->report->signatures++;
-		g->sigs = vl_realloc(g->sigs, g->n_sigs + 1, sizeof *g->sigs);
-		g->sigs[g->n_sigs] = (struct opened){ 0 };
-		r = open_signature(j, d, text, len, &g->sigs[g->n_sigs], err);
-		if (r < 0)
-			return vl_wrap(err, "signature %u of group %u is not good", d->id, g->number);
-		g->n_sigs++;
+		if (r == -E2BIG)
+			break;
 	}
-	if (g->n_sigs == 0)
-		return vl_fail(err, ENODATA, "group %u is not signed%s", g->number,
-			       legacy ? "; its old-style signature protects too little and does not count" : "");
-	return 0;
+	if (result == 0 && g->n_sigs == 0)
+		return fail_group(j, g, err);
+	return result;
 }
 
 /* ---- second pass: what was signed against what is there ---- */
@@ -151,7 +146,7 @@ static void report(struct job *j, const struct sif_descr *d, const struct opened
 
 	if ((rep->n & (rep->n + 1)) == 0) /* full at 0, 1, 3, 7, ... */
 		rep->v = vl_realloc(rep->v, 2 * rep->n + 1, sizeof *rep->v);
-	rep->v[rep->n++] = (struct sif_covered){ d->id, s->d->id, s->key, ok };
+	rep->v[rep->n++] = (struct sif_covered){ d->id, s->d->id, ok, d->id != j->o->unhashed };
 }
 
 static int compare_object(struct job *j, struct group *g, size_t i, const struct sif_entry *e, struct vl_err *err)
@@ -164,6 +159,8 @@ static int compare_object(struct job *j, struct group *g, size_t i, const struct
 		return r;
 	if (!sif_digest_same(&now, &e->descr))
 		return vl_fail(err, EBADMSG, "its descriptor was changed after signing");
+	if (d->id == j->o->unhashed)
+		return 0;
 	if (!seen->algo || !vl_streq(seen->algo, e->object.algo)) {
 		r = sif_measure_object(j->img, d, e->object.algo, &j->work, seen, err);
 		if (r < 0)
@@ -213,7 +210,7 @@ static int check_all(struct job *j, struct group *g, const struct opened *s, str
 	return 0;
 }
 
-static int check_signature(struct job *j, struct group *g, const struct opened *s, struct vl_err *err)
+static int compare(struct job *j, struct group *g, const struct opened *s, struct vl_err *err)
 {
 	struct sif_digest now;
 	int r = sif_measure_header(j->img, s->payload.header.algo, &now, err);
@@ -230,6 +227,18 @@ static int check_signature(struct job *j, struct group *g, const struct opened *
 		if (g->objects[i]->id == j->o->object)
 			return check_object(j, g, s, i, find_entry(&s->payload, j->o->object - g->objects[0]->id), err);
 	return vl_fail(err, ENOENT, "there is no object %u", j->o->object);
+}
+
+static int check_signature(struct job *j, struct group *g, const struct opened *s, struct vl_err *err)
+{
+	struct sif_signature *entry = &j->report->sig[s->entry];
+	int r = compare(j, g, s, err);
+
+	if (r < 0)
+		sif_signature_fail(entry, SIF_INVALID, err);
+	else
+		entry->verdict = SIF_VALID;
+	return r;
 }
 
 /* ---- which groups ---- */
@@ -284,7 +293,7 @@ static int gather(struct job *j, struct vl_err *err)
 		if (r < 0)
 			return r;
 		for (size_t k = 0; k < g->n_objects; k++)
-			if (!j->o->object || g->objects[k]->id == j->o->object)
+			if ((!j->o->object || g->objects[k]->id == j->o->object) && g->objects[k]->id != j->o->unhashed)
 				j->work.total += g->objects[k]->size;
 	}
 	return 0;
@@ -309,8 +318,6 @@ int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, str
 	int r;
 
 	*ret = (struct sif_report){ 0 };
-	if (o->n_keys == 0)
-		return vl_fail(err, EINVAL, "a key is needed to verify an image");
 	r = gather(&j, err);
 	for (size_t i = 0; i < j.n_groups && r == 0; i++)
 		for (size_t k = 0; k < j.groups[i].n_sigs && r == 0; k++)
@@ -319,8 +326,19 @@ int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, str
 	return r;
 }
 
+const struct sif_signature *sif_report_find(const struct sif_report *r, uint32_t id)
+{
+	for (size_t i = 0; i < r->n_sig; i++)
+		if (r->sig[i].id == id)
+			return &r->sig[i];
+	return NULL;
+}
+
 void sif_report_free(struct sif_report *r)
 {
+	for (size_t i = 0; i < r->n_sig; i++)
+		sif_signature_free(&r->sig[i]);
+	free(r->sig);
 	free(r->v);
 	*r = (struct sif_report){ 0 };
 }

@@ -192,6 +192,12 @@ void sif_edit_endp(struct sif_edit **e);
 
 #define SIF_MAX_PEM (256u << 10) /* the largest RSA key we take is 13 KB; bundles of certificates are larger */
 enum sif_key_use { SIF_KEY_PUBLIC, SIF_KEY_PRIVATE };
+enum sif_signer_kind { SIF_SIGNER_KEY = 1, SIF_SIGNER_CERTIFICATE, SIF_SIGNER_PGP };
+struct sif_signer { /* who made a signature; the texts are printable */
+	enum sif_signer_kind kind;
+	char *id; /* "SHA256:..." of the key, a certificate's too; PGP: the primary key's fingerprint in upper-case hex */
+	char *name; /* subject of a certificate, PGP user id, name in a keyring; NULL = none */
+};
 struct sif_key;
 /* Ed25519, ECDSA on P-256/384/521, RSA of 2048 to 16384 bits; others are -ENOTSUP. */
 int sif_key_load(const char *path, enum sif_key_use use, struct sif_key **ret, struct vl_err *err);
@@ -204,14 +210,22 @@ const char *sif_key_id(const struct sif_key *k);   /* "SHA256:...", as ssh-keyge
 const char *sif_key_type(const struct sif_key *k); /* "Ed25519", "ECDSA P-256", "RSA 3072"; borrowed */
 /* A signature over bytes, of the kinds that docs/sif-signing.md names. */
 bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8_t *sig, size_t sig_len);
+/* Whom a signature by this key names in a report. A key begins as SIF_SIGNER_KEY without a name. */
+const struct sif_signer *sif_key_signer(const struct sif_key *k); /* borrowed */
+void sif_key_set_signer(struct sif_key *k, enum sif_signer_kind kind, const char *name);
 void sif_key_free(struct sif_key *k);
 void sif_key_freep(struct sif_key **k);
 #define SIF_KEY __attribute__((cleanup(sif_key_freep)))
 
-/* cert.c: the key of a certificate whose chain ends at one of the roots (files of PEM
- * certificates; roots NULL = the system's, intermediates may be NULL). */
-int sif_key_from_certificate(const char *cert, const char *intermediates, const char *roots, struct sif_key **ret,
-			     struct vl_err *err);
+/* cert.c: the key of a certificate whose chain ends at one of the roots. Key usage (digital signatures), extended
+ * key usage (code signing) and dates are checked; the key's signer is the certificate's subject. */
+struct sif_cert_opts {
+	const char *cert, *intermediates, *roots; /* files of PEM certificates; intermediates NULL = none, roots NULL =
+						   * the system's */
+	int64_t time;                             /* Unix seconds at which all must be valid; 0 = now */
+	bool ocsp; /* ask the responders that the certificates name; no good answer is a refusal */
+};
+int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret, struct vl_err *err);
 
 /* ---- sign.c, verify.c: docs/sif-signing.md --------------------------------------------------- */
 
@@ -224,26 +238,59 @@ struct sif_sign_opts {
 /* Adds the signatures to the image in fd (open for writing), all of them or none. */
 int sif_sign(int fd, const struct sif_key *k, const struct sif_sign_opts *o, size_t *ret_n, struct vl_err *err);
 
+/* Public keys serve to tell whether a signature is valid. Whether its signer may sign is not decided here: the report
+ * names the signers, and the caller compares them with what it trusts. */
+enum sif_need {
+	SIF_NEED_ALL, /* every signature of a group is by one of the keys: what other tools ask for with one key */
+	SIF_NEED_ONE, /* one at least; those by unknown keys are reported and left out, broken ones still refuse */
+};
 struct sif_verify_opts {
-	struct sif_key *const *keys; /* each signature must be by one of these */
+	struct sif_key *const *keys; /* known public keys */
 	size_t n_keys;
+	const char *const *pgp; /* files of OpenPGP public keys, armored or not */
+	size_t n_pgp;
 	uint32_t group, object; /* 0 = the whole image */
+	enum sif_need need;
+	bool legacy;       /* look at signatures from before 3.6 only, which protect data alone; never with policies */
+	uint32_t unhashed; /* an object whose data the caller checks by other means, and which is not read; 0 = none */
 	const struct vl_progress *progress;
 };
-struct sif_covered {               /* one object under one signature */
-	uint32_t id, signature;    /* ids of both objects */
-	const struct sif_key *key; /* borrowed from the options */
-	bool ok;                   /* false: this one failed, err says why */
+enum sif_form { SIF_FORM_NONE, SIF_FORM_DSSE, SIF_FORM_PGP, SIF_FORM_LEGACY }; /* NONE: nothing that we know */
+enum sif_verdict {
+	SIF_UNCHECKED, /* an earlier failure ended the work before this one was compared with the image */
+	SIF_VALID,     /* by the signers, over what the report lists as covered */
+	SIF_UNKNOWN,   /* by a key that was not given */
+	SIF_INVALID,   /* anything else; why says it */
+	SIF_IGNORED,   /* of the legacy kind while others are asked for, or the other way round */
+};
+struct sif_signature {      /* one signature object of a group that was asked for */
+	uint32_t id, group; /* group 0: a legacy signature of the one object `object` */
+	uint32_t object;
+	enum sif_form form;
+	enum sif_verdict verdict;
+	char *why;                  /* unless SIF_VALID: one printable line; may be NULL */
+	char *claims;               /* the key's id or fingerprint as the signature says it, unproved; NULL */
+	struct sif_signer *signers; /* whose keys proved it, one entry for each; none unless it was proved */
+	size_t n_signers;
+};
+struct sif_covered {            /* one object under one signature */
+	uint32_t id, signature; /* ids of both objects */
+	bool ok;                /* false: this one failed, err says why */
+	bool hashed;            /* its data was read and compared too */
 };
 struct sif_report {
-	size_t signatures; /* that were looked at */
+	struct sif_signature *sig;
+	size_t n_sig;
 	struct sif_covered *v;
 	size_t n;
 };
-/* 0: every object asked for is covered by a signature of one of the keys and unchanged. Reads only
- * img->fd. *ret is filled on failure too, with what was found until then; free it in any case. */
+/* 0: every object asked for is covered by as many signatures as needed, and unchanged. -ENODATA: not signed;
+ * -EKEYREJECTED: not by a key given; others: changed, broken, unreadable. Reads only img->fd. *ret is filled on
+ * failure too, with what was found until then; free it in any case. */
 int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret,
 	       struct vl_err *err);
+/* The entry of a signature object; NULL */
+const struct sif_signature *sif_report_find(const struct sif_report *r, uint32_t id);
 void sif_report_free(struct sif_report *r);
 #define SIF_REPORT __attribute__((cleanup(sif_report_free)))
 /* sha256 of the object's data as "sha256:<hex>"; returns new. */

@@ -11,15 +11,17 @@ static const char key_pem[] = "-----BEGIN PUBLIC KEY-----\n"
 static void envelope(const char *text, size_t n)
 {
 	static struct sif_key *key;
-	const struct sif_key *by;
 	struct vl_err err;
 	char *payload;
 	size_t len;
 
 	if (!key && sif_key_parse(key_pem, sizeof key_pem - 1, "key", SIF_KEY_PUBLIC, &key, &err) < 0)
 		abort();
-	if (sif_dsse_open(text, n, &key, 1, &payload, &len, &by, &err) == 0)
+	struct sif_verify_opts o = { .keys = &key, .n_keys = 1 };
+	struct sif_signature s = { 0 };
+	if (sif_dsse_open(text, n, &o, &s, &payload, &len, &err) == 0)
 		abort(); /* no input holds a signature by it */
+	sif_signature_free(&s);
 }
 
 /* What was understood and is written again must be understood as the same. */

@@ -1,0 +1,97 @@
+/* What a signature object is, who made it, and what it lists. */
+#include "crypto.h"
+
+void sif_signature_add_signer(struct sif_signature *s, const struct sif_signer *who)
+{
+	for (size_t i = 0; i < s->n_signers; i++)
+		if (s->signers[i].kind == who->kind && vl_streq(s->signers[i].id, who->id))
+			return;
+	s->signers = vl_realloc(s->signers, s->n_signers + 1, sizeof *s->signers);
+	s->signers[s->n_signers++] =
+		(struct sif_signer){ who->kind, vl_strdup(who->id), who->name ? vl_strdup(who->name) : NULL };
+}
+
+void sif_signature_fail(struct sif_signature *s, enum sif_verdict verdict, const struct vl_err *err)
+{
+	free(s->why);
+	s->verdict = verdict;
+	s->why = vl_strdup(err->text);
+}
+
+void sif_signature_free(struct sif_signature *s)
+{
+	for (size_t i = 0; i < s->n_signers; i++) {
+		free(s->signers[i].id);
+		free(s->signers[i].name);
+	}
+	free(s->signers);
+	free(s->why);
+	free(s->claims);
+	*s = (struct sif_signature){ 0 };
+}
+
+static bool is_clear_signed(const char *text)
+{
+	return vl_prefix(text, "-----BEGIN PGP SIGNED MESSAGE-----") != NULL;
+}
+
+/* The signatures of old Singularity cover neither header nor descriptors: as good as none. */
+static bool is_legacy(const char *text)
+{
+	const char *body = is_clear_signed(text) ? strstr(text, "\n\n") : NULL;
+
+	if (!body && is_clear_signed(text))
+		body = strstr(text, "\n\r\n");
+	if (!body)
+		return false;
+	body += strspn(body, "\r\n");
+	return vl_prefix(body, "SIFHASH:") != NULL;
+}
+
+static enum sif_form form_of(const char *text)
+{
+	if (is_legacy(text))
+		return SIF_FORM_LEGACY;
+	if (is_clear_signed(text))
+		return SIF_FORM_PGP;
+	return text[strspn(text, " \t\r\n")] == '{' ? SIF_FORM_DSSE : SIF_FORM_NONE;
+}
+
+static int open_text(const struct sif_descr *d, const char *text, size_t len, const struct sif_verify_opts *o,
+		     struct sif_signature *s, struct sif_payload *ret, struct vl_err *err)
+{
+	VL_FREE char *payload = NULL;
+	uint32_t hash = vl_le32(d->extra);
+	size_t n;
+	int r;
+
+	if (hash < SIF_HASH_SHA256 || hash > SIF_HASH_BLAKE2B)
+		return vl_fail(err, EINVAL, "its descriptor names an unknown hash, %u", hash);
+	if (s->form == SIF_FORM_PGP)
+		r = vl_fail(err, ENOTSUP, "it is a PGP signature; this program verifies signatures by PEM keys only");
+	else
+		r = sif_dsse_open(text, len, o, s, &payload, &n, err);
+	return r < 0 ? r : sif_payload_parse(payload, n, ret, err);
+}
+
+int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, const struct sif_verify_opts *o,
+		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err)
+{
+	VL_FREE char *text = NULL;
+	size_t len;
+	int r = sif_read_object(img, d, SIF_MAX_SIGNATURE, &text, &len, err);
+
+	if (r == 0) {
+		s->form = form_of(text);
+		if (s->form == SIF_FORM_LEGACY) {
+			vl_fail(err, ENODATA,
+				"it is of the kind from before Singularity 3.6, which protects too little");
+			sif_signature_fail(s, SIF_IGNORED, err);
+			return 0;
+		}
+		r = open_text(d, text, len, o, s, ret, err);
+	}
+	if (r < 0)
+		sif_signature_fail(s, s->verdict == SIF_UNKNOWN ? SIF_UNKNOWN : SIF_INVALID, err);
+	return r;
+}
