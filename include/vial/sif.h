@@ -227,6 +227,84 @@ struct sif_cert_opts {
 };
 int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret, struct vl_err *err);
 
+/* ---- unlock.c, token.c: private keys that want a passphrase or a PIN ---------------------------- */
+
+/* Asks for the passphrase (or a token's PIN) of the key `what`. *ret: new, wiped and freed by who called. */
+struct sif_ask {
+	int (*ask)(void *arg, const char *what, char **ret, struct vl_err *err);
+	void *arg;
+};
+/* A private key to sign with. where: a PEM file, encrypted or not, or a URI ("pkcs11:...", "file:...") that a provider
+ * or engine of libcrypto opens. ask: NULL = what is encrypted is -EACCES. */
+int sif_key_open(const char *where, const struct sif_ask *ask, struct sif_key **ret, struct vl_err *err);
+bool sif_key_is_uri(const char *where);
+/* As sif_key_parse of a private key; *ret_passphrase: the one that opened it, new, NULL = it is not encrypted. */
+int sif_key_unlock(const char *pem, size_t len, const char *what, const struct sif_ask *ask, struct sif_key **ret,
+		   char **ret_passphrase, struct vl_err *err);
+/* The private key under a passphrase: PKCS #8, PBKDF2, AES-256. */
+int sif_key_pem_encrypted(const struct sif_key *k, const char *passphrase, struct vl_buf *ret, struct vl_err *err);
+
+/* ---- keyring.c: keys in a directory, the user's own and the site's ----------------------------
+ * NAME.key PEM private (0600), NAME.pub PEM public, NAME.crt PEM certificate, NAME.asc armored OpenPGP public key; the
+ * file `trusted` has one signer's id per line. A directory and its files belong to the caller or to root, and nobody
+ * else may write there: anything else is refused. A missing directory is an empty one. Which directories these are
+ * is the caller's business; a policy of the site passes the site's only. */
+
+#define SIF_KEYRING_MAX 4096 /* files of one directory; each is read and parsed */
+enum sif_keyring_kind {
+	SIF_KEYRING_PRIVATE = 1,
+	SIF_KEYRING_PUBLIC = 2,
+	SIF_KEYRING_CERTIFICATE = 4,
+	SIF_KEYRING_PGP = 8,
+	SIF_KEYRING_SIGNERS = SIF_KEYRING_PUBLIC | SIF_KEYRING_CERTIFICATE | SIF_KEYRING_PGP, /* to verify with */
+	SIF_KEYRING_ANY = SIF_KEYRING_SIGNERS | SIF_KEYRING_PRIVATE,
+};
+struct sif_keyring_entry { /* one file */
+	char *name, *path;
+	enum sif_keyring_kind kind;
+	char *id; /* in full: "SHA256:..." as sif_key_id, or an OpenPGP fingerprint in upper-case hex; NULL = unknown */
+	char *type;   /* "Ed25519", "RSA 3072", "OpenPGP"; NULL as id */
+	char *owner;  /* a certificate's subject, a PGP key's first user id; terminal-safe; NULL = none */
+	char *why;    /* NULL, or why this file must not be used: one line */
+	bool site;    /* of the site's directory */
+	bool trusted; /* its id is in a list `trusted`, the user's or the site's; never with `why` */
+	bool encrypted;
+};
+struct sif_keyring {
+	struct sif_keyring_entry *v; /* the user's, then the site's, each by name and kind */
+	size_t n;
+	struct vl_strv trusted; /* all ids that are listed, also of keys that are not here */
+};
+/* Either may be NULL. A file that cannot be used is an entry with `why`; a directory that cannot is an error. */
+int sif_keyring_open(const char *user_dir, const char *site_dir, struct sif_keyring *ret, struct vl_err *err);
+void sif_keyring_free(struct sif_keyring *r);
+#define SIF_KEYRING __attribute__((cleanup(sif_keyring_free)))
+bool sif_keyring_trusts(const struct sif_keyring *r, const char *id);
+/* First entry of these kinds with that whole id, or NULL. */
+const struct sif_keyring_entry *sif_keyring_by_id(const struct sif_keyring *r, unsigned kinds, const char *id);
+/* word: a name, or the beginning of one id ("SHA256:" may be left out; 6 characters at least). -ENOENT; -ENOTUNIQ with
+ * the names; -EINVAL for an entry with `why`. */
+int sif_keyring_find(const struct sif_keyring *r, unsigned kinds, const char *word,
+		     const struct sif_keyring_entry **ret, struct vl_err *err);
+/* The file's text as it is, new; to be wiped when it is a private key's. */
+int sif_keyring_read(const struct sif_keyring_entry *e, char **ret, size_t *ret_len, struct vl_err *err);
+
+/* Changes: one at a time per directory (flock), which is made when it is missing (0700); every file appears whole. */
+bool sif_keyring_name_ok(const char *name); /* letters, digits and "._@+-", at most 64, no '.' first */
+/* Both halves, or neither. passphrase: NULL = stored without. -EEXIST unless force. */
+int sif_keyring_add(const char *dir, const char *name, const struct sif_key *k, const char *passphrase, bool force,
+		    struct vl_err *err);
+/* text: a PEM private key (both halves are stored; encrypted as it was), public key or certificate, or an armored PGP
+ * public key. what: where it came from, for messages. *ret_kind, *ret_id (new): what it was. */
+int sif_keyring_import(const char *dir, const char *name, const char *text, size_t len, const char *what,
+		       const struct sif_ask *ask, bool force, enum sif_keyring_kind *ret_kind, char **ret_id,
+		       struct vl_err *err);
+/* Files of these kinds of that name. An id that none of the directory's files has any more is trusted no longer.
+ * -ENOENT when there is none. */
+int sif_keyring_remove(const char *dir, const char *name, unsigned kinds, struct vl_err *err);
+/* *ret_changed: false = it was so already. */
+int sif_keyring_trust(const char *dir, const char *id, bool trust, bool *ret_changed, struct vl_err *err);
+
 /* ---- sign.c, verify.c: docs/sif-signing.md --------------------------------------------------- */
 
 struct sif_sign_opts {
