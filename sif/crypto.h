@@ -9,6 +9,30 @@
 int sif_key_take(void *evp_pkey, const char *what, struct sif_key **ret, struct vl_err *err);
 int sif_key_sign(const struct sif_key *k, const void *p, size_t n, uint8_t **ret_sig, size_t *ret_len,
 		 struct vl_err *err);
+/* The same for a private key that stays where it is, in a token: only its public half is looked at. */
+int sif_key_take_opaque(void *evp_pkey, const char *what, struct sif_key **ret, struct vl_err *err);
+void *sif_key_pkey(const struct sif_key *k); /* the EVP_PKEY, borrowed */
+bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8_t *sig, size_t sig_len);
+
+/* ---- unlock.c, token.c: private keys ---- */
+bool sif_key_pem_is_encrypted(const char *pem, size_t len);
+int sif_key_from_token(const char *uri, const struct sif_ask *ask, struct sif_key **ret, struct vl_err *err);
+
+/* ---- keyfile.c ---- */
+/* The key of the first certificate, whoever vouches for it; its signer is the subject. ret_pem: the certificate alone is
+ * added to it; NULL = not wanted. */
+int sif_keyfile_certificate(const char *pem, size_t len, const char *what, struct sif_key **ret, struct vl_buf *ret_pem,
+			    struct vl_err *err);
+/* Fingerprint and first user id (NULL = none) of an armored OpenPGP public key; both new. text is NUL-terminated. */
+int sif_keyfile_pgp(const char *text, size_t len, const char *what, char **ret_id, char **ret_owner,
+		    struct vl_err *err);
+
+/* ---- keyring.c, for keyring_edit.c ---- */
+struct stat;
+const char *sif_keyring_ending(enum sif_keyring_kind kind); /* ".key" */
+int sif_keyring_check_owner(const struct stat *st, const char *path, mode_t forbidden, struct vl_err *err);
+int sif_keyring_open_dir(const char *path, int *ret_fd, struct vl_err *err);
+int sif_keyring_read_trusted(int dirfd, const char *dir, struct vl_strv *ret, struct vl_err *err);
 
 /* ---- dsse.c ---- */
 /* The envelope's text; returns new. */

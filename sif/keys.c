@@ -175,6 +175,29 @@ int sif_key_take(void *evp_pkey, const char *what, struct sif_key **ret, struct 
 	return 0;
 }
 
+int sif_key_take_opaque(void *evp_pkey, const char *what, struct sif_key **ret, struct vl_err *err)
+{
+	uint8_t *der = NULL;
+	int n = i2d_PUBKEY(evp_pkey, &der);
+	const uint8_t *p = der;
+	EVP_PKEY *public = n > 0 ? d2i_PUBKEY(NULL, &p, n) : NULL;
+	int r = public ? sif_key_take(public, what, ret, err) : fail_crypto(err, what, "cannot read its public half");
+
+	OPENSSL_free(der);
+	if (r < 0) {
+		EVP_PKEY_free(evp_pkey);
+		return r;
+	}
+	EVP_PKEY_free((*ret)->pkey);
+	(*ret)->pkey = evp_pkey;
+	return 0;
+}
+
+void *sif_key_pkey(const struct sif_key *k)
+{
+	return k->pkey;
+}
+
 /* ---- PEM ---- */
 
 static EVP_PKEY *decode(const char *label, const uint8_t *der, long n, enum sif_key_use use)
@@ -202,10 +225,9 @@ static int check_label(const char *label, const char *header, const char *what, 
 		       vl_streq(label, PEM_STRING_ECPRIVATEKEY);
 
 	if (vl_streq(label, PEM_STRING_PKCS8) || strstr(header, "ENCRYPTED"))
-		return vl_fail(
-			err, ENOTSUP,
-			"%s: the key is encrypted, which is not supported; decrypt a copy with: openssl pkey -in %s",
-			what, what);
+		return use == SIF_KEY_PUBLIC
+			       ? vl_fail(err, EINVAL, "%s holds a private key; verifying takes the public one", what)
+			       : vl_fail(err, EACCES, "%s: the key is encrypted", what);
 	if (vl_streq(label, PEM_STRING_X509))
 		return vl_fail(err, EINVAL, "%s holds a certificate, not a key; use --certificate", what);
 	if (use == SIF_KEY_PUBLIC && private)

@@ -52,7 +52,7 @@ check_edges() {
 		done
 	done <<-'EOT'
 		jansson\.h              base/json\.c
-		openssl/                base/hash\.c|sif/(crypto|dsse|integrity|keys|keyring|pgp|sign|verify|cert)\.[ch]
+		openssl/                base/hash\.c|sif/(crypto|dsse|integrity|keys|keyring|pgp|sign|verify|cert|unlock|token|keyfile)\.[ch]
 		curl/                   oci/http\.c
 		archive                 oci/archive\.c|image/tarball\.c
 		sqfs/                   image/(squash|unsquash|codec)\.[ch]
