@@ -1,0 +1,179 @@
+/* What files that are not bare keys say of themselves: certificates and OpenPGP keys. Who vouches for them is not asked
+ * here, and no signature in them is looked at. */
+#include "crypto.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+/* ---- certificates ---- */
+
+static X509 *first_certificate(const char *pem, size_t len)
+{
+	BIO *bio = BIO_new_mem_buf(pem, (int)VL_MIN(len, (size_t)SIF_MAX_PEM));
+	X509 *x = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+
+	BIO_free(bio);
+	ERR_clear_error();
+	return x;
+}
+
+static void set_subject(struct sif_key *k, X509 *x)
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *p = NULL;
+	long n = 0;
+
+	if (bio && X509_NAME_print_ex(bio, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0)
+		n = BIO_get_mem_data(bio, &p);
+	VL_FREE char *name = vl_strndup(n > 0 ? p : "", (size_t)VL_MAX(n, 0L));
+	sif_key_set_signer(k, SIF_SIGNER_CERTIFICATE, *name ? name : NULL);
+	BIO_free(bio);
+}
+
+int sif_keyfile_certificate(const char *pem, size_t len, const char *what, struct sif_key **ret, struct vl_buf *ret_pem,
+			    struct vl_err *err)
+{
+	X509 *x = first_certificate(pem, len);
+	EVP_PKEY *pkey = x ? X509_get_pubkey(x) : NULL;
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *p = NULL;
+	long n = 0;
+	int r = pkey ? sif_key_take(pkey, what, ret, err)
+		     : vl_fail(err, EINVAL, "%s: no certificate with a key could be read", what);
+
+	if (r == 0)
+		set_subject(*ret, x);
+	if (r == 0 && ret_pem) {
+		if (bio && PEM_write_bio_X509(bio, x) == 1)
+			n = BIO_get_mem_data(bio, &p);
+		vl_buf_add(ret_pem, n > 0 ? p : "", (size_t)VL_MAX(n, 0L));
+	}
+	BIO_free(bio);
+	X509_free(x);
+	ERR_clear_error();
+	return r;
+}
+
+/* ---- OpenPGP: RFC 9580 (and 4880), armor and the head of the packets ---- */
+
+struct bytes {
+	const uint8_t *p;
+	size_t n;
+};
+
+enum { TAG_SECRET_KEY = 5, TAG_PUBLIC_KEY = 6, TAG_USER_ID = 13 };
+
+/* The text between the armor's lines, its headers and checksum left out; new. */
+static int read_armor(const char *text, const char *what, uint8_t **ret, size_t *ret_len, struct vl_err *err)
+{
+	static const char end[] = "-----END PGP PUBLIC KEY BLOCK-----";
+	const char *at = strstr(text, "-----BEGIN PGP PUBLIC KEY BLOCK-----"), *stop = at ? strstr(at, end) : NULL;
+	VL_BUF struct vl_buf b64 = { 0 };
+	bool body = false;
+
+	if (strstr(text, "-----BEGIN PGP PRIVATE KEY"))
+		return vl_fail(err, ENOTSUP,
+			       "%s holds a private OpenPGP key; the keyring takes public ones, as gpg --armor --export "
+			       "writes them",
+			       what);
+	if (!stop)
+		return vl_fail(err, EINVAL, "%s: no armored OpenPGP public key found", what);
+	for (at = strchr(at, '\n'); at && ++at < stop; at = strchr(at, '\n')) {
+		size_t n = strcspn(at, "\r\n");
+		if (body && *at == '=')
+			break;
+		if (body)
+			vl_buf_add(&b64, at, n);
+		body |= n == 0 || strspn(at, " \t") == n; /* headers end at an empty line */
+	}
+	if (!b64.len || vl_unbase64(b64.data, b64.len, ret, ret_len) < 0)
+		return vl_fail(err, EINVAL, "%s: the armor of the OpenPGP key is damaged", what);
+	return 0;
+}
+
+/* One packet of known length off the front. Lengths of several parts are for data, not for keys. */
+static bool next_packet(struct bytes *in, unsigned *ret_tag, struct bytes *ret_body)
+{
+	const uint8_t *p = in->p;
+	size_t head, len = 0;
+
+	if (in->n < 2 || !(p[0] & 0x80))
+		return false;
+	if (p[0] & 0x40) {
+		*ret_tag = p[0] & 0x3f;
+		head = p[1] < 192 ? 2 : p[1] < 224 ? 3 : p[1] == 255 ? 6 : 0;
+		if (!head || in->n < head)
+			return false;
+		len = head == 2   ? p[1]
+		      : head == 3 ? ((size_t)(p[1] - 192) << 8) + p[2] + 192
+				  : (size_t)p[2] << 24 | (size_t)p[3] << 16 | (size_t)p[4] << 8 | p[5];
+	} else {
+		*ret_tag = p[0] >> 2 & 0xf;
+		head = (size_t[]){ 2, 3, 5, 0 }[p[0] & 3];
+		if (!head || in->n < head)
+			return false;
+		for (size_t i = 1; i < head; i++)
+			len = len << 8 | p[i];
+	}
+	if (len > in->n - head)
+		return false;
+	*ret_body = (struct bytes){ p + head, len };
+	*in = (struct bytes){ p + head + len, in->n - head - len };
+	return true;
+}
+
+static char *fingerprint(struct bytes key)
+{
+	bool v6 = key.n && key.p[0] == 6;
+	uint8_t head[5] = { v6 ? 0x9b : 0x99 }, digest[EVP_MAX_MD_SIZE];
+	size_t n_head = v6 ? 5 : 3;
+	unsigned n = 0;
+
+	if (key.n < 6 || (key.p[0] != 4 && !v6) || (!v6 && key.n > 0xffff))
+		return NULL;
+	for (size_t i = 1; i < n_head; i++)
+		head[i] = (uint8_t)(key.n >> 8 * (n_head - 1 - i));
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool ok = ctx && EVP_DigestInit_ex(ctx, v6 ? EVP_sha256() : EVP_sha1(), NULL) == 1 &&
+		  EVP_DigestUpdate(ctx, head, n_head) == 1 && EVP_DigestUpdate(ctx, key.p, key.n) == 1 &&
+		  EVP_DigestFinal_ex(ctx, digest, &n) == 1;
+	EVP_MD_CTX_free(ctx);
+	if (!ok)
+		return NULL;
+	VL_BUF struct vl_buf hex = { 0 };
+	for (unsigned i = 0; i < n; i++)
+		vl_buf_addf(&hex, "%02X", digest[i]);
+	return vl_steal(&hex.data);
+}
+
+int sif_keyfile_pgp(const char *text, size_t len, const char *what, char **ret_id, char **ret_owner, struct vl_err *err)
+{
+	VL_FREE uint8_t *raw = NULL;
+	VL_FREE char *id = NULL, *owner = NULL;
+	struct bytes in, body;
+	size_t n = 0;
+	unsigned tag;
+
+	if (strlen(text) != len)
+		return vl_fail(err, EINVAL, "%s: an armored key is text", what);
+	int r = read_armor(text, what, &raw, &n, err);
+	if (r < 0)
+		return r;
+	in = (struct bytes){ raw, n };
+	if (!next_packet(&in, &tag, &body) || tag != TAG_PUBLIC_KEY || !(id = fingerprint(body)))
+		return vl_fail(err, EINVAL, "%s: not an OpenPGP public key of version 4 or 6", what);
+	while (!owner && next_packet(&in, &tag, &body)) {
+		if (tag == TAG_PUBLIC_KEY)
+			return vl_fail(err, EINVAL, "%s holds more than one OpenPGP key; import them one by one", what);
+		if (tag == TAG_USER_ID)
+			owner = vl_printable((const char *)body.p, VL_MIN(body.n, (size_t)256));
+	}
+	while (next_packet(&in, &tag, &body))
+		if (tag == TAG_PUBLIC_KEY)
+			return vl_fail(err, EINVAL, "%s holds more than one OpenPGP key; import them one by one", what);
+	*ret_id = vl_steal(&id);
+	*ret_owner = vl_steal(&owner);
+	return 0;
+}
