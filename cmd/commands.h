@@ -45,14 +45,31 @@ cmd_fn cmd_inspect_run;
 vl_json *cmd_inspect_origin(const struct sif_image *img) VL_NEW;
 void cmd_inspect_print_origin(const vl_json *origin);
 
-/* cmd_key.c */
+/* keyring.c */
+struct sif_keyring;
+char *cmd_keyring_dir(void); /* the user's; new or NULL */
+char *cmd_keyring_site_dir(void) VL_NEW;
+int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err); /* both */
+/* What --passphrase-file (NULL = not given) or the environment says. *ret: new, or NULL when neither does. */
+int cmd_passphrase_given(const char *file, char **ret, struct vl_err *err);
+/* The same or, failing that, what the terminal says: for a struct sif_ask. */
+int cmd_passphrase(void *file, const char *what, char **ret, struct vl_err *err);
+
+/* cmd_key.c, cmd_key_edit.c */
 struct cmd_newpair_opts {
-	const char *type;
+	const char *type, *name, *passphrase_file, *ignored;
 	uint64_t bits;
-	bool force;
+	bool force, no_passphrase;
 };
-extern const struct opt cmd_newpair_opts[];
-cmd_fn cmd_key_newpair_run, cmd_key_show_run;
+struct cmd_key_opts {
+	const char *name, *passphrase_file;
+	bool secret, public, both, json, force, trust, ignored;
+};
+extern const struct opt cmd_newpair_opts[], cmd_key_list_opts[], cmd_key_show_opts[], cmd_key_import_opts[],
+	cmd_key_export_opts[], cmd_key_remove_opts[];
+cmd_fn cmd_key_newpair_run, cmd_key_show_run, cmd_key_list_run, cmd_key_import_run, cmd_key_export_run,
+	cmd_key_remove_run, cmd_key_trust_run, cmd_key_server_run;
+int cmd_keyring_writable(char **ret, struct vl_err *err); /* the user's directory, new; it need not exist yet */
 
 /* cmd_seccomp.c */
 struct cmd_seccomp_opts {
@@ -64,7 +81,7 @@ cmd_fn cmd_seccomp_run;
 
 /* cmd_sign.c */
 struct cmd_sign_opts {
-	const char *key, *keyidx;
+	const char *key, *keyidx, *passphrase_file;
 	uint64_t group, object;
 	bool all;
 };

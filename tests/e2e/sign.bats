@@ -64,8 +64,12 @@ open("sig", "wb").write(base64.b64decode(e["signatures"][0]["sig"], validate=Tru
 	cp app.sif before
 	expect 255 vial sign --key me.pub.pem app.sif
 	one_fatal_line "public key"
-	expect 1 vial sign app.sif
-	expect 1 vial sign -k 0 app.sif
+	expect 255 vial sign app.sif
+	one_fatal_line "key newpair"
+	expect 255 vial sign -k 0 app.sif
+	one_fatal_line "key newpair"
+	expect 255 vial sign --key nobody app.sif
+	one_fatal_line "nobody: neither a file nor a private key"
 	openssl pkey -in k.pem -aes128 -passout pass:x -out enc.pem
 	expect 255 vial sign --key enc.pem app.sif
 	one_fatal_line "encrypted"
@@ -102,7 +106,7 @@ open("sig", "wb").write(base64.b64decode(e["signatures"][0]["sig"], validate=Tru
 	head -c 3000000 /dev/urandom >big
 	vial sif add app.sif big --datatype 7 --groupid 1
 	vial sign --key me.pem app.sif
-	for i in $(seq 25); do
+	for i in $(seq 15); do
 		cp app.sif i.sif
 		"$VIAL" sign --key k.pem i.sif 2>/dev/null &
 		pid=$!
@@ -111,4 +115,171 @@ open("sig", "wb").write(base64.b64decode(e["signatures"][0]["sig"], validate=Tru
 		wait $pid || true
 		expect 0 vial verify --key me.pub.pem --key k.pub.pem i.sif
 	done
+}
+
+# ---- which key --------------------------------------------------------------------------------------
+
+@test "sign: the keyring's only private key signs without a word; of several one is chosen" {
+	vial key newpair --name anna >anna.id
+	expect 0 vial sign app.sif
+	stderr_has "$(cut -d' ' -f2 anna.id)"
+	vial key newpair --name bob >bob.id
+	cp app.sif before
+	expect 255 vial sign app.sif
+	one_fatal_line "anna, bob"
+	cmp app.sif before
+	expect 0 vial sign --key bob app.sif
+	stderr_has "$(cut -d' ' -f2 bob.id)"
+	expect 0 vial sign --keyidx 0 app.sif
+	stderr_has "$(cut -d' ' -f2 anna.id)"
+	expect 255 vial sign -k 2 app.sif
+	one_fatal_line "number 2"
+	expect 255 vial sign -k x app.sif
+	one_fatal_line "--keyidx"
+	# an explicit number beats the environment's key
+	VIAL_SIGN_KEY=anna expect 0 vial sign -k 1 app.sif
+	stderr_has "$(cut -d' ' -f2 bob.id)"
+	VIAL_SIGN_KEY=anna expect 0 vial sign app.sif
+	stderr_has "$(cut -d' ' -f2 anna.id)"
+}
+
+@test "sign: several signers on one image, each verifies where both are known" {
+	vial key newpair --name anna
+	vial key newpair --type ecdsa --name bob
+	vial key export anna anna.pem
+	vial key export bob bob.pem
+	expect 0 vial sign --key anna app.sif
+	expect 0 vial sign --key bob app.sif
+	expect 0 vial verify --key anna.pem --key bob.pem app.sif
+	[ "$(vial sif list app.sif | grep -c Signature)" = 2 ]
+}
+
+@test "sign: halves of two keys under one name are not taken for a key" {
+	echo pw >pw
+	vial key newpair --name anna --passphrase-file pw
+	vial key newpair --name bob
+	cp "$HOME/.config/vial/keys/bob.pub" "$HOME/.config/vial/keys/anna.pub"
+	cp app.sif before
+	expect 255 vial sign --key anna --passphrase-file pw app.sif
+	one_fatal_line "public half"
+	cmp app.sif before
+}
+
+@test "sign: encrypted keys: file, environment, and without either no terminal is waited for" {
+	echo "open sesame" >pw
+	vial key newpair --passphrase-file pw enc
+	expect 0 vial sign --key enc.pem --passphrase-file pw app.sif
+	VIAL_KEY_PASSPHRASE="open sesame" expect 0 vial sign --key enc.pem app.sif
+	VIAL_KEY_PASSPHRASE_FILE=pw expect 0 vial sign --key enc.pem app.sif
+	expect 0 vial verify --key enc.pub.pem app.sif
+	cp app.sif before
+	VIAL_KEY_PASSPHRASE=wrong expect 255 vial sign --key enc.pem app.sif
+	one_fatal_line "passphrase"
+	expect 255 setsid -w "$VIAL" sign --key enc.pem app.sif
+	one_fatal_line "--passphrase-file"
+	cmp app.sif before
+}
+
+# on_terminal ANSWERS CMD...: CMD on a terminal of its own, answered as it asks. Prints what the terminal showed.
+on_terminal() {
+	python3 - "$@" <<-'END'
+		import os, pty, sys, termios
+		answers, cmd = [a for a in sys.argv[1].encode().decode("unicode_escape").split("|") if a], sys.argv[2:]
+		pid, fd = pty.fork()
+		if pid == 0:
+		    os.execvp(cmd[0], cmd)
+		seen = b""
+		asked = 0
+		while True:
+		    try:
+		        part = os.read(fd, 4096)
+		    except OSError:
+		        break
+		    if not part:
+		        break
+		    seen += part
+		    if answers and seen.count(b": ", asked) and seen.rstrip(b" ").endswith(b":"):
+		        asked = len(seen)
+		        while termios.tcgetattr(fd)[3] & termios.ECHO:  # it turns echo off before it asks
+		            pass
+		        os.write(fd, answers.pop(0).encode())
+		echo = None
+		try:
+		    echo = bool(termios.tcgetattr(fd)[3] & termios.ECHO)
+		except termios.error:
+		    pass
+		status = os.waitpid(pid, 0)[1]
+		sys.stdout.write(seen.decode(errors="replace").replace("\r", ""))
+		print("echo:", echo, "status:", os.WEXITSTATUS(status) if os.WIFEXITED(status) else "signal %d" % os.WTERMSIG(status))
+	END
+}
+
+@test "sign: the passphrase is asked for on the terminal, and not shown" {
+	echo "open sesame" >pw
+	vial key newpair --passphrase-file pw enc
+	expect 0 on_terminal 'open sesame\n' "$VIAL" sign --key enc.pem app.sif
+	stdout_has "Passphrase for enc.pem:"
+	stdout_has "status: 0"
+	stdout_lacks "sesame"
+	expect 0 vial verify --key enc.pub.pem app.sif
+	# a new key: twice, and both must be the same
+	expect 0 on_terminal 'one two\n|one two\n' "$VIAL" key newpair asked
+	stdout_has "status: 0"
+	openssl pkey -in asked.pem -passin "pass:one two" -noout
+	expect 0 on_terminal 'one\n|two\n' "$VIAL" key newpair differ
+	stdout_has "differ"
+	[ ! -e differ.pem ]
+	expect 0 on_terminal '\n' "$VIAL" key newpair plain
+	stdout_has "status: 0"
+	openssl pkey -in plain.pem -noout
+}
+
+@test "sign: interrupted while it asks, the terminal has its echo back" {
+	echo "open sesame" >pw
+	vial key newpair --passphrase-file pw enc
+	cp app.sif before
+	expect 0 on_terminal 'open\x03' sh -c "trap : INT; '$VIAL' sign --key enc.pem app.sif; stty -a"
+	grep -qE '(^| )echo( |$)' <<<"$output" || complain "no echo"
+	cmp app.sif before
+}
+
+# ---- tokens -------------------------------------------------------------------------------------------
+
+@test "sign: a key in a PKCS #11 token, by its URI" {
+	local module args id n=0
+	module=$(find /usr/lib -name libsofthsm2.so 2>/dev/null | head -n 1)
+	[ -n "$module" ] || skip "no softhsm2"
+	mkdir tokens
+	printf 'directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n' "$PWD/tokens" >softhsm2.conf
+	export SOFTHSM2_CONF=$PWD/softhsm2.conf PKCS11_MODULE_PATH=$module
+	softhsm2-util --init-token --free --label site --so-pin 123456 --pin 5678 >out
+	echo 5678 >pin
+	for args in "--type rsa --bits 2048" "--type ecdsa"; do
+		# shellcheck disable=SC2086 # words
+		vial key newpair --force $args k
+		id=$(vial key show k.pub.pem | cut -d' ' -f1)
+		softhsm2-util --import k.pem --token site --label "${args:7:3}" --id "0$((++n))" --pin 5678 >out
+		expect 0 vial sign --key "pkcs11:token=site;object=${args:7:3}" --passphrase-file pin app.sif
+		stderr_has "$id"
+		expect 0 vial verify --key k.pub.pem -i 1 app.sif
+		install -m 644 "$DATA/valid/unsigned-small-table.sif" app.sif
+	done
+	cp app.sif before
+	VIAL_KEY_PASSPHRASE=8765 expect 255 vial sign --key "pkcs11:token=site;object=rsa" app.sif
+	stderr_has "PIN is wrong"
+	expect 255 vial sign --key "pkcs11:token=site;object=rsa;pin-value=5678" app.sif
+	one_fatal_line "pin-value"
+	expect 255 vial sign --key "pkcs11:token=site;object=none" --passphrase-file pin app.sif
+	stderr_has "no such key"
+	cmp app.sif before
+}
+
+@test "sign: a key by another URI" {
+	expect 0 vial sign --key "file:$PWD/me.pem" app.sif
+	expect 0 vial verify --key me.pub.pem app.sif
+	echo "open sesame" >pw
+	vial key newpair --passphrase-file pw enc
+	expect 0 vial sign --key "file:$PWD/enc.pem" --passphrase-file pw app.sif
+	expect 255 vial sign --key "nothing-known:x" app.sif
+	one_fatal_line "nothing-known:x"
 }
