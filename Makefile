@@ -112,7 +112,8 @@ UNIT := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(wildcard tests/unit/test_*
 $(O)/tests/%: tests/%.c $(LIBS) $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC    $@)
-	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_SHARED)
+	$(Q)$(CC) $(ALL_CFLAGS) -I. -Itests/unit -MMD -MP $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_SHARED) $(TEST_LIBS)
+$(O)/tests/unit/test_sif_pgp: TEST_LIBS := -lrnp
 
 # a file system with latency, for tests that count reads; not of ours, so without our libraries
 SLOWFS := $(O)/tests/slowfs/slowfs

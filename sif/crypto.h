@@ -43,6 +43,40 @@ int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char *
 int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o, struct sif_signature *s, char **ret,
 		  size_t *ret_len, struct vl_err *err);
 
+/* ---- pgp_child.c ---- */
+struct sif_pgp_keys { /* what files of OpenPGP public keys hold, armored or not */
+	struct sif_pgp_file {
+		char *text;
+		size_t len;
+		const char *what; /* for messages; borrowed */
+	} * v;
+	size_t n;
+};
+int sif_pgp_keys_load(const char *const *files, size_t n, struct sif_pgp_keys *ret, struct vl_err *err);
+void sif_pgp_keys_free(struct sif_pgp_keys *k);
+/* The text inside a clear-signed one that a key signed whose primary key has this fingerprint; returns new. Adds
+ * the signer to s, and what it claims. s->verdict becomes SIF_UNKNOWN for want of a key that may be used. */
+int sif_pgp_verify(const struct sif_pgp_keys *keys, const char *text, size_t len, const uint8_t expected[20],
+		   struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
+/* The one public key in a text, armored or not: fingerprint, user id (may be NULL), and why it must not be used ("has
+ * expired"), NULL = it may. All new. */
+int sif_pgp_identify(const char *text, size_t len, const char *what, char **ret_id, char **ret_name,
+		     char **ret_objection, struct vl_err *err);
+void sif_pgp_fingerprint(const uint8_t bytes[20], char ret[41]); /* upper-case hex */
+
+/* ---- pgp.c, for pgp_child.c: the same in this process ---- */
+struct sif_pgp; /* the library, with the keys */
+/* -ENOTSUP: it is not installed. */
+int sif_pgp_new(const struct sif_pgp_keys *keys, struct sif_pgp **ret, struct vl_err *err);
+void sif_pgp_free(struct sif_pgp *p);
+void sif_pgp_freep(struct sif_pgp **p);
+#define SIF_PGP __attribute__((cleanup(sif_pgp_freep)))
+int sif_pgp_check(const struct sif_pgp *p, const char *text, size_t len, const uint8_t expected[20],
+		  struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
+/* *ret_objection is static */
+int sif_pgp_describe(const char *text, size_t len, const char *what, char **ret_id, char **ret_name,
+		     const char **ret_objection, struct vl_err *err);
+
 /* ---- integrity.c ---- */
 struct sif_digest {
 	const char *algo; /* static */
@@ -77,7 +111,11 @@ bool sif_digest_same(const struct sif_digest *a, const struct sif_digest *b);
 #define SIF_MAX_SIGNATURES 256 /* of an image that are looked at: each is a megabyte at most */
 /* One signature object: its form and who made it go into s, what it lists into ret. Negative: it proves nothing; then
  * s says why, and s->verdict is SIF_UNKNOWN, SIF_INVALID, or SIF_IGNORED (with 0). */
-int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, const struct sif_verify_opts *o,
+struct sif_known { /* who can be told */
+	const struct sif_verify_opts *o;
+	struct sif_pgp_keys pgp; /* read when first wanted */
+};
+int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
 		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err);
 void sif_signature_add_signer(struct sif_signature *s, const struct sif_signer *who); /* a copy, none twice */
 void sif_signature_fail(struct sif_signature *s, enum sif_verdict verdict, const struct vl_err *err);

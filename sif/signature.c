@@ -57,24 +57,43 @@ static enum sif_form form_of(const char *text)
 	return text[strspn(text, " \t\r\n")] == '{' ? SIF_FORM_DSSE : SIF_FORM_NONE;
 }
 
-static int open_text(const struct sif_descr *d, const char *text, size_t len, const struct sif_verify_opts *o,
+static int open_clear_signed(const struct sif_descr *d, const char *text, size_t len, struct sif_known *known,
+			     struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err)
+{
+	const struct sif_verify_opts *o = known->o;
+	const uint8_t *entity = d->extra + 4;
+	char named[41];
+
+	if (o->n_pgp == 0) {
+		sif_pgp_fingerprint(entity, named);
+		s->claims = vl_strdup(named);
+		s->verdict = SIF_UNKNOWN;
+		return vl_fail(err, EKEYREJECTED, "it is by the OpenPGP (PGP) key %s, and no OpenPGP key is known here",
+			       named);
+	}
+	int r = known->pgp.n ? 0 : sif_pgp_keys_load(o->pgp, o->n_pgp, &known->pgp, err);
+	if (r < 0) {
+		s->verdict = SIF_UNKNOWN;
+		return r;
+	}
+	return sif_pgp_verify(&known->pgp, text, len, entity, s, ret, ret_len, err);
+}
+
+static int open_text(const struct sif_descr *d, const char *text, size_t len, struct sif_known *known,
 		     struct sif_signature *s, struct sif_payload *ret, struct vl_err *err)
 {
 	VL_FREE char *payload = NULL;
 	uint32_t hash = vl_le32(d->extra);
 	size_t n;
-	int r;
 
 	if (hash < SIF_HASH_SHA256 || hash > SIF_HASH_BLAKE2B)
 		return vl_fail(err, EINVAL, "its descriptor names an unknown hash, %u", hash);
-	if (s->form == SIF_FORM_PGP)
-		r = vl_fail(err, ENOTSUP, "it is a PGP signature; this program verifies signatures by PEM keys only");
-	else
-		r = sif_dsse_open(text, len, o, s, &payload, &n, err);
+	int r = s->form == SIF_FORM_PGP ? open_clear_signed(d, text, len, known, s, &payload, &n, err)
+					: sif_dsse_open(text, len, known->o, s, &payload, &n, err);
 	return r < 0 ? r : sif_payload_parse(payload, n, ret, err);
 }
 
-int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, const struct sif_verify_opts *o,
+int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
 		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err)
 {
 	VL_FREE char *text = NULL;
@@ -89,7 +108,7 @@ int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, c
 			sif_signature_fail(s, SIF_IGNORED, err);
 			return 0;
 		}
-		r = open_text(d, text, len, o, s, ret, err);
+		r = open_text(d, text, len, known, s, ret, err);
 	}
 	if (r < 0)
 		sif_signature_fail(s, s->verdict == SIF_UNKNOWN ? SIF_UNKNOWN : SIF_INVALID, err);

@@ -25,6 +25,7 @@ struct group {
 struct job {
 	const struct sif_image *img;
 	const struct sif_verify_opts *o;
+	struct sif_known known;
 	struct sif_report *report;
 	struct sif_work work;
 	struct group *groups;
@@ -84,7 +85,7 @@ static int open_signature(struct job *j, struct group *g, const struct sif_descr
 	rep->sig = vl_realloc(rep->sig, rep->n_sig + 1, sizeof *rep->sig);
 	struct sif_signature *s = &rep->sig[rep->n_sig++];
 	*s = (struct sif_signature){ .id = d->id, .group = g->number };
-	int r = sif_signature_open(j->img, d, j->o, s, &payload, err);
+	int r = sif_signature_open(j->img, d, &j->known, s, &payload, err);
 	if (r < 0 && s->verdict == SIF_UNKNOWN && j->o->need == SIF_NEED_ONE)
 		return 0;
 	if (r < 0)
@@ -310,11 +311,12 @@ static void drop(struct job *j)
 		free(g->objects);
 	}
 	free(j->groups);
+	sif_pgp_keys_free(&j->known.pgp);
 }
 
 int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret, struct vl_err *err)
 {
-	struct job j = { .img = img, .o = o, .report = ret, .work.progress = o->progress };
+	struct job j = { .img = img, .o = o, .known.o = o, .report = ret, .work.progress = o->progress };
 	int r;
 
 	*ret = (struct sif_report){ 0 };

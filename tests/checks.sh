@@ -52,7 +52,7 @@ check_edges() {
 		done
 	done <<-'EOT'
 		jansson\.h              base/json\.c
-		openssl/                base/hash\.c|sif/(crypto|dsse|integrity|keys|keyring|pgp|sign|verify|cert|unlock|token|keyfile)\.[ch]
+		openssl/                base/hash\.c|sif/(crypto|dsse|integrity|keys|keyring|pgp|sign|verify|cert|unlock|token|keyfile|ocsp)\.[ch]
 		curl/                   oci/http\.c
 		archive                 oci/archive\.c|image/tarball\.c
 		sqfs/                   image/(squash|unsquash|codec)\.[ch]
@@ -63,6 +63,7 @@ check_edges() {
 		sqlite3\.h              image/packages_rpm\.c
 		seccomp\.h              rootless/seccomp_profile\.c
 		squashfuse              mount/squash_srv[a-z_]*\.[ch]
+		rnp/                    sif/pgp\.c
 		slurm/                  slurm-plugin/spank_vial\.c
 	EOT
 }

@@ -337,7 +337,7 @@ enum sif_form { SIF_FORM_NONE, SIF_FORM_DSSE, SIF_FORM_PGP, SIF_FORM_LEGACY }; /
 enum sif_verdict {
 	SIF_UNCHECKED, /* an earlier failure ended the work before this one was compared with the image */
 	SIF_VALID,     /* by the signers, over what the report lists as covered */
-	SIF_UNKNOWN,   /* by a key that was not given */
+	SIF_UNKNOWN,   /* by a key that was not given, or that may not be used: expired, revoked */
 	SIF_INVALID,   /* anything else; why says it */
 	SIF_IGNORED,   /* of the legacy kind while others are asked for, or the other way round */
 };
