@@ -105,6 +105,9 @@ struct sif_work { /* for progress: bytes hashed so far over all objects, and to 
 };
 int sif_measure_object(const struct sif_image *img, const struct sif_descr *d, const char *algo, struct sif_work *w,
 		       struct sif_digest *ret, struct vl_err *err);
+/* One digest over the data of all, one behind the other. */
+int sif_measure_objects(const struct sif_image *img, const struct sif_descr *const *v, size_t n, const char *algo,
+			struct sif_work *w, struct sif_digest *ret, struct vl_err *err);
 bool sif_digest_same(const struct sif_digest *a, const struct sif_digest *b);
 
 /* ---- signature.c ---- */
@@ -117,9 +120,17 @@ struct sif_known { /* who can be told */
 };
 int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
 		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err);
+/* The same of a signature from before 3.6; *ret: its text, new. */
+int sif_signature_open_legacy(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
+			      struct sif_signature *s, char **ret, struct vl_err *err);
 void sif_signature_add_signer(struct sif_signature *s, const struct sif_signer *who); /* a copy, none twice */
 void sif_signature_fail(struct sif_signature *s, enum sif_verdict verdict, const struct vl_err *err);
 void sif_signature_free(struct sif_signature *s);
+
+/* ---- legacy.c ---- */
+int sif_legacy_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret,
+		      struct vl_err *err);
+int sif_legacy_parse(const char *text, uint32_t hash, struct sif_digest *ret, struct vl_err *err);
 
 /* ---- verify.c, for sign.c ---- */
 /* Objects of a group, ascending by id. Returns new; 0 objects are possible. */

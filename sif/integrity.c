@@ -171,17 +171,14 @@ int sif_measure_descr(const struct sif_descr *d, uint32_t relative_id, const cha
 	return measure_bytes(b, sizeof b, algo, ret, err);
 }
 
-int sif_measure_object(const struct sif_image *img, const struct sif_descr *d, const char *algo, struct sif_work *w,
-		       struct sif_digest *ret, struct vl_err *err)
+static int feed_object(const struct sif_image *img, const struct sif_descr *d, struct vl_hash *h, struct sif_work *w,
+		       struct vl_err *err)
 {
 	VL_FREE char *what = vl_asprintf("object %u", d->id);
-	struct vl_hash *h;
-	int r = vl_hash_new(algo, &h, err);
-
-	if (r < 0)
-		return r;
 	size_t chunk = (size_t)VL_MIN(d->size, (uint64_t)CHUNK);
 	VL_FREE uint8_t *buf = vl_alloc(chunk + 1);
+	int r = 0;
+
 	posix_fadvise(img->fd, (off_t)d->off, (off_t)d->size, POSIX_FADV_SEQUENTIAL);
 	for (uint64_t at = 0; at < d->size && r == 0;) {
 		size_t n = (size_t)VL_MIN(d->size - at, (uint64_t)chunk);
@@ -193,12 +190,31 @@ int sif_measure_object(const struct sif_image *img, const struct sif_descr *d, c
 		if (w->progress)
 			vl_progress_step(w->progress, "hashing", w->done, w->total);
 	}
+	return r;
+}
+
+int sif_measure_objects(const struct sif_image *img, const struct sif_descr *const *v, size_t n, const char *algo,
+			struct sif_work *w, struct sif_digest *ret, struct vl_err *err)
+{
+	struct vl_hash *h;
+	int r = vl_hash_new(algo, &h, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = feed_object(img, v[i], h, w, err);
 	if (r == 0) {
 		ret->algo = algo;
 		vl_hash_final(h, ret->bytes);
 	}
 	vl_hash_free(h);
 	return r;
+}
+
+int sif_measure_object(const struct sif_image *img, const struct sif_descr *d, const char *algo, struct sif_work *w,
+		       struct sif_digest *ret, struct vl_err *err)
+{
+	return sif_measure_objects(img, &d, 1, algo, w, ret, err);
 }
 
 int sif_object_digest(const struct sif_image *img, const struct sif_descr *d, char **ret, struct vl_err *err)

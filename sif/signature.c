@@ -93,24 +93,50 @@ static int open_text(const struct sif_descr *d, const char *text, size_t len, st
 	return r < 0 ? r : sif_payload_parse(payload, n, ret, err);
 }
 
+/* Reads the object; what is not of the wanted kind is ignored, for the reason given. */
+static int read_text(const struct sif_image *img, const struct sif_descr *d, bool legacy, struct sif_signature *s,
+		     char **ret, size_t *ret_len, struct vl_err *err)
+{
+	int r = sif_read_object(img, d, SIF_MAX_SIGNATURE, ret, ret_len, err);
+
+	if (r < 0)
+		return r;
+	s->form = form_of(*ret);
+	if ((s->form == SIF_FORM_LEGACY) == legacy)
+		return 0;
+	vl_fail(err, ENODATA,
+		legacy ? "it is not of the kind from before Singularity 3.6"
+		       : "it is of the kind from before Singularity 3.6, which protects too little");
+	sif_signature_fail(s, SIF_IGNORED, err);
+	return 0;
+}
+
+static int not_good(struct sif_signature *s, int r, const struct vl_err *err)
+{
+	sif_signature_fail(s, s->verdict == SIF_UNKNOWN ? SIF_UNKNOWN : SIF_INVALID, err);
+	return r;
+}
+
 int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
 		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err)
 {
 	VL_FREE char *text = NULL;
 	size_t len;
-	int r = sif_read_object(img, d, SIF_MAX_SIGNATURE, &text, &len, err);
+	int r = read_text(img, d, false, s, &text, &len, err);
 
-	if (r == 0) {
-		s->form = form_of(text);
-		if (s->form == SIF_FORM_LEGACY) {
-			vl_fail(err, ENODATA,
-				"it is of the kind from before Singularity 3.6, which protects too little");
-			sif_signature_fail(s, SIF_IGNORED, err);
-			return 0;
-		}
+	if (r == 0 && s->verdict != SIF_IGNORED)
 		r = open_text(d, text, len, known, s, ret, err);
-	}
-	if (r < 0)
-		sif_signature_fail(s, s->verdict == SIF_UNKNOWN ? SIF_UNKNOWN : SIF_INVALID, err);
-	return r;
+	return r < 0 ? not_good(s, r, err) : 0;
+}
+
+int sif_signature_open_legacy(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
+			      struct sif_signature *s, char **ret, struct vl_err *err)
+{
+	VL_FREE char *text = NULL;
+	size_t len;
+	int r = read_text(img, d, true, s, &text, &len, err);
+
+	if (r == 0 && s->verdict != SIF_IGNORED)
+		r = open_clear_signed(d, text, len, known, s, ret, &len, err);
+	return r < 0 ? not_good(s, r, err) : 0;
 }

@@ -113,7 +113,9 @@ static int fail_group(const struct job *j, const struct group *g, struct vl_err 
 		return vl_fail(err, EKEYREJECTED, "no signature of group %u is by a known key; signature %u: %s",
 			       g->number, unknown->id, unknown->why);
 	return vl_fail(err, ENODATA, "group %u is not signed%s", g->number,
-		       ignored ? "; its old-style signature protects too little and does not count" : "");
+		       ignored ? "; its old-style signature (from before Singularity 3.6) protects too little and does "
+				 "not count"
+			       : "");
 }
 
 /* All signatures are looked at, also behind a bad one, for the report; the first reason is the error. */
@@ -320,6 +322,8 @@ int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, str
 	int r;
 
 	*ret = (struct sif_report){ 0 };
+	if (o->legacy)
+		return sif_legacy_verify(img, o, ret, err);
 	r = gather(&j, err);
 	for (size_t i = 0; i < j.n_groups && r == 0; i++)
 		for (size_t k = 0; k < j.groups[i].n_sigs && r == 0; k++)

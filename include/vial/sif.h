@@ -322,6 +322,13 @@ enum sif_need {
 	SIF_NEED_ALL, /* every signature of a group is by one of the keys: what other tools ask for with one key */
 	SIF_NEED_ONE, /* one at least; those by unknown keys are reported and left out, broken ones still refuse */
 };
+/* Signatures from before Singularity 3.6 protect data alone; no policy may count on them. With these nothing else is
+ * looked at. */
+enum sif_legacy {
+	SIF_LEGACY_NO,
+	SIF_LEGACY_PRIMARY, /* the primary partition's, unless a group or an object is asked for */
+	SIF_LEGACY_ALL,     /* a signature for every object */
+};
 struct sif_verify_opts {
 	struct sif_key *const *keys; /* known public keys */
 	size_t n_keys;
@@ -329,7 +336,7 @@ struct sif_verify_opts {
 	size_t n_pgp;
 	uint32_t group, object; /* 0 = the whole image */
 	enum sif_need need;
-	bool legacy;       /* look at signatures from before 3.6 only, which protect data alone; never with policies */
+	enum sif_legacy legacy;
 	uint32_t unhashed; /* an object whose data the caller checks by other means, and which is not read; 0 = none */
 	const struct vl_progress *progress;
 };
