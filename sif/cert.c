@@ -63,32 +63,56 @@ static bool may_sign_code(X509 *x)
 	return ok;
 }
 
-static int check_chain(const char *path, X509 *leaf, STACK_OF(X509) * between, STACK_OF(X509) * roots,
+/* What the certificates themselves allow. A CA's extended usage limits what it may vouch for, hence the whole chain. */
+static int check_usage(const char *path, STACK_OF(X509) * chain, struct vl_err *err)
+{
+	if (!(X509_get_key_usage(sk_X509_value(chain, 0)) & X509v3_KU_DIGITAL_SIGNATURE)) /* all bits when absent */
+		return vl_fail(err, EKEYREJECTED, "the certificate %s is not meant for signatures: its key usage",
+			       path);
+	for (int i = 0; i < sk_X509_num(chain); i++)
+		if (!may_sign_code(sk_X509_value(chain, i)))
+			return vl_fail(err, EKEYREJECTED, "the certificate %s is not meant for code signing", path);
+	return 0;
+}
+
+static int check_chain(const struct sif_cert_opts *o, X509 *leaf, STACK_OF(X509) * between, X509_STORE *store,
 		       struct vl_err *err)
 {
-	X509_STORE *store = X509_STORE_new();
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 	int r = 0;
 
-	if (!store || !ctx || (!roots && X509_STORE_set_default_paths(store) != 1))
+	if (!ctx || X509_STORE_CTX_init(ctx, store, leaf, between) != 1)
+		r = vl_fail(err, EINVAL, "cannot check the certificate %s", o->cert);
+	if (r == 0) {
+		X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
+		if (o->time)
+			X509_STORE_CTX_set_time(ctx, 0, (time_t)o->time);
+		if (X509_verify_cert(ctx) != 1)
+			r = vl_fail(err, EKEYREJECTED, "the certificate %s is not trusted: %s", o->cert,
+				    X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+	}
+	STACK_OF(X509) *chain = r == 0 ? X509_STORE_CTX_get0_chain(ctx) : NULL;
+	if (r == 0)
+		r = check_usage(o->cert, chain, err);
+	if (r == 0 && o->ocsp) /* last: the addresses are vouched for by then */
+		r = sif_ocsp_check(o->cert, chain, store, err);
+	X509_STORE_CTX_free(ctx);
+	return r;
+}
+
+static int check(const struct sif_cert_opts *o, X509 *leaf, STACK_OF(X509) * between, STACK_OF(X509) * roots,
+		 struct vl_err *err)
+{
+	X509_STORE *store = X509_STORE_new();
+	int r = 0;
+
+	if (!store || (!roots && X509_STORE_set_default_paths(store) != 1))
 		r = vl_fail(err, EINVAL, "cannot read the system's certificates; use --certificate-roots");
 	for (int i = 0; roots && i < sk_X509_num(roots) && r == 0; i++)
 		if (X509_STORE_add_cert(store, sk_X509_value(roots, i)) != 1)
 			r = vl_fail(err, EINVAL, "cannot use a certificate of the roots");
-	if (r == 0 && X509_STORE_CTX_init(ctx, store, leaf, between) != 1)
-		r = vl_fail(err, EINVAL, "cannot check the certificate %s", path);
-	if (r == 0) {
-		X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
-		if (X509_verify_cert(ctx) != 1)
-			r = vl_fail(err, EKEYREJECTED, "the certificate %s is not trusted: %s", path,
-				    X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
-	}
-	STACK_OF(X509) *chain = r == 0 ? X509_STORE_CTX_get0_chain(ctx) : NULL;
-	/* a CA's usage limits what it may vouch for, hence the whole chain */
-	for (int i = 0; chain && i < sk_X509_num(chain) && r == 0; i++)
-		if (!may_sign_code(sk_X509_value(chain, i)))
-			r = vl_fail(err, EKEYREJECTED, "the certificate %s is not meant for code signing", path);
-	X509_STORE_CTX_free(ctx);
+	if (r == 0)
+		r = check_chain(o, leaf, between, store, err);
 	X509_STORE_free(store);
 	ERR_clear_error();
 	return r;
@@ -99,15 +123,13 @@ int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret
 	STACK_OF(X509) *leaf = NULL, *between = NULL, *anchors = NULL;
 	EVP_PKEY *pkey = NULL;
 
-	if (o->ocsp)
-		return vl_fail(err, ENOTSUP, "certificates are not checked by OCSP");
 	int r = load(o->cert, &leaf, err);
 	if (r == 0 && o->intermediates)
 		r = load(o->intermediates, &between, err);
 	if (r == 0 && o->roots)
 		r = load(o->roots, &anchors, err);
 	if (r == 0)
-		r = check_chain(o->cert, sk_X509_value(leaf, 0), between, anchors, err);
+		r = check(o, sk_X509_value(leaf, 0), between, anchors, err);
 	if (r == 0) {
 		pkey = X509_get_pubkey(sk_X509_value(leaf, 0));
 		r = pkey ? sif_key_take(pkey, o->cert, ret, err)

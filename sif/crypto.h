@@ -43,6 +43,10 @@ int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char *
 int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o, struct sif_signature *s, char **ret,
 		  size_t *ret_len, struct vl_err *err);
 
+/* ---- ocsp.c, for cert.c ---- */
+/* Asks about each certificate of a chain (STACK_OF(X509), leaf first) but the anchor; store: X509_STORE. */
+int sif_ocsp_check(const char *what, void *chain, void *store, struct vl_err *err);
+
 /* ---- pgp_child.c ---- */
 struct sif_pgp_keys { /* what files of OpenPGP public keys hold, armored or not */
 	struct sif_pgp_file {
@@ -58,10 +62,6 @@ void sif_pgp_keys_free(struct sif_pgp_keys *k);
  * the signer to s, and what it claims. s->verdict becomes SIF_UNKNOWN for want of a key that may be used. */
 int sif_pgp_verify(const struct sif_pgp_keys *keys, const char *text, size_t len, const uint8_t expected[20],
 		   struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
-/* The one public key in a text, armored or not: fingerprint, user id (may be NULL), and why it must not be used ("has
- * expired"), NULL = it may. All new. */
-int sif_pgp_identify(const char *text, size_t len, const char *what, char **ret_id, char **ret_name,
-		     char **ret_objection, struct vl_err *err);
 void sif_pgp_fingerprint(const uint8_t bytes[20], char ret[41]); /* upper-case hex */
 
 /* ---- pgp.c, for pgp_child.c: the same in this process ---- */
@@ -73,9 +73,6 @@ void sif_pgp_freep(struct sif_pgp **p);
 #define SIF_PGP __attribute__((cleanup(sif_pgp_freep)))
 int sif_pgp_check(const struct sif_pgp *p, const char *text, size_t len, const uint8_t expected[20],
 		  struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
-/* *ret_objection is static */
-int sif_pgp_describe(const char *text, size_t len, const char *what, char **ret_id, char **ret_name,
-		     const char **ret_objection, struct vl_err *err);
 
 /* ---- integrity.c ---- */
 struct sif_digest {

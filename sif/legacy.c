@@ -55,6 +55,7 @@ int sif_legacy_parse(const char *text, uint32_t hash, struct sif_digest *ret, st
 		return vl_fail(err, EINVAL, "its text holds no %s digest", ret->algo);
 	for (size_t i = 0; i < digits; i++)
 		hex[i] = p[i] >= 'A' && p[i] <= 'F' ? (char)(p[i] - 'A' + 'a') : p[i];
+	hex[digits] = 0;
 	return vl_unhex(hex, n, ret->bytes) == 0 ? 0 : vl_fail(err, EINVAL, "its text holds no digest");
 }
 

@@ -17,9 +17,6 @@
 	X(rnp_buffer_destroy)                                                                                          \
 	X(rnp_ffi_create)                                                                                              \
 	X(rnp_ffi_destroy)                                                                                             \
-	X(rnp_identifier_iterator_create)                                                                              \
-	X(rnp_identifier_iterator_destroy)                                                                             \
-	X(rnp_identifier_iterator_next)                                                                                \
 	X(rnp_import_keys)                                                                                             \
 	X(rnp_input_destroy)                                                                                           \
 	X(rnp_input_from_memory)                                                                                       \
@@ -193,42 +190,6 @@ static const char *objection(const struct sif_pgp *p, rnp_key_handle_t key)
 	if (p->rnp_key_is_valid(key, &valid) != RNP_SUCCESS || !valid)
 		return "is not valid: what should bind it to its owner does not hold";
 	return NULL;
-}
-
-int sif_pgp_describe(const char *text, size_t len, const char *what, char **ret_id, char **ret_name,
-		     const char **ret_objection, struct vl_err *err)
-{
-	SIF_PGP struct sif_pgp *p = NULL;
-	rnp_identifier_iterator_t it = NULL;
-	rnp_key_handle_t key = NULL;
-	const char *id = NULL;
-	size_t primaries = 0;
-	int r = create(&p, err);
-
-	if (r == 0)
-		r = import(p, text, len, what, err);
-	if (r < 0)
-		return r;
-	VL_FREE char *first = NULL;
-	if (p->rnp_identifier_iterator_create(p->ffi, &it, "fingerprint") == RNP_SUCCESS)
-		while (p->rnp_identifier_iterator_next(it, &id) == RNP_SUCCESS && id) {
-			bool primary = false;
-			if (p->rnp_locate_key(p->ffi, "fingerprint", id, &key) == RNP_SUCCESS && key &&
-			    p->rnp_key_is_primary(key, &primary) == RNP_SUCCESS && primary && primaries++ == 0)
-				first = vl_strdup(id);
-			p->rnp_key_handle_destroy(key);
-			key = NULL;
-		}
-	p->rnp_identifier_iterator_destroy(it);
-	if (primaries != 1)
-		return vl_fail(err, EINVAL, "%s holds %zu OpenPGP keys, one is wanted", what, primaries);
-	if (p->rnp_locate_key(p->ffi, "fingerprint", first, &key) != RNP_SUCCESS || !key)
-		return vl_fail(err, EINVAL, "%s: cannot read the OpenPGP key", what);
-	*ret_name = user_id(p, key);
-	*ret_objection = objection(p, key);
-	*ret_id = vl_steal(&first);
-	p->rnp_key_handle_destroy(key);
-	return 0;
 }
 
 /* ---- signatures ---- */

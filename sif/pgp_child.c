@@ -18,14 +18,14 @@ struct answer {
 	int result;
 	enum sif_verdict verdict;
 	struct vl_err err;
-	char claims[128], id[128], name[256], objection[128]; /* "" = none */
+	char claims[128], id[128], name[256]; /* "" = none */
 	size_t len;
 	char text[SIF_MAX_SIGNATURE];
 };
 
 struct question {
-	const struct sif_pgp_keys *keys; /* NULL: describe text, else verify it */
-	const char *text, *what;
+	const struct sif_pgp_keys *keys;
+	const char *text;
 	size_t len;
 	const uint8_t *expected;
 };
@@ -61,18 +61,6 @@ static int verify(const struct question *q, struct answer *a)
 	return r;
 }
 
-static int describe(const struct question *q, struct answer *a)
-{
-	VL_FREE char *id = NULL, *name = NULL;
-	const char *objection = NULL;
-	int r = sif_pgp_describe(q->text, q->len, q->what, &id, &name, &objection, &a->err);
-
-	put(a->id, sizeof a->id, id);
-	put(a->name, sizeof a->name, name);
-	put(a->objection, sizeof a->objection, objection);
-	return r;
-}
-
 static void run(const struct question *q, struct answer *a, pid_t parent)
 {
 	struct rlimit cpu = { CPU_SECONDS, CPU_SECONDS }, core = { 0, 0 };
@@ -85,33 +73,34 @@ static void run(const struct question *q, struct answer *a, pid_t parent)
 	vl_close_all_but(NULL, 0);
 	a->result = vl_drop_privileges(&a->err);
 	if (a->result == 0)
-		a->result = q->keys ? verify(q, a) : describe(q, a);
+		a->result = verify(q, a);
 	a->done = true;
 	_exit(0);
 }
 
 /* ---- in the parent ---- */
 
-/* Returns new memory of the two: to be unmapped. */
-static int ask(const struct question *q, struct answer **ret, struct vl_err *err)
+/* Returns a copy that nothing which the child may have left behind can change; NULL with err. */
+static struct answer *ask(const struct question *q, struct vl_err *err)
 {
-	struct answer *a = mmap(NULL, sizeof *a, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct answer *a = mmap(NULL, sizeof *a, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *copy;
 	pid_t self = getpid(), pid = a == MAP_FAILED ? -1 : fork();
 
 	if (pid == 0)
 		run(q, a, self);
 	if (pid < 0) {
-		int e = errno;
+		vl_fail_sys(err, errno, "cannot start the process that reads OpenPGP");
 		if (a != MAP_FAILED)
 			munmap(a, sizeof *a);
-		return vl_fail_sys(err, e, "cannot start the process that reads OpenPGP");
+		return NULL;
 	}
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	a->claims[sizeof a->claims - 1] = a->id[sizeof a->id - 1] = a->name[sizeof a->name - 1] = 0;
-	a->objection[sizeof a->objection - 1] = a->err.text[sizeof a->err.text - 1] = 0;
-	*ret = a;
-	return 0;
+	copy = vl_memdup(a, sizeof *a);
+	munmap(a, sizeof *a);
+	copy->claims[sizeof copy->claims - 1] = copy->id[sizeof copy->id - 1] = copy->name[sizeof copy->name - 1] = 0;
+	copy->err.text[sizeof copy->err.text - 1] = 0;
+	return copy;
 }
 
 static int outcome(const struct answer *a, struct vl_err *err)
@@ -123,8 +112,7 @@ static int outcome(const struct answer *a, struct vl_err *err)
 	if (a->result == 0)
 		return a->len <= sizeof a->text ? 0
 						: vl_fail(err, EPROTO, "the process that reads OpenPGP went astray");
-	*err = a->err;
-	return a->result < 0 ? a->result : -EPROTO;
+	return vl_fail(err, a->err.code > 0 ? a->err.code : EPROTO, "%s", a->err.text);
 }
 
 int sif_pgp_keys_load(const char *const *files, size_t n, struct sif_pgp_keys *ret, struct vl_err *err)
@@ -156,43 +144,22 @@ int sif_pgp_verify(const struct sif_pgp_keys *keys, const char *text, size_t len
 		   struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err)
 {
 	struct question q = { .keys = keys, .text = text, .len = len, .expected = expected };
-	struct answer *a;
-	int r = ask(&q, &a, err);
+	VL_FREE struct answer *a = ask(&q, err);
 
-	if (r < 0)
-		return r;
-	r = outcome(a, err);
+	if (!a)
+		return -err->code;
+	int r = outcome(a, err);
 	if (*a->claims)
 		s->claims = vl_printable(a->claims, strlen(a->claims));
-	if (a->verdict == SIF_UNKNOWN && r < 0)
-		s->verdict = SIF_UNKNOWN;
-	if (r == 0) {
-		VL_FREE char *name = vl_printable(a->name, strlen(a->name));
-		sif_signature_add_signer(s, &(struct sif_signer){ SIF_SIGNER_PGP, a->id, *name ? name : NULL });
-		*ret = vl_strndup(a->text, a->len);
-		*ret_len = strlen(*ret);
-	}
-	munmap(a, sizeof *a);
-	return r;
-}
-
-int sif_pgp_identify(const char *text, size_t len, const char *what, char **ret_id, char **ret_name,
-		     char **ret_objection, struct vl_err *err)
-{
-	struct question q = { .text = text, .len = len, .what = what };
-	struct answer *a;
-	int r = ask(&q, &a, err);
-
-	if (r < 0)
+	if (r < 0) {
+		s->verdict = a->verdict == SIF_UNKNOWN ? SIF_UNKNOWN : SIF_UNCHECKED;
 		return r;
-	r = outcome(a, err);
-	if (r == 0) {
-		*ret_id = vl_printable(a->id, strlen(a->id));
-		*ret_name = *a->name ? vl_printable(a->name, strlen(a->name)) : NULL;
-		*ret_objection = *a->objection ? vl_printable(a->objection, strlen(a->objection)) : NULL;
 	}
-	munmap(a, sizeof *a);
-	return r;
+	VL_FREE char *name = vl_printable(a->name, strlen(a->name));
+	sif_signature_add_signer(s, &(struct sif_signer){ SIF_SIGNER_PGP, a->id, *name ? name : NULL });
+	*ret = vl_strndup(a->text, a->len);
+	*ret_len = strlen(*ret);
+	return 0;
 }
 
 void sif_pgp_fingerprint(const uint8_t bytes[20], char ret[41])

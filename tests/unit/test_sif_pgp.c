@@ -326,21 +326,3 @@ TEST(keys_that_may_not_be_used)
 	drop_key(&old);
 	drop_key(&gone);
 }
-
-TEST(identify)
-{
-	VL_FREE char *text = NULL, *id = NULL, *name = NULL, *objection = NULL;
-	struct maker m;
-	struct vl_err err;
-	size_t n;
-
-	free(made_elsewhere(&m, &n));
-	CHECK_OK(vl_read_file(AT_FDCWD, "key.asc", 1 << 20, &text, &n, &err), err);
-	CHECK_OK(sif_pgp_identify(text, n, "key.asc", &id, &name, &objection, &err), err);
-	CHECK_STR(id, m.id);
-	CHECK_STR(name, "Maker <maker@example.invalid>");
-	CHECK(!objection);
-	CHECK_EQ(sif_pgp_identify(text, n / 2, "half", &id, &name, &objection, &err), -EINVAL);
-	CHECK_HAS(err.text, "half");
-	CHECK_EQ(sif_pgp_identify("junk", 4, "junk", &id, &name, &objection, &err), -EINVAL);
-}
