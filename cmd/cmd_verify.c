@@ -1,198 +1,175 @@
 #include "commands.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <vial/sif.h>
 
 #define O(f) offsetof(struct cmd_verify_opts, f)
 const struct opt cmd_verify_opts[] = {
-	{ 0, "key", OPT_LINES, O(keys), "KEY.pub.pem", "the public key; may be repeated [VERIFY_KEY]", NULL, 0 },
+	{ 0, "key", OPT_LINES, O(keys), "FILE",
+	  "a public key, PEM or armored OpenPGP, instead of the keyring's; may be repeated [VERIFY_KEY]", NULL, 0 },
 	{ 0, "certificate", OPT_STR, O(certificate), "CERT.pem",
 	  "take the key from this certificate [VERIFY_CERTIFICATE]", NULL, 0 },
 	{ 0, "certificate-roots", OPT_STR, O(roots), "FILE", "trusted certificates (default: the system's)",
 	  "VERIFY_ROOTS", 0 },
 	{ 0, "certificate-intermediates", OPT_STR, O(intermediates), "FILE", "certificates between the two",
 	  "VERIFY_INTERMEDIATES", 0 },
+	{ 0, "ocsp-verify", OPT_FLAG, O(ocsp), NULL, "ask whether certificates were revoked; no answer is a refusal",
+	  "VERIFY_OCSP", 0 },
 	{ 'g', "group-id", OPT_U64, O(group), "N", "verify this group only", NULL, 0 },
 	{ 0, "groupid", OPT_U64, O(group), "N", "", NULL, OPT_HIDDEN },
 	{ 'i', "sif-id", OPT_U64, O(object), "ID", "verify this object only", NULL, 0 },
 	{ 0, "id", OPT_U64, O(object), "ID", "", NULL, OPT_HIDDEN },
 	{ 'a', "all", OPT_FLAG, O(all), NULL, "verify every object (the default)", NULL, 0 },
-	{ 'j', "json", OPT_FLAG, O(json), NULL, "print the result as JSON, also when it is bad", NULL, 0 },
-	{ 'l', "local", OPT_FLAG, O(local), NULL, "", NULL, OPT_HIDDEN },
-	{ 'u', "url", OPT_STR, O(url), "URL", "", NULL, OPT_HIDDEN },
-	{ 0, "legacy-insecure", OPT_FLAG, O(legacy), NULL, "", NULL, OPT_HIDDEN },
-	{ 0, "ocsp-verify", OPT_FLAG, O(ocsp), NULL, "", "VERIFY_OCSP", OPT_HIDDEN },
+	{ 'j', "json", OPT_FLAG, O(json), NULL, "print the result as JSON, in the form of other tools", NULL, 0 },
+	{ 0, "report", OPT_FLAG, O(report), NULL, "print every signature, its signer and its faults as JSON", NULL, 0 },
+	{ 0, "legacy-insecure", OPT_FLAG, O(legacy), NULL,
+	  "look at signatures from before Singularity 3.6 instead, which protect data alone", NULL, 0 },
+	{ 'l', "local", OPT_FLAG, O(local), NULL, "ask no key server: always so", NULL, 0 },
+	{ 'u', "url", OPT_STR, O(url), "URL", "a key server, which is not asked", NULL, OPT_HIDDEN },
 	OPT_END,
 };
 #undef O
 
-struct keyring {
-	struct sif_key **v;
-	size_t n;
-};
-
-static void keyring_free(struct keyring *k)
+/* Nobody's fault but an unknown signer's? Then the next step is the key, and not to distrust the image. */
+static bool only_unknown(const struct sif_report *rep)
 {
-	for (size_t i = 0; i < k->n; i++)
-		sif_key_free(k->v[i]);
-	free(k->v);
-}
+	bool unknown = false;
 
-/* The environment's key counts only when the command line has none: it must not widen it. */
-static void keys_from_environment(struct cmd_verify_opts *o)
-{
-	const char *key = opt_getenv("VERIFY_KEY"), *certificate = opt_getenv("VERIFY_CERTIFICATE");
-
-	if (o->keys.n || o->certificate)
-		return;
-	if (key && *key)
-		vl_strv_add(&o->keys, key);
-	else if (certificate && *certificate)
-		o->certificate = certificate;
-}
-
-static int load_keys(const struct cmd_verify_opts *o, struct keyring *ret, struct vl_err *err)
-{
-	int r = 0;
-
-	ret->v = vl_alloc((o->keys.n + 1) * sizeof(void *));
-	for (size_t i = 0; i < o->keys.n && r == 0; i++) {
-		r = sif_key_load(o->keys.v[i], SIF_KEY_PUBLIC, &ret->v[ret->n], err);
-		ret->n += r == 0;
+	for (size_t i = 0; i < rep->n_sig; i++) {
+		if (rep->sig[i].verdict == SIF_INVALID)
+			return false;
+		unknown |= rep->sig[i].verdict == SIF_UNKNOWN;
 	}
-	if (r == 0 && o->certificate) {
-		struct sif_cert_opts co = { .cert = o->certificate,
-					    .intermediates = o->intermediates,
-					    .roots = o->roots };
-		r = sif_key_from_certificate(&co, &ret->v[ret->n], err);
-		ret->n += r == 0;
+	return unknown;
+}
+
+static bool is_trusted(const struct sif_signature *s, const struct cmd_known *known)
+{
+	for (size_t i = 0; i < s->n_signers; i++)
+		if (cmd_known_trust(known, &s->signers[i]))
+			return true;
+	return false;
+}
+
+static bool group_is_trusted(const struct sif_report *rep, uint32_t group, const struct cmd_known *known)
+{
+	for (size_t i = 0; i < rep->n_sig; i++)
+		if (rep->sig[i].group == group && rep->sig[i].verdict == SIF_VALID && is_trusted(&rep->sig[i], known))
+			return true;
+	return false;
+}
+
+/* A valid signature says who; whether that is somebody to rely on is the keyring's answer. */
+static int check_trust(const struct cmd_ctx *c, const char *path, const struct sif_report *rep,
+		       const struct cmd_known *known, struct vl_err *err)
+{
+	for (size_t i = 0; i < rep->n_sig; i++) {
+		const struct sif_signature *s = &rep->sig[i];
+		if (s->verdict != SIF_VALID || group_is_trusted(rep, s->group, known))
+			continue;
+		return vl_fail(err, EKEYREJECTED,
+			       "%s: signature %u is valid, but its signer is not trusted: %s%s%s%s; compare this with "
+			       "its owner's, then: %s key trust %s",
+			       path, s->id, s->signers[0].id, s->signers[0].name ? " (" : "",
+			       s->signers[0].name ? s->signers[0].name : "", s->signers[0].name ? ")" : "", c->self,
+			       s->signers[0].id);
 	}
-	return r;
+	return 0;
 }
 
-/* The first signer's key; NULL when that is not proved */
-static const struct sif_key *key_of(const struct sif_report *rep, uint32_t signature, const struct keyring *keys)
+static int explain(const struct cmd_ctx *c, const char *path, const struct cmd_known *known, bool legacy,
+		   const struct sif_report *rep, int r, struct vl_err *err)
 {
-	const struct sif_signature *s = sif_report_find(rep, signature);
+	VL_FREE char *why = vl_strdup(err->text);
 
-	for (size_t i = 0; s && s->n_signers && i < keys->n; i++)
-		if (vl_streq(sif_key_id(keys->v[i]), s->signers[0].id))
-			return keys->v[i];
-	return NULL;
+	if (r == -ENODATA && !legacy)
+		return vl_fail(err, ENODATA, "%s is not verified: %s; to sign it: %s sign --key KEY.pem %s", path, why,
+			       c->self, path);
+	if (r == -EKEYREJECTED && known->ring && only_unknown(rep))
+		return vl_fail(err, EKEYREJECTED,
+			       "%s is not verified, since the signer is unknown: %s; give the public key with --key, "
+			       "or keep it: %s key import FILE",
+			       path, why, c->self);
+	return vl_wrap(err, "%s FAILS verification", path);
 }
 
-static void print_objects(const struct sif_image *img, const struct sif_report *rep, const struct keyring *keys)
+static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const struct sif_image *img, const char *path,
+		  const struct cmd_known *known, const struct sif_verify_opts *vo, struct vl_err *err)
 {
-	uint32_t signature = 0;
-
-	for (size_t i = 0; i < rep->n; i++) {
-		const struct sif_descr *d = sif_by_id(img, rep->v[i].id);
-		VL_FREE char *words = sif_descr_words(d);
-		if (rep->v[i].signature != signature) {
-			signature = rep->v[i].signature;
-			const struct sif_key *k = key_of(rep, signature, keys);
-			printf("%sSignature %u by key %s (%s)\nObjects verified:\n", i ? "\n" : "", signature,
-			       sif_key_id(k), sif_key_type(k));
-			printf("%-4s|%-8s|%-8s|%s\n", "ID", "GROUP", "LINK", "TYPE");
-			printf("------------------------------------------------\n");
-		}
-		printf("%-4u|", d->id);
-		cmd_print_group(d->group);
-		putchar('|');
-		cmd_print_link(d->link);
-		printf("|%s\n", words);
-	}
-}
-
-static void print_json(const struct sif_image *img, const struct sif_report *rep, const struct keyring *keys)
-{
-	VL_JSON vl_json *top = vl_json_new_obj();
-	vl_json *list = vl_json_new_arr();
-
-	vl_json_set(top, "Signatures", vl_json_new_int((int64_t)rep->n_sig));
-	for (size_t i = 0; i < rep->n; i++) {
-		const struct sif_covered *v = &rep->v[i];
-		const struct sif_descr *d = sif_by_id(img, v->id);
-		const struct sif_key *k = key_of(rep, v->signature, keys);
-		vl_json *signer = vl_json_new_obj(), *entry = vl_json_new_obj();
-		vl_json_set(signer, "Partition", vl_json_new_str(sif_type_name(d->type)));
-		vl_json_set(signer, "Name", vl_json_new_str(sif_key_type(k)));
-		vl_json_set(signer, "Fingerprint", vl_json_new_str(sif_key_id(k)));
-		vl_json_set(signer, "KeyLocal", vl_json_new_bool(true));
-		vl_json_set(signer, "KeyCheck", vl_json_new_bool(true)); /* or the object would not be here */
-		vl_json_set(signer, "DataCheck", vl_json_new_bool(v->ok));
-		vl_json_set(signer, "Object", vl_json_new_int(v->id));
-		vl_json_set(signer, "Signature", vl_json_new_int(v->signature));
-		vl_json_set(entry, "Signer", signer);
-		vl_json_add(list, entry);
-	}
-	vl_json_set(top, "SignerKeys", list);
-	VL_FREE char *text = vl_json_text(top, true);
-	puts(text);
-}
-
-static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char *path, const struct keyring *keys,
-		  struct vl_err *err)
-{
-	VL_CLOSE int fd = -1;
-	SIF_IMAGE struct sif_image img = { .fd = -1 };
 	SIF_REPORT struct sif_report rep = { 0 };
 	struct cmd_progress bar;
 	struct vl_progress progress;
-	struct sif_verify_opts vo = {
-		.keys = keys->v,
-		.n_keys = keys->n,
-		.group = (uint32_t)o->group,
-		.object = (uint32_t)o->object,
-		.progress = &progress,
-	};
+	struct sif_verify_opts with_bar = *vo;
 
-	int r = cmd_image_open(path, O_RDONLY, &fd, &img, err);
+	with_bar.progress = &progress;
+	cmd_progress_start(&bar, c, &progress);
+	int r = sif_verify(img, &with_bar, &rep, err);
+	cmd_progress_end(&bar);
+	if (r < 0)
+		r = explain(c, path, known, o->legacy, &rep, r, err);
+	else
+		r = check_trust(c, path, &rep, known, err);
+	if (o->json)
+		cmd_verify_print_json(img, &rep);
+	if (o->report)
+		cmd_verify_print_report(&rep, known, r < 0 ? err : NULL);
 	if (r < 0)
 		return r;
-	cmd_progress_start(&bar, c, &progress);
-	r = sif_verify(&img, &vo, &rep, err);
-	cmd_progress_end(&bar);
-	if (o->json)
-		print_json(&img, &rep, keys);
-	if (r == -ENODATA) {
-		VL_FREE char *why = vl_strdup(err->text);
-		return vl_fail(err, ENODATA, "%s is not verified: %s; to sign it: %s sign --key KEY.pem %s", path, why,
-			       c->self, path);
-	}
-	if (r < 0)
-		return vl_wrap(err, "%s FAILS verification", path);
-	if (!o->json)
-		print_objects(&img, &rep, keys);
-	vl_logf(&c->log, VL_INFO, "%s: verified, %zu signature%s", path, rep.n_sig, rep.n_sig == 1 ? "" : "s");
+	if (!o->json && !o->report)
+		cmd_verify_print(img, &rep, known);
+	size_t n = 0;
+	for (size_t i = 0; i < rep.n_sig; i++)
+		n += rep.sig[i].verdict == SIF_VALID;
+	vl_logf(&c->log, VL_INFO, "%s: verified, %zu signature%s", path, n, n == 1 ? "" : "s");
 	return 0;
+}
+
+/* A group and an object are two questions, as other tools have it. */
+static int verify_image(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char *path,
+			const struct cmd_known *known, struct vl_err *err)
+{
+	VL_CLOSE int fd = -1;
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+	struct sif_verify_opts vo = {
+		.keys = known->v,
+		.n_keys = known->n,
+		.pgp = (const char *const *)known->pgp.v,
+		.n_pgp = known->pgp.n,
+		.need = known->ring ? SIF_NEED_ONE : SIF_NEED_ALL,
+		.legacy = !o->legacy ? SIF_LEGACY_NO
+			  : o->all   ? SIF_LEGACY_ALL
+				     : SIF_LEGACY_PRIMARY,
+		.group = (uint32_t)o->group,
+	};
+	int r = cmd_image_open(path, O_RDONLY, &fd, &img, err);
+
+	if (r == 0 && (o->group || !o->object))
+		r = verify(c, o, &img, path, known, &vo, err);
+	vo.group = 0;
+	vo.object = (uint32_t)o->object;
+	return r == 0 && o->object ? verify(c, o, &img, path, known, &vo, err) : r;
 }
 
 int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	struct cmd_verify_opts *o = opts;
-	VL_CLEANUP(keyring_free) struct keyring keys = { 0 };
+	VL_CLEANUP(cmd_known_free) struct cmd_known known = { 0 };
 	struct vl_err err = { 0 };
 
 	(void)self, (void)argc;
-	if (o->url)
-		return cmd_usage(c, "key servers are not supported; give the signer's PEM key with --key");
-	if (o->legacy)
-		return cmd_usage(
-			c,
-			"signatures from before Singularity 3.6 are not supported: they leave most of an image open");
-	if (o->ocsp)
-		return cmd_usage(c, "--ocsp-verify is not supported; leave it out to verify without asking a server");
 	if (o->group > ~SIF_GROUP_MASK || o->object > UINT32_MAX)
 		return cmd_usage(c, "no group or object has such a large number");
-	keys_from_environment(o);
-	int r = load_keys(o, &keys, &err);
-	if (r == 0 && keys.n == 0)
-		r = vl_fail(&err, ENOKEY,
-			    "verify needs the signer's public key: --key KEY.pub.pem, or --certificate CERT.pem");
+	if (o->json && o->report)
+		return cmd_usage(c, "--json and --report are two forms of one output");
+	cmd_known_environment(o);
+	if (o->ocsp && o->keys.n && !o->certificate)
+		return cmd_usage(c, "--ocsp-verify asks about a certificate, and --key has none");
+	if (o->url)
+		vl_logf(&c->log, VL_WARNING, "no key server is asked, %s neither: keys come from the keyring and --key",
+			o->url);
+	int r = cmd_known_load(c, o, &known, &err);
 	if (r == 0)
-		r = verify(c, o, argv[0], &keys, &err);
+		r = verify_image(c, o, argv[0], &known, &err);
 	vl_strv_free(&o->keys);
 	return r < 0 ? cmd_fail(c, &err) : 0;
 }

@@ -93,10 +93,33 @@ struct cmd_verify_opts {
 	struct vl_strv keys;
 	const char *certificate, *intermediates, *roots, *url;
 	uint64_t group, object;
-	bool all, json, local, legacy, ocsp;
+	bool all, json, report, local, legacy, ocsp;
 };
 extern const struct opt cmd_verify_opts[];
 cmd_fn cmd_verify_run;
+
+/* verify_keys.c: whose signatures can be told */
+struct sif_keyring;
+struct cmd_known {
+	struct sif_key **v;
+	size_t n;
+	struct vl_strv pgp;       /* files of OpenPGP public keys */
+	struct sif_keyring *ring; /* NULL: the keys were named on the command line */
+};
+void cmd_known_environment(struct cmd_verify_opts *o); /* completes them; first of all */
+int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err);
+void cmd_known_free(struct cmd_known *k);
+/* Why its signatures are trusted, "which is trusted"; NULL: they are not */
+struct sif_signer;
+const char *cmd_known_trust(const struct cmd_known *k, const struct sif_signer *who);
+
+/* verify_print.c */
+struct sif_report;
+/* Each signature with its signer and what it covers */
+void cmd_verify_print(const struct sif_image *img, const struct sif_report *rep, const struct cmd_known *known);
+/* The same for programs: as other tools print it, and all of it. err NULL: it is verified. */
+void cmd_verify_print_json(const struct sif_image *img, const struct sif_report *rep);
+void cmd_verify_print_report(const struct sif_report *rep, const struct cmd_known *known, const struct vl_err *err);
 
 /* tables are read as tables: */
 /* clang-format off */

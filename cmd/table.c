@@ -299,10 +299,12 @@ const struct cmd commands[] = {
 	  "  vial umount /mnt\n  vial umount --lazy /mnt\n  vial umount --all\n",
 	  .max_args = -1, .interspersed = true,
 	  RUN(cmd_umount_opts, sizeof(struct cmd_umount_opts), cmd_umount_run) },
-	{ "verify", "IMAGE", "Verify an image's signatures with a public key",
-	  "Succeeds when every object is covered by a signature of the key and nothing was changed,\n"
-	  "added or removed since. Every signature of a group must be by one of the given keys.",
-	  "  vial verify --key me.pub.pem app.sif\n", .min_args = 1, .max_args = 1, .interspersed = true,
+	{ "verify", "IMAGE", "Verify an image's signatures",
+	  "Succeeds when every object is covered by a valid signature and nothing was changed, added or removed\n"
+	  "since. With --key or --certificate every signature must be by one of these; without, one by a signer whom\n"
+	  "the keyring trusts is enough, and the others are shown.",
+	  "  vial verify app.sif\n  vial verify --key me.pub.pem app.sif\n  vial verify --key them.asc app.sif\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_verify_opts, sizeof(struct cmd_verify_opts), cmd_verify_run) },
 	{ "version", "", "Print the version number", NULL, NULL, .max_args = 0, RUN(NULL, 0, cmd_version_run) },
 };
