@@ -275,3 +275,161 @@ TEST(lists)
 		sif_payload_free(&p);
 	}
 }
+
+static int report_of(int fd, const struct sif_verify_opts *o, struct sif_report *rep, struct vl_err *err)
+{
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+
+	CHECK_OK(sif_load(fd, &img, err), *err);
+	return sif_verify(&img, o, rep, err);
+}
+
+/* Valid and by whom: three people sign; who is known decides what is needed, never what is valid. */
+TEST(several_signers)
+{
+	SIF_KEY struct sif_key *a = new_key(0), *b = new_key(1), *c = new_key(0);
+	struct sif_sign_opts so = { .group = 1, .time = 2000 };
+	VL_CLOSE int fd = new_image();
+	struct vl_err err;
+	size_t n;
+
+	CHECK_OK(sif_sign(fd, a, &so, &n, &err), err);
+	CHECK_OK(sif_sign(fd, b, &so, &n, &err), err);
+	sif_key_set_signer(b, SIF_SIGNER_CERTIFICATE, "CN=\x1b[31mb");
+	struct sif_key *all[] = { a, b }, *second[] = { c, b };
+	for (int need = SIF_NEED_ALL; need <= SIF_NEED_ONE; need++) {
+		SIF_REPORT struct sif_report both = { 0 }, one = { 0 }, none = { 0 };
+		struct sif_verify_opts o = { .keys = all, .n_keys = 2, .group = 1, .need = (enum sif_need)need };
+		CHECK_OK(report_of(fd, &o, &both, &err), err);
+		CHECK_EQ(both.n_sig, 2);
+		CHECK_EQ(both.n, 4);
+		CHECK_STR(both.sig[0].signers[0].id, sif_key_id(a));
+		CHECK_EQ(both.sig[1].signers[0].kind, SIF_SIGNER_CERTIFICATE);
+		CHECK(!strchr(both.sig[1].signers[0].name, 0x1b));
+		o.keys = second;
+		CHECK_EQ(report_of(fd, &o, &one, &err), need == SIF_NEED_ONE ? 0 : -EKEYREJECTED);
+		CHECK_EQ(one.sig[0].verdict, SIF_UNKNOWN);
+		CHECK_EQ(one.sig[0].n_signers, 0);
+		CHECK_STR(one.sig[0].claims, sif_key_id(a));
+		CHECK_EQ(one.sig[1].verdict, need == SIF_NEED_ONE ? SIF_VALID : SIF_UNCHECKED);
+		CHECK_EQ(one.sig[1].n_signers, 1);
+		o.n_keys = 1;
+		CHECK_EQ(report_of(fd, &o, &none, &err), -EKEYREJECTED);
+		CHECK(!sif_report_find(&none, 99) && sif_report_find(&none, 5)->verdict == SIF_UNKNOWN);
+	}
+}
+
+/* An unknown signer spoils nothing; a known key under a changed signature does. */
+TEST(one_signer_is_enough_unless_something_is_bad)
+{
+	SIF_KEY struct sif_key *a = new_key(0), *b = new_key(0);
+	struct sif_sign_opts so = { .group = 1, .time = 2000 };
+	VL_CLOSE int fd = new_image();
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+	struct vl_err err;
+	size_t n;
+
+	CHECK_OK(sif_sign(fd, a, &so, &n, &err), err);
+	CHECK_OK(sif_sign(fd, b, &so, &n, &err), err);
+	CHECK_OK(sif_load(fd, &img, &err), err);
+	const struct sif_descr *second = sif_by_id(&img, 5);
+	struct sif_key *both[] = { a, b };
+	for (uint64_t at = second->off; at < second->off + second->size; at++) {
+		SIF_REPORT struct sif_report rep = { 0 };
+		struct sif_verify_opts o = { .keys = both, .n_keys = 2, .group = 1, .need = SIF_NEED_ONE };
+		uint8_t was, changed;
+		CHECK_EQ(pread(fd, &was, 1, (off_t)at), 1);
+		changed = was == '0' ? '1' : '0';
+		CHECK_EQ(pwrite(fd, &changed, 1, (off_t)at), 1);
+		int r = report_of(fd, &o, &rep, &err);
+		CHECK_EQ(pwrite(fd, &was, 1, (off_t)at), 1);
+		/* it is refused, or nobody that we know: a key id may be changed into somebody's */
+		CHECK(r < 0 || rep.sig[1].verdict == SIF_UNKNOWN || rep.sig[1].verdict == SIF_VALID);
+		CHECK(r < 0 || rep.sig[0].verdict == SIF_VALID);
+		if (r == 0 && rep.sig[1].verdict == SIF_VALID)
+			CHECK_STR(rep.sig[1].signers[0].id, sif_key_id(b));
+	}
+}
+
+/* What another check answers for is not read, and the report says so. */
+TEST(unhashed_object)
+{
+	SIF_KEY struct sif_key *k = new_key(0);
+	struct sif_sign_opts so = { .time = 2000 };
+	VL_CLOSE int fd = new_image();
+	struct vl_err err;
+	size_t n;
+
+	CHECK_OK(sif_sign(fd, k, &so, &n, &err), err);
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+	CHECK_OK(sif_load(fd, &img, &err), err);
+	CHECK_EQ(pwrite(fd, "TWO", 3, (off_t)sif_by_id(&img, 2)->off), 3);
+	SIF_REPORT struct sif_report all = { 0 }, but_two = { 0 };
+	struct sif_verify_opts o = { .keys = &k, .n_keys = 1 };
+	CHECK_EQ(report_of(fd, &o, &all, &err), -EBADMSG);
+	CHECK_EQ(all.sig[0].verdict, SIF_INVALID);
+	CHECK_HAS(all.sig[0].why, "object 2");
+	o.unhashed = 2;
+	CHECK_OK(report_of(fd, &o, &but_two, &err), err);
+	CHECK_EQ(but_two.n, 3);
+	for (size_t i = 0; i < but_two.n; i++)
+		CHECK_EQ(but_two.v[i].hashed, but_two.v[i].id != 2);
+}
+
+/* Everything is bounded: a table full of signatures, an envelope full of entries. */
+TEST(limits_of_signatures)
+{
+	static const struct sif_object object = { .type = SIF_GENERIC, .group = 1 };
+	struct sif_object sig = { .type = SIF_SIGNATURE, .link = SIF_GROUP_MASK | 1 };
+	struct sif_new how = { .time = 1000, .slots = SIF_MAX_SIGNATURES + 2 };
+	SIF_KEY struct sif_key *k = new_key(0);
+	SIF_REPORT struct sif_report rep = { 0 };
+	VL_CLOSE int fd = memfd_with(NULL, 0);
+	VL_BUF struct vl_buf b = { 0 };
+	struct sif_writer *w;
+	struct vl_err err;
+
+	vl_put_le32(sig.extra, SIF_HASH_SHA256);
+	CHECK_OK(sif_writer_new(fd, &how, &w, &err), err);
+	CHECK_OK(sif_writer_add(w, &object, "one", 3, &err), err);
+	for (int i = 0; i <= SIF_MAX_SIGNATURES; i++)
+		CHECK_OK(sif_writer_add(w, &sig, "{}", 2, &err), err);
+	CHECK_OK(sif_writer_end(w, &err), err);
+	sif_writer_free(w);
+	struct sif_verify_opts o = { .keys = &k, .n_keys = 1 };
+	CHECK_EQ(report_of(fd, &o, &rep, &err), -EINVAL);
+	CHECK_EQ(rep.n_sig, SIF_MAX_SIGNATURES);
+
+	vl_buf_adds(
+		&b,
+		"{\"payloadType\":\"application/vnd.sylabs.sif-metadata+json\",\"payload\":\"e30=\",\"signatures\":[");
+	for (int i = 0; i < 65; i++)
+		vl_buf_addf(&b, "%s{\"sig\":\"AAAA\"}", i ? "," : "");
+	vl_buf_adds(&b, "]}");
+	struct sif_signature s = { 0 };
+	char *payload;
+	size_t n;
+	CHECK_EQ(sif_dsse_open(b.data, b.len, &o, &s, &payload, &n, &err), -E2BIG);
+	sif_signature_free(&s);
+}
+
+TEST(old_style_texts)
+{
+	static const char hex64[] = "0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef";
+	VL_FREE char *good = vl_asprintf("SIFHASH:\n%s\n", hex64), *windows = vl_asprintf("SIFHASH:\r\n%s\r\n", hex64),
+		     *more = vl_asprintf("SIFHASH:\n%s\nmore", hex64), *longer = vl_asprintf("SIFHASH:\n%s0\n", hex64),
+		     *other = vl_asprintf("SIFHASH\n%s\n", hex64);
+	struct sif_digest d;
+	struct vl_err err;
+
+	CHECK_OK(sif_legacy_parse(good, SIF_HASH_SHA256, &d, &err), err);
+	CHECK_EQ(d.bytes[0], 0x01);
+	CHECK_EQ(d.bytes[15], 0xef);
+	CHECK_OK(sif_legacy_parse(windows, SIF_HASH_SHA256, &d, &err), err);
+	CHECK_EQ(sif_legacy_parse(good, SIF_HASH_SHA384, &d, &err), -EINVAL);
+	CHECK_EQ(sif_legacy_parse(good, SIF_HASH_BLAKE2S, &d, &err), -ENOTSUP);
+	CHECK_EQ(sif_legacy_parse(more, SIF_HASH_SHA256, &d, &err), -EINVAL);
+	CHECK_EQ(sif_legacy_parse(longer, SIF_HASH_SHA256, &d, &err), -EINVAL);
+	CHECK_EQ(sif_legacy_parse(other, SIF_HASH_SHA256, &d, &err), -EINVAL);
+	CHECK_EQ(sif_legacy_parse("", SIF_HASH_SHA256, &d, &err), -EINVAL);
+}
