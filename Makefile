@@ -24,14 +24,14 @@ ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN) $(LDFLAG
 FOLDERS  := cmd image oci rootless mount sif base
 DIRS     := $(foreach f,$(FOLDERS),$(if $(wildcard $(f)/*.c),$(f)))
 LIBS     := $(DIRS:%=$(O)/lib%.a)
-SRC      := $(filter-out cmd/table.c,$(wildcard $(DIRS:%=%/*.c)))
+SRC      := $(filter-out cmd/table.c cmd/verifier.c,$(wildcard $(DIRS:%=%/*.c)))
 
 # Wrapped libraries; pkg-config where the package ships a file for it.
 pkg       = $(shell pkg-config --libs $(1) 2>/dev/null || echo $(2))
 PKG_CFLAGS := $(shell pkg-config --cflags fuse3 2>/dev/null)
 ISAL     := $(if $(wildcard /usr/include/isa-l.h /usr/local/include/isa-l.h),yes)
 ALL_CFLAGS += $(PKG_CFLAGS) $(if $(ISAL),-DHAVE_ISAL)
-EXT_SHARED := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -ljansson -lz -llzma -llzo2 -llz4 -lzstd
+EXT_SHARED := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -ljansson -lz -llzma -llzo2 -llz4 -lzstd -lcrypto
 # Loading nine libraries is a quarter of a start whose image is mounted already: `vial` takes its own from their archives,
 # as far as those are installed. STATIC_LIBS=0 for who replaces libraries under programs. Never the C library: NSS needs it.
 STATIC_LIBS ?= 1
@@ -41,11 +41,14 @@ EXT_VIAL  := $(if $(filter 0,$(STATIC_LIBS)),$(EXT_SHARED),$(filter-out -l%,$(EX
 EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(call pkg,libcurl,-lcurl) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lcrypto -lcap -lsqlite3 \
             $(call pkg,libseccomp,-lseccomp)
 
+# Checks signatures while a start waits: of libraries, only these, and from their archives too.
+EXT_VERIFY := $(if $(filter 0,$(STATIC_LIBS)),-lcrypto -ljansson -lcap,$(foreach l,crypto jansson cap,$(call archive,$(l))) -ldl)
+
 # V=1 shows the commands, make -s nothing
 Q := $(if $(V),,@)
 say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo "  $(1)")
 
-PROGRAMS := $(O)/vial $(O)/vial-image
+PROGRAMS := $(O)/vial $(O)/vial-image $(O)/vial-verify
 
 # The Slurm plugin, where Slurm's header is. It is loaded into slurmstepd: few objects, of their own, position-independent.
 SPANK     := $(if $(wildcard /usr/include/slurm/spank.h $(SLURM_INCLUDE)/slurm/spank.h),$(O)/spank_vial.so)
@@ -62,6 +65,10 @@ $(O)/vial: $(O)/cmd/table.o $(LIBS)
 $(O)/vial-image: $(O)/cmd/table-image.o $(LIBS)
 	$(call say,LD    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_IMAGE) $(EXT_SHARED)
+
+$(O)/vial-verify: $(O)/cmd/verifier.o $(LIBS)
+	$(call say,LD    $@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(EXT_VERIFY)
 
 define archive
 $(O)/lib$(1).a: $$(patsubst %.c,$(O)/%.o,$$(filter $(1)/%,$$(SRC)))
@@ -97,7 +104,7 @@ $(O)/pic/slurm-plugin/site.o: ALL_CFLAGS += $(PLACE_PLUGIN)
 $(O)/pic/slurm-plugin/site.o: $(O)/place
 
 # rebuilt when compiler or flags change
-$(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_SHARED) $(EXT_IMAGE)
+$(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_SHARED) $(EXT_IMAGE) $(EXT_VERIFY)
 $(O)/place: STAMP = $(PLACE) $(PLACE_PLUGIN)
 $(O)/flags $(O)/place: FORCE
 	@mkdir -p $(O)
@@ -188,7 +195,7 @@ install: all man ## into DESTDIR and PREFIX
 	install -d $(foreach d,$(BINDIR) $(LIBEXEC) $(MANDIR)/man1 $(MANDIR)/man5 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP),'$(DESTDIR)$(d)')
 	install -m 755 $(O)/vial '$(DESTDIR)$(BINDIR)/vial'
 	[ -e '$(DESTDIR)$(BINDIR)/run-singularity' ] || ln -s vial '$(DESTDIR)$(BINDIR)/run-singularity'
-	install -m 755 $(O)/vial-image '$(DESTDIR)$(LIBEXEC)/vial-image'
+	install -m 755 $(O)/vial-image $(O)/vial-verify '$(DESTDIR)$(LIBEXEC)/'
 	install -m 644 $(O)/man/*.1 '$(DESTDIR)$(MANDIR)/man1/'
 	install -m 644 $(O)/man/*.5 '$(DESTDIR)$(MANDIR)/man5/'
 	if [ -n '$(SPANK)' ]; then install -d '$(DESTDIR)$(SPANKDIR)' '$(DESTDIR)$(MANDIR)/man8' && \
@@ -198,7 +205,7 @@ install: all man ## into DESTDIR and PREFIX
 	install -m 644 $(O)/man/completion.fish '$(DESTDIR)$(FISHCOMP)/vial.fish'
 uninstall: ## takes away what install put there
 	if [ "$$(readlink '$(DESTDIR)$(BINDIR)/run-singularity')" = vial ]; then rm '$(DESTDIR)$(BINDIR)/run-singularity'; fi
-	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(BASHCOMP)/vial' \
+	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(LIBEXEC)/vial-verify' '$(DESTDIR)$(BASHCOMP)/vial' \
 	 '$(DESTDIR)$(ZSHCOMP)/_vial' '$(DESTDIR)$(FISHCOMP)/vial.fish' \
 	 '$(DESTDIR)$(SPANKDIR)/spank_vial.so' '$(DESTDIR)$(MANDIR)/man8/spank_vial.8' \
 	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1 '$(DESTDIR)$(MANDIR)/man5/vial.conf.5'

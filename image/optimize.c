@@ -64,7 +64,9 @@ static bool is_left_out(const struct sif_descr *d)
 {
 	VL_FREE char *name = sif_name(d);
 
-	return d->type == SIF_SIGNATURE || (d->type == SIF_JSON && vl_streq(name, SIF_PROFILE_NAME));
+	/* a hash tree is of the old squashfs; signing again makes one of the new */
+	return d->type == SIF_SIGNATURE || (d->type == SIF_JSON && vl_streq(name, SIF_PROFILE_NAME)) ||
+	       (d->type == SIF_GENERIC && (vl_streq(name, SIF_TREE_NAME) || vl_streq(name, SIF_TREE_BLOCKS_NAME)));
 }
 
 /* Ids follow slots, so that what is left out changes those behind it. */

@@ -144,6 +144,12 @@ char *sif_descr_words(const struct sif_descr *d)
 				   find(message_types, VL_COUNT(message_types), vl_le32(d->extra + 4)));
 	case SIF_SBOM:
 		return vl_asprintf("%s (%s)", type, sif_sbom_name(vl_le32(d->extra)));
+	case SIF_GENERIC:
+		if (!strncmp((const char *)d->name, SIF_TREE_NAME, sizeof d->name))
+			return vl_asprintf("%s (hash tree, root)", type);
+		if (!strncmp((const char *)d->name, SIF_TREE_BLOCKS_NAME, sizeof d->name))
+			return vl_asprintf("%s (hash tree)", type);
+		return vl_strdup(type);
 	default:
 		return vl_strdup(type);
 	}

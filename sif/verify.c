@@ -143,13 +143,21 @@ static int open_group(struct job *j, struct group *g, struct vl_err *err)
 
 /* ---- second pass: what was signed against what is there ---- */
 
+static bool is_hashed(const struct sif_verify_opts *o, const struct sif_descr *d)
+{
+	for (size_t i = 0; i < o->n_unhashed; i++)
+		if (o->unhashed[i] == d->id)
+			return false;
+	return true;
+}
+
 static void report(struct job *j, const struct sif_descr *d, const struct opened *s, bool ok)
 {
 	struct sif_report *rep = j->report;
 
 	if ((rep->n & (rep->n + 1)) == 0) /* full at 0, 1, 3, 7, ... */
 		rep->v = vl_realloc(rep->v, 2 * rep->n + 1, sizeof *rep->v);
-	rep->v[rep->n++] = (struct sif_covered){ d->id, s->d->id, ok, d->id != j->o->unhashed };
+	rep->v[rep->n++] = (struct sif_covered){ d->id, s->d->id, ok, is_hashed(j->o, d) };
 }
 
 static int compare_object(struct job *j, struct group *g, size_t i, const struct sif_entry *e, struct vl_err *err)
@@ -162,7 +170,7 @@ static int compare_object(struct job *j, struct group *g, size_t i, const struct
 		return r;
 	if (!sif_digest_same(&now, &e->descr))
 		return vl_fail(err, EBADMSG, "its descriptor was changed after signing");
-	if (d->id == j->o->unhashed)
+	if (!is_hashed(j->o, d))
 		return 0;
 	if (!seen->algo || !vl_streq(seen->algo, e->object.algo)) {
 		r = sif_measure_object(j->img, d, e->object.algo, &j->work, seen, err);
@@ -296,7 +304,7 @@ static int gather(struct job *j, struct vl_err *err)
 		if (r < 0)
 			return r;
 		for (size_t k = 0; k < g->n_objects; k++)
-			if ((!j->o->object || g->objects[k]->id == j->o->object) && g->objects[k]->id != j->o->unhashed)
+			if ((!j->o->object || g->objects[k]->id == j->o->object) && is_hashed(j->o, g->objects[k]))
 				j->work.total += g->objects[k]->size;
 	}
 	return 0;

@@ -217,6 +217,8 @@ size_t vl_hash_final(struct vl_hash *h, uint8_t ret[VL_HASH_MAX]); /* and starts
 void vl_hash_free(struct vl_hash *h);
 size_t vl_hash_size(const char *algo); /* bytes; 0 for an algorithm we refuse */
 void vl_sha256(const void *p, size_t n, uint8_t ret[32]);
+/* The same for a program that uses no other hash (base/sha256.c): nothing of libcrypto is set up or loaded for it. */
+void vl_sha256_block(const void *p, size_t n, uint8_t ret[32]);
 
 /* ---- json (base/json.c, the only jansson user): bounded parsing, typed access --------- */
 

@@ -138,6 +138,58 @@ struct sif_provenance {
 int sif_provenance_read(const struct sif_image *img, struct sif_provenance *ret, struct vl_err *err);
 void sif_provenance_free(struct sif_provenance *p);
 #define SIF_PROVENANCE __attribute__((cleanup(sif_provenance_free)))
+/* ---- tree.c: a hash tree of the system partition, docs/sif.md --------------------------------- */
+
+#define SIF_TREE_NAME "vial-tree"               /* a generic object: fs-verity's descriptor, linked to the partition */
+#define SIF_TREE_BLOCKS_NAME "vial-tree-blocks" /* another: the hashes, the top level first; linked to the first one */
+#define SIF_TREE_DESCRIPTOR 256                 /* bytes */
+#define SIF_TREE_HASH 32
+#define SIF_TREE_MIN_BLOCK 4096u
+#define SIF_TREE_BLOCK (32u << 10) /* what one hash is of: 1 MiB of hashes for 1 GiB */
+#define SIF_TREE_MAX_BLOCK (128u << 10)
+#define SIF_TREE_LEVELS 9 /* of 2^63 bytes in the smallest blocks */
+struct sif_tree {
+	uint32_t block; /* bytes; a power of two between MIN and MAX */
+	uint64_t size;  /* bytes of the partition, not 0 */
+	uint8_t root[SIF_TREE_HASH];
+};
+struct sif_tree_shape {
+	uint64_t size;                 /* bytes of all levels */
+	unsigned n;                    /* levels; 0: the root is the hash of the only block */
+	uint64_t off[SIF_TREE_LEVELS]; /* where each begins; 0 has the hashes of the data */
+};
+/* -EINVAL: no descriptor, or one of another kind of tree. */
+int sif_tree_parse(const void *p, size_t n, struct sif_tree *ret, struct vl_err *err);
+void sif_tree_encode(const struct sif_tree *t, uint8_t ret[SIF_TREE_DESCRIPTOR]);
+void sif_tree_shape(uint32_t block, uint64_t size, struct sif_tree_shape *ret);
+struct sif_tree_objects {
+	const struct sif_descr *partition; /* the primary one */
+	const struct sif_descr *tree, *blocks;
+};
+/* What the image says to be the tree of its primary partition, in that one's group, nothing of it read. -ENOENT: there
+ * is none, the partition alone is filled in; -EINVAL: it is not one. */
+int sif_tree_find(const struct sif_image *img, struct sif_tree_objects *ret, struct vl_err *err);
+
+/* ---- tree_build.c ---- */
+
+/* Reads `size` bytes at off, and writes the levels to the empty file `out`. */
+int sif_tree_build(int fd, uint64_t off, uint64_t size, uint32_t block, int out, const struct vl_progress *progress,
+		   struct sif_tree *ret, struct vl_err *err);
+struct sif_tree_opts {
+	uint32_t block; /* 0 = SIF_TREE_BLOCK, or that of the tree which is there */
+	uint32_t group; /* 0, or the only one to be signed: the partition must be in it */
+	int64_t time;   /* Unix seconds */
+	const struct vl_progress *progress;
+};
+enum sif_tree_result {
+	SIF_TREE_ADDED,
+	SIF_TREE_KEPT,      /* the one that is there is right */
+	SIF_TREE_NO_IMAGE,  /* there is no squashfs to make one of */
+	SIF_TREE_IS_SIGNED, /* it would end the validity of signatures that are there */
+};
+/* Sees to it that the image in fd (open for writing) has a right tree, all of it or nothing. One that is wrong is
+ * replaced, unless signatures cover it (-EBADMSG). */
+int sif_tree_add(int fd, const struct sif_tree_opts *o, enum sif_tree_result *ret, struct vl_err *err);
 
 /* ---- write.c: a new image, one pass, the partition streamed --------------------------------
  * Order of calls: begin, then add / stream objects, then end. The fd must be empty, writable and
@@ -337,7 +389,10 @@ struct sif_verify_opts {
 	uint32_t group, object; /* 0 = the whole image */
 	enum sif_need need;
 	enum sif_legacy legacy;
-	uint32_t unhashed; /* an object whose data the caller checks by other means, and which is not read; 0 = none */
+	/* Ids of objects whose data is not read: the caller checks it by other means, or has no use for it. Their
+	 * descriptors are compared like others. */
+	const uint32_t *unhashed;
+	size_t n_unhashed;
 	const struct vl_progress *progress;
 };
 enum sif_form { SIF_FORM_NONE, SIF_FORM_DSSE, SIF_FORM_PGP, SIF_FORM_LEGACY }; /* NONE: nothing that we know */

@@ -369,7 +369,8 @@ TEST(unhashed_object)
 	CHECK_EQ(report_of(fd, &o, &all, &err), -EBADMSG);
 	CHECK_EQ(all.sig[0].verdict, SIF_INVALID);
 	CHECK_HAS(all.sig[0].why, "object 2");
-	o.unhashed = 2;
+	o.unhashed = &(uint32_t){ 2 };
+	o.n_unhashed = 1;
 	CHECK_OK(report_of(fd, &o, &but_two, &err), err);
 	CHECK_EQ(but_two.n, 3);
 	for (size_t i = 0; i < but_two.n; i++)
