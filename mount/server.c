@@ -92,7 +92,7 @@ static void serve(void *arg)
 	const struct beginning *b = arg;
 	struct vmnt_image image = *b->image;
 	int sock = b->sock, fuse = b->fuse;
-	const int keep[] = { image.fd, sock, fuse, b->giver, image.report };
+	const int keep[] = { image.fd, sock, fuse, b->giver, image.report, image.log };
 	struct vmnt_session *s;
 	struct vl_err err = { 0 };
 	enum vl_msg_type go;

@@ -170,6 +170,18 @@ void vmnt_front_free(struct sq_front *f);
 /* n bytes at pos. False: they are not in such a place, or cannot be had that way. */
 bool vmnt_front_read(const struct squash *s, void *p, size_t n, uint64_t pos);
 
+/* ---- squash_tree.c: nothing is used that the hash tree does not vouch for ---- */
+
+struct sq_tree;
+/* For as many threads as will read at a time. */
+struct sq_tree *vmnt_tree_new(const struct vmnt_image *image, unsigned threads);
+void vmnt_tree_free(struct sq_tree *t); /* NULL is fine */
+/* n bytes at pos, which lie in the tree's data. They are the very bytes that were hashed. */
+int vmnt_tree_read(struct squash *s, void *p, size_t n, uint64_t pos);
+/* Blocks hashed, and those that were not right. */
+void vmnt_tree_count(const struct sq_tree *t, uint64_t *ret_hashed, uint64_t *ret_bad);
+uint64_t vmnt_tree_memory(const struct sq_tree *t); /* bytes that its cache may fill */
+
 struct sq_shared { /* by all readers of an image */
 	struct sq_front front;
 	struct sq_cache meta, data;
@@ -191,8 +203,10 @@ struct squash { /* one reader: of one thread */
 	uint64_t xattr_first; /* where names and values begin */
 	uint32_t xattr_sets;
 	struct sq_shared *sh;
-	bool owner;      /* of what is shared */
-	uint8_t *packed; /* scratch for one compressed block */
+	struct sq_tree *tree; /* shared; NULL: nothing is checked */
+	uint8_t *span;        /* scratch for the blocks that a read lies in; NULL at first */
+	bool owner;           /* of what is shared */
+	uint8_t *packed;      /* scratch for one compressed block */
 	void *unpacker;
 	struct sq_block *held[SQ_HELD]; /* metadata used last */
 	unsigned next_held;
@@ -229,7 +243,6 @@ struct sq_entry {
 	uint32_t end;  /* place in the listing after this entry */
 };
 
-int vmnt_sq_super(const struct vmnt_image *image, struct sq_super *ret, struct vl_err *err);
 /* The first reader, owner of what all share: closed last. */
 int vmnt_sq_open(struct squash *s, const struct vmnt_image *image, struct vl_err *err);
 /* Another one, for another thread. */
@@ -238,7 +251,8 @@ void vmnt_sq_close(struct squash *s);
 
 /* ---- squash_block.c ---- */
 
-int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos); /* within the image, or -EIO */
+int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos);     /* within the image, or -EIO */
+int vmnt_sq_pread_raw(struct squash *s, void *p, size_t n, uint64_t pos); /* unchecked: for squash_tree.c */
 int vmnt_sq_meta(struct squash *s, struct sq_cursor *c, void *buf, size_t n);
 void vmnt_sq_let_go(struct squash *s); /* of metadata it holds */
 /* A block of data or fragments, held: vmnt_cache_put. NULL when it cannot be had. */

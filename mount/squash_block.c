@@ -3,15 +3,20 @@
 
 #include <time.h>
 
-int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos)
+int vmnt_sq_pread_raw(struct squash *s, void *p, size_t n, uint64_t pos)
 {
 	struct vl_err err;
 
-	if (pos < SQ_SUPER_SIZE || pos > s->super.used || n > s->super.used - pos)
-		return -EIO;
 	if (s->sh && s->sh->front.n && vmnt_front_read(s, p, n, pos))
 		return 0;
 	return vl_pread_full(s->fd, p, n, s->off + pos, "image", &err) < 0 ? -EIO : 0;
+}
+
+int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos)
+{
+	if (pos < SQ_SUPER_SIZE || pos > s->super.used || n > s->super.used - pos)
+		return -EIO;
+	return s->tree ? vmnt_tree_read(s, p, n, pos) : vmnt_sq_pread_raw(s, p, n, pos);
 }
 
 static uint64_t now(void)

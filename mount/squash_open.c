@@ -46,7 +46,17 @@ static int check_super(const struct sq_super *s, unsigned log, const char *name,
 	return 0;
 }
 
-int vmnt_sq_super(const struct vmnt_image *image, struct sq_super *ret, struct vl_err *err)
+static int read_super(struct squash *s, const char *name, uint8_t b[SQ_SUPER_SIZE], struct vl_err *err)
+{
+	if (!s->tree)
+		return vl_pread_full(s->fd, b, SQ_SUPER_SIZE, s->off, name, err);
+	if (vmnt_tree_read(s, b, SQ_SUPER_SIZE, 0) < 0)
+		return vl_fail(err, EBADMSG, "%s: the squashfs is not what its hash tree says; the image was changed",
+			       name);
+	return 0;
+}
+
+static int load_super(struct squash *fs, const struct vmnt_image *image, struct sq_super *ret, struct vl_err *err)
 {
 	uint8_t b[SQ_SUPER_SIZE];
 	uint64_t have = room(image);
@@ -54,7 +64,7 @@ int vmnt_sq_super(const struct vmnt_image *image, struct sq_super *ret, struct v
 
 	if (have < sizeof b)
 		return vl_fail(err, EINVAL, "%s: too short for a squashfs: %llu bytes", name, (unsigned long long)have);
-	int r = vl_pread_full(image->fd, b, sizeof b, image->off, name, err);
+	int r = read_super(fs, name, b, err);
 	if (r < 0)
 		return r;
 	if (vl_le32(b) != MAGIC)
@@ -124,19 +134,25 @@ static size_t data_slots(const struct squash *s, uint64_t memory, unsigned threa
 {
 	uint64_t block = s->super.block_size, used = memory / META_SHARE + threads * (REPLY + THREAD + block);
 
+	if (s->tree)
+		used += vmnt_tree_memory(s->tree) + threads * block;
 	if (s->sh->front.n)
 		used += SQ_FRONT_SLOTS * SQ_FRONT_CHUNK;
 
 	return (size_t)VL_MAX(memory > used ? (memory - used) / block : 0, threads + 4ull);
 }
 
+static unsigned readers(const struct vmnt_image *image)
+{
+	return VL_MAX(image->threads, 1u) + 2; /* one works ahead, one controls */
+}
+
 static int share(struct squash *s, const struct vmnt_image *image)
 {
 	uint64_t memory = image->memory ? image->memory : DEFAULT_MEMORY;
-	unsigned threads = VL_MAX(image->threads, 1u) + 2; /* one works ahead, one controls */
+	unsigned threads = readers(image);
 
 	s->sh = vl_alloc(sizeof *s->sh);
-	s->owner = true;
 	pthread_mutex_init(&s->sh->lock, NULL);
 	vmnt_ahead_init(&s->sh->ahead);
 	vmnt_front_init(&s->sh->front, image, s->super.used);
@@ -158,9 +174,14 @@ int vmnt_sq_open(struct squash *s, const struct vmnt_image *image, struct vl_err
 	struct sq_inode root;
 
 	*s = (struct squash){ .fd = image->fd, .off = image->off };
-	int r = vmnt_sq_super(image, &s->super, err);
-	if (r < 0)
+	s->owner = true;
+	if (image->tree.block)
+		s->tree = vmnt_tree_new(image, readers(image));
+	int r = load_super(s, image, &s->super, err);
+	if (r < 0) {
+		vmnt_sq_close(s);
 		return r;
+	}
 	begin(s);
 	if (share(s, image) < 0)
 		r = vl_fail(err, EIO, "%s: cannot read the tables of the squashfs; the image is damaged", image->name);
@@ -179,7 +200,8 @@ void vmnt_sq_reader(const struct squash *s, struct squash *ret)
 				.super = s->super,
 				.xattr_first = s->xattr_first,
 				.xattr_sets = s->xattr_sets,
-				.sh = s->sh };
+				.sh = s->sh,
+				.tree = s->tree };
 	begin(ret);
 }
 
@@ -200,11 +222,14 @@ void vmnt_sq_close(struct squash *s)
 	for (size_t i = 0; i < SQ_WALKS; i++)
 		free(s->walk[i].mark);
 	free(s->packed);
+	free(s->span);
 	vmnt_unpack_free(s->unpacker);
 	if (s->sh) {
 		vmnt_sq_let_go(s);
 		if (s->owner)
 			unshare_all(s->sh);
 	}
+	if (s->owner)
+		vmnt_tree_free(s->tree);
 	*s = (struct squash){ .fd = -1 };
 }

@@ -132,6 +132,11 @@ char *vmnt_session_stats(struct vmnt_session *s)
 	pthread_mutex_unlock(&sh->ahead.lock);
 	vl_buf_addf(&b, ",\"unpacked\":{\"blocks\":%llu,\"nanoseconds\":%llu,\"ahead\":%llu}", (ull)sh->unpacked,
 		    (ull)sh->unpack_ns, (ull)ahead);
+	if (s->sq.tree) {
+		uint64_t hashed, bad;
+		vmnt_tree_count(s->sq.tree, &hashed, &bad);
+		vl_buf_addf(&b, ",\"tree\":{\"hashed\":%llu,\"bad\":%llu}", (ull)hashed, (ull)bad);
+	}
 	vl_buf_addf(&b, ",\"threads\":%u,\"resident\":%llu", s->max_threads, (ull)resident(s->statm));
 	add_hot(&b, s);
 	vl_buf_adds(&b, "}");

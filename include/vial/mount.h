@@ -53,6 +53,13 @@ struct vmnt_read {
 	uint32_t block; /* of its content, the tail after the others; or VMNT_READ_INODE */
 };
 
+/* What the squashfs must be: a hash tree as fs-verity builds it, whose root somebody vouches for (docs/sif.md). */
+struct vmnt_tree {
+	uint32_t block;   /* bytes under one hash; 0: there is no tree and nothing is checked */
+	uint64_t off;     /* where in the file the levels begin, the top one first */
+	uint8_t root[32]; /* SHA-256 */
+};
+
 struct vmnt_image {
 	int fd;             /* borrowed; read with pread only */
 	uint64_t off, size; /* bytes: where the squashfs lies; size 0 = to the end of the file */
@@ -71,7 +78,11 @@ struct vmnt_image {
 	/* where much is wanted soon: reads of the file are large there. Only a hint, whatever it says */
 	const struct vmnt_extent *front;
 	size_t n_front;
-	bool record; /* remember what is read, for vmnt_server_profile */
+	/* every byte that is read is checked against it before it is used; needs `size`. What is not right is EIO */
+	struct vmnt_tree tree;
+	int log; /* borrowed, write-only, above 2: takes a line for each block that is not right; 0: none */
+	const char *log_mark; /* what each line begins with, as syslog wants it; NULL: nothing */
+	bool record;          /* remember what is read, for vmnt_server_profile */
 };
 
 /* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
