@@ -186,6 +186,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == 0)
 		r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
+		r = cmd_action_verify(c, o, action == PLAN_RUN, &image, &err);
+	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 2, argv + 2, &say, &plan, &err);
 	if (r == 0)
 		r = describe(&i, argv[1], &plan, o, &err);

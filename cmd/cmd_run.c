@@ -31,7 +31,7 @@ static void free_opts(struct action_opts *o)
 	struct vl_strv *lists[] = {
 		&o->bind,     &o->mount,    &o->no_mount,         &o->scratch, &o->env,
 		&o->env_file, &o->no_env,   &o->iso.network_args, &o->iso.dns, &o->iso.blkio_weight_device,
-		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay
+		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay, &o->verify_key
 	};
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
@@ -116,6 +116,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
 	if (r == -ENOENT)
 		suggest(o, argv[0], &err);
+	if (r == 0)
+		r = cmd_action_verify(c, o, config, &image, &err);
 	if (r == 0 && !o->explain) /* which makes the file */
 		r = cmd_stats_open(o->stats, &plan.report, &err);
 	if (r == 0)

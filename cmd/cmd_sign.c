@@ -15,18 +15,23 @@ const struct opt cmd_sign_opts[] = {
 	{ 'i', "sif-id", OPT_U64, O(object), "ID", "sign this object only", NULL, 0 },
 	{ 0, "id", OPT_U64, O(object), "ID", "", NULL, OPT_HIDDEN },
 	{ 'a', "all", OPT_FLAG, O(all), NULL, "sign every group (the default)", NULL, 0 },
+	{ 0, "no-tree", OPT_FLAG, O(no_tree), NULL, "add no hash tree, which `exec --verify` needs", "NO_TREE", 0 },
+	{ 0, "tree-block", OPT_STR, O(tree_block), "SIZE", "bytes under one hash of the tree, 4K to 128K (default 32K)",
+	  "TREE_BLOCK", 0 },
 	OPT_END,
 };
 #undef O
 
-static int sign_image(const char *path, const struct sif_key *k, const struct sif_sign_opts *so, size_t *ret_n,
-		      struct vl_err *err)
+static int sign_image(struct cmd_ctx *c, const struct cmd_sign_opts *o, const char *path, const struct sif_key *k,
+		      const struct sif_sign_opts *so, size_t *ret_n, struct vl_err *err)
 {
 	VL_CLOSE int fd = vl_open(path, O_RDWR | O_NONBLOCK, 0, err);
 
 	if (fd < 0)
 		return fd;
-	int r = sif_sign(fd, k, so, ret_n, err);
+	int r = cmd_sign_tree(c, o, fd, path, so->progress, err);
+	if (r == 0)
+		r = sif_sign(fd, k, so, ret_n, err);
 	return r < 0 ? vl_wrap(err, "cannot sign %s", path) : 0;
 }
 
@@ -121,7 +126,7 @@ int cmd_sign_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 	if (find_key(c, o, &k, &err) < 0)
 		return cmd_fail(c, &err);
 	cmd_progress_start(&bar, c, &progress);
-	int r = sign_image(argv[0], k, &so, &n, &err);
+	int r = sign_image(c, o, argv[0], k, &so, &n, &err);
 	cmd_progress_end(&bar);
 	if (r < 0)
 		return cmd_fail(c, &err);

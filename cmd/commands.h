@@ -83,10 +83,14 @@ cmd_fn cmd_seccomp_run;
 struct cmd_sign_opts {
 	const char *key, *keyidx, *passphrase_file;
 	uint64_t group, object;
-	bool all;
+	bool all, no_tree;
+	const char *tree_block;
 };
 extern const struct opt cmd_sign_opts[];
 cmd_fn cmd_sign_run;
+/* sign_tree.c: before the image in fd is signed */
+int cmd_sign_tree(struct cmd_ctx *c, const struct cmd_sign_opts *o, int fd, const char *path,
+		  const struct vl_progress *progress, struct vl_err *err);
 
 /* cmd_verify.c */
 struct cmd_verify_opts {

@@ -232,6 +232,8 @@ int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, stru
 void cmd_action_image_free(struct action_image *i)
 {
 	vl_closep(&i->fd);
+	if (i->log)
+		vl_closep(&i->log);
 	vl_freep(&i->path);
 	vl_freep(&i->config);
 	vl_freep(&i->overlays);

@@ -136,7 +136,7 @@ int cmd_become(struct cmd_ctx *c, const char *program, char **argv)
 		VL_FREE char *beside = vl_asprintf("%.*s/%s", (int)(slash - self), self, program);
 		execv(beside, argv);
 	}
-	execv(VIAL_LIBEXEC "/vial-image", argv);
+	execv(vl_streq(program, "vial-verify") ? VIAL_LIBEXEC "/vial-verify" : VIAL_LIBEXEC "/vial-image", argv);
 	vl_fail_sys(&err, errno, "cannot start %s; looked beside %s and in %s", program, n > 0 ? self : "vial",
 		    VIAL_LIBEXEC);
 	return cmd_fail(c, &err);

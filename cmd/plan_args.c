@@ -104,6 +104,9 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	p->image_path = vl_strdup(image->path);
 	p->front = image->front;
 	p->n_front = image->n_front;
+	p->tree = &image->tree;
+	p->log = image->log;
+	p->log_mark = image->log_mark;
 	p->action = action;
 	for (int i = 0; i < argc; i++)
 		vl_strv_add(&p->argv, argv[i]);

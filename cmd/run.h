@@ -14,6 +14,9 @@ struct action_image {
 	uint64_t off, size;          /* squashfs: bytes in the file */
 	struct vmnt_extent front[8]; /* of it: what a start reads, if the image says so */
 	size_t n_front;
+	struct vmnt_tree tree; /* that was verified; block 0: nothing was */
+	int log;               /* owned, 0 = none; with log_mark as in struct vmnt_image */
+	const char *log_mark;
 	struct image_overlay {
 		bool ext; /* ext3, else squashfs */
 		uint64_t off, size;
@@ -42,6 +45,25 @@ void cmd_action_image_free(struct action_image *i);
 
 int cmd_fetch_by_child(struct cmd_ctx *c, const char *uri, const struct net_opts *o, int *ret_fd, char **ret_path,
 		       struct vl_err *err);
+
+/* ---- verify_start.c ---- */
+
+struct cmd_verified {           /* what a signature vouches for, of a SIF */
+	uint64_t off, size;     /* the system partition: a squashfs */
+	struct vmnt_tree tree;  /* of it */
+	char *config;           /* text of the OCI image configuration; NULL = it has none */
+	struct vl_strv signers; /* ids of those of the keys that signed it: "SHA256:...", one at least */
+};
+/* keys: files of public keys. Checks, in a process without privileges, that one of them signed the image in fd with its
+ * hash tree; reads some kilobytes, whatever the image's size. What is used must be what is in *ret: the file may change
+ * at any time. -ENODATA: not signed, or no tree; -EKEYREJECTED: by others. */
+int cmd_verify_image(struct cmd_ctx *c, int fd, const struct vl_strv *keys, struct cmd_verified *ret,
+		     struct vl_err *err);
+void cmd_verified_free(struct cmd_verified *v);
+struct action_opts;
+/* With --verify: puts what was verified in the place of what was read before. */
+int cmd_action_verify(struct cmd_ctx *c, const struct action_opts *o, bool with_config, struct action_image *i,
+		      struct vl_err *err);
 
 /* ---- opts_action.c ---- */
 
@@ -76,6 +98,9 @@ struct action_opts {
 	uint64_t wanted; /* hold: a socket open as long as somebody waits for the container; 0 = none */
 	struct gpu_opts gpu;
 	struct net_opts net; /* for IMAGE being a URI */
+	bool verify;
+	struct vl_strv verify_key;
+	const char *verify_log;
 };
 
 /* cmd_optimize.c */

@@ -367,7 +367,7 @@ static int prepare(struct hold *h, int dir, int first, struct vl_err *err)
 
 void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *key, int dir, int listener, int first)
 {
-	int keep[] = { p->image_fd, dir, listener, first };
+	int keep[] = { p->image_fd, dir, listener, first, image->log };
 	struct vmnt_image mine = *image;
 	struct vl_err err = { 0 };
 	struct hold *h = vl_alloc(sizeof *h);
@@ -394,5 +394,7 @@ void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *
 		return;
 	}
 	close(p->image_fd);
+	if (mine.log)
+		close(mine.log);
 	serve(h);
 }

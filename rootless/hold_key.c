@@ -28,6 +28,12 @@ static bool add_image(struct vl_buf *b, const struct plan *p)
 		    (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
 		    st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
 	vl_buf_addf(b, "part %llu %llu\n", (unsigned long long)p->image_off, (unsigned long long)p->image_size);
+	/* a start that wants the image checked is never given a mount whose server does not, or by another root */
+	if (p->tree && p->tree->block) {
+		char root[2 * sizeof p->tree->root + 1];
+		vl_hex(p->tree->root, sizeof p->tree->root, root);
+		vl_buf_addf(b, "tree %u %s\n", p->tree->block, root);
+	}
 	return true;
 }
 

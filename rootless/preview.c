@@ -42,6 +42,8 @@ static int find_root(const struct plan *p, struct ctr_tree *ret, struct vl_err *
 		.fd = p->image_fd, .off = p->image_off, .size = p->image_size, .name = p->image_path
 	};
 
+	if (p->tree)
+		image.tree = *p->tree;
 	ret->fd = p->image_fd;
 	return p->image == PLAN_SQUASHFS ? vmnt_peek_open(&image, &ret->peek, err) : 0;
 }

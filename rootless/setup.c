@@ -117,8 +117,12 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 		.report = p->report,
 		.front = p->front,
 		.n_front = p->n_front,
+		.log = p->log,
+		.log_mark = p->log_mark,
 		.record = p->record >= 0,
 	};
+	if (p->tree)
+		image.tree = *p->tree;
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
 

@@ -125,6 +125,10 @@ struct plan {
 	bool private_mount;              /* not shared with other starts */
 	const struct vmnt_extent *front; /* of the squashfs: see vmnt_image; borrowed */
 	size_t n_front;
+	const struct vmnt_tree
+		*tree; /* NULL, or what the squashfs must be; with log and log_mark: see vmnt_image; borrowed */
+	int log;
+	const char *log_mark;
 	int record; /* a socket that gets two descriptors: a control of the recording server, and the mount, which keeps
 		     * the server alive; needs private_mount. -1: nothing is recorded */
 	bool writable_tmpfs; /* changes are kept in memory and thrown away */
