@@ -143,6 +143,8 @@ void cmd_progress_start(struct cmd_progress *p, struct cmd_ctx *c, struct vl_pro
 void cmd_progress_end(struct cmd_progress *p);
 const char *cmd_version(void);
 /* Becomes the other program (vial-image), found beside this one or in libexec; returns only on failure. */
+char *cmd_beside(const char *program) VL_NEW; /* its path beside this one; new */
+const char *cmd_libexec(const char *program); /* and where it is installed */
 int cmd_become(struct cmd_ctx *c, const char *program, char **argv);
 
 /* A question on the terminal, whatever stdin is; secret: without echo. *ret is freed first, and new. -ENOTTY without

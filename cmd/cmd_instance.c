@@ -186,7 +186,9 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == 0)
 		r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
-		r = cmd_action_verify(c, o, action == PLAN_RUN, &image, &err);
+		r = cmd_action_verify(o, &image, &err);
+	if (r == 0)
+		r = cmd_action_verified(&image, &err);
 	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 2, argv + 2, &say, &plan, &err);
 	if (r == 0)

@@ -117,7 +117,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == -ENOENT)
 		suggest(o, argv[0], &err);
 	if (r == 0)
-		r = cmd_action_verify(c, o, config, &image, &err);
+		r = cmd_action_verify(o, &image, &err);
 	if (r == 0 && !o->explain) /* which makes the file */
 		r = cmd_stats_open(o->stats, &plan.report, &err);
 	if (r == 0)
@@ -125,6 +125,10 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == 0 && plan.report && plan.image == PLAN_DIRECTORY)
 		vl_progress_warn(&say, "--stats: %s is a directory, and no server has anything to tell of it",
 				 plan.image_path);
+	if (r == 0 && o->explain)
+		r = cmd_action_verified(&image, &err);
+	plan.before_use = cmd_action_verified;
+	plan.before_use_arg = &image;
 	if (r == 0 && o->explain)
 		r = cmd_explain(&(struct making){ c, o, &image, &say, &plan, &err });
 	else if (r == 0)

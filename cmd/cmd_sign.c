@@ -16,7 +16,7 @@ const struct opt cmd_sign_opts[] = {
 	{ 0, "id", OPT_U64, O(object), "ID", "", NULL, OPT_HIDDEN },
 	{ 'a', "all", OPT_FLAG, O(all), NULL, "sign every group (the default)", NULL, 0 },
 	{ 0, "no-tree", OPT_FLAG, O(no_tree), NULL, "add no hash tree, which `exec --verify` needs", "NO_TREE", 0 },
-	{ 0, "tree-block", OPT_STR, O(tree_block), "SIZE", "bytes under one hash of the tree, 4K to 128K (default 32K)",
+	{ 0, "tree-block", OPT_STR, O(tree_block), "SIZE", "bytes under one hash of the tree, 4K to 128K (default 16K)",
 	  "TREE_BLOCK", 0 },
 	OPT_END,
 };

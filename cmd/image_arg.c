@@ -234,6 +234,8 @@ void cmd_action_image_free(struct action_image *i)
 	vl_closep(&i->fd);
 	if (i->log)
 		vl_closep(&i->log);
+	if (i->verifier)
+		vl_closep(&i->verifier);
 	vl_freep(&i->path);
 	vl_freep(&i->config);
 	vl_freep(&i->overlays);

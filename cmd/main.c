@@ -122,23 +122,32 @@ static void export_globals(const struct cmd_ctx *c)
 		setenv("VIAL_CONFIG_FILE", c->config_file, 1);
 }
 
-/* The other program: beside us in the build tree and in libexec when installed. */
-int cmd_become(struct cmd_ctx *c, const char *program, char **argv)
+/* The other programs: beside us in the build tree and in libexec when installed. */
+char *cmd_beside(const char *program)
 {
 	char self[4096];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+
+	if (n <= 0)
+		return vl_strdup("");
+	self[n] = 0;
+	return vl_asprintf("%.*s/%s", (int)(strrchr(self, '/') - self), self, program);
+}
+
+const char *cmd_libexec(const char *program)
+{
+	return vl_streq(program, "vial-verify") ? VIAL_LIBEXEC "/vial-verify" : VIAL_LIBEXEC "/vial-image";
+}
+
+int cmd_become(struct cmd_ctx *c, const char *program, char **argv)
+{
+	VL_FREE char *beside = cmd_beside(program);
 	struct vl_err err = { 0 };
 
 	export_globals(c);
-	if (n > 0) {
-		self[n] = 0;
-		char *slash = strrchr(self, '/');
-		VL_FREE char *beside = vl_asprintf("%.*s/%s", (int)(slash - self), self, program);
-		execv(beside, argv);
-	}
-	execv(vl_streq(program, "vial-verify") ? VIAL_LIBEXEC "/vial-verify" : VIAL_LIBEXEC "/vial-image", argv);
-	vl_fail_sys(&err, errno, "cannot start %s; looked beside %s and in %s", program, n > 0 ? self : "vial",
-		    VIAL_LIBEXEC);
+	execv(beside, argv);
+	execv(cmd_libexec(program), argv);
+	vl_fail_sys(&err, errno, "cannot start %s; looked for %s and in %s", program, beside, VIAL_LIBEXEC);
 	return cmd_fail(c, &err);
 }
 

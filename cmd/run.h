@@ -14,8 +14,10 @@ struct action_image {
 	uint64_t off, size;          /* squashfs: bytes in the file */
 	struct vmnt_extent front[8]; /* of it: what a start reads, if the image says so */
 	size_t n_front;
-	struct vmnt_tree tree; /* that was verified; block 0: nothing was */
-	int log;               /* owned, 0 = none; with log_mark as in struct vmnt_image */
+	struct vmnt_tree tree;       /* of --verify; block 0: none */
+	int verifier;                /* owned: where the result of the check comes, until it is heard; 0 = nowhere */
+	pid_t verifier_pid, starter; /* its process, and whose child that is */
+	int log;                     /* owned, 0 = none; with log_mark as in struct vmnt_image */
 	const char *log_mark;
 	struct image_overlay {
 		bool ext; /* ext3, else squashfs */
@@ -57,13 +59,14 @@ struct cmd_verified {           /* what a signature vouches for, of a SIF */
 /* keys: files of public keys. Checks, in a process without privileges, that one of them signed the image in fd with its
  * hash tree; reads some kilobytes, whatever the image's size. What is used must be what is in *ret: the file may change
  * at any time. -ENODATA: not signed, or no tree; -EKEYREJECTED: by others. */
-int cmd_verify_image(struct cmd_ctx *c, int fd, const struct vl_strv *keys, struct cmd_verified *ret,
-		     struct vl_err *err);
+int cmd_verify_image(int fd, const struct vl_strv *keys, struct cmd_verified *ret, struct vl_err *err);
 void cmd_verified_free(struct cmd_verified *v);
 struct action_opts;
-/* With --verify: puts what was verified in the place of what was read before. */
-int cmd_action_verify(struct cmd_ctx *c, const struct action_opts *o, bool with_config, struct action_image *i,
-		      struct vl_err *err);
+/* With --verify: begins to check the image, while the start goes on with what the image claims. */
+int cmd_action_verify(const struct action_opts *o, struct action_image *i, struct vl_err *err);
+/* Waits for the result: 0, and what the start has gone by is what was verified. Before anything of the image is used.
+ * image: a struct action_image; one that is not being verified is fine. */
+int cmd_action_verified(void *image, struct vl_err *err);
 
 /* ---- opts_action.c ---- */
 

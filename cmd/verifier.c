@@ -170,6 +170,7 @@ int main(int argc, char **argv)
 
 	if (argc < 4 || vl_parse_u64(argv[1], 3, INT32_MAX, &sock) < 0 || vl_parse_u64(argv[2], 3, INT32_MAX, &fd) < 0)
 		return 1;
+	sif_crypto_alone();
 	signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error like others */
 	int r = load_keys(argv + 3, argc - 3, &keys, &err);
 	VL_CLOSE int snap = r < 0 || (r = vl_drop_privileges(&err)) < 0 ? -1 : snapshot((int)fd, &err);

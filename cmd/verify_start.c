@@ -4,29 +4,51 @@
 #include "verify.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
+#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <vial/sif.h>
+
+extern char **environ;
 
 #define SYSLOG "/dev/log"
 #define SYSLOG_MARK "<27>" /* daemon, error */
 
-static void child(struct cmd_ctx *c, int sock, int fd, const struct vl_strv *keys)
+/* Beside this program, or where it is installed. Spawned: forking would copy the page tables of a process that waits. */
+static int spawn(char *const *argv, int sock, int fd, pid_t *ret)
+{
+	VL_FREE char *beside = cmd_beside("vial-verify");
+	posix_spawn_file_actions_t a;
+
+	int r = posix_spawn_file_actions_init(&a);
+	if (r != 0)
+		return -r;
+	/* a descriptor that is duplicated to itself stays open in the new program */
+	posix_spawn_file_actions_adddup2(&a, sock, sock);
+	posix_spawn_file_actions_adddup2(&a, fd, fd);
+	r = posix_spawn(ret, beside, &a, NULL, argv, environ);
+	if (r == ENOENT)
+		r = posix_spawn(ret, cmd_libexec("vial-verify"), &a, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&a);
+	return -r;
+}
+
+/* Returns where the answer will come. */
+static int begin(int fd, const struct vl_strv *keys, pid_t *ret_pid, struct vl_err *err)
 {
 	VL_STRV struct vl_strv words = { 0 };
+	int pair[2], r = vl_msg_pair(pair, err);
 
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	fcntl(sock, F_SETFD, 0);
-	fcntl(fd, F_SETFD, 0);
+	if (r < 0)
+		return r;
+	VL_CLOSE int mine = vl_move_fd_above_stdio(pair[0]), theirs = vl_move_fd_above_stdio(pair[1]);
 	vl_strv_add(&words, "vial-verify");
-	vl_strv_take(&words, vl_asprintf("%d", sock));
+	vl_strv_take(&words, vl_asprintf("%d", theirs));
 	vl_strv_take(&words, vl_asprintf("%d", fd));
 	for (size_t i = 0; i < keys->n; i++)
 		vl_strv_add(&words, keys->v[i]);
-	_exit(cmd_become(c, "vial-verify", words.v));
+	r = mine < 0 || theirs < 0 ? -EMFILE : spawn(words.v, theirs, fd, ret_pid);
+	return r < 0 ? vl_fail_sys(err, -r, "cannot start vial-verify, which checks signatures") : vl_steal_fd(&mine);
 }
 
 /* One message; what it could not do is err. */
@@ -53,24 +75,6 @@ static int hear(int sock, struct verify_answer *ret, int *ret_snapshot, struct v
 	return 0;
 }
 
-static int ask(struct cmd_ctx *c, int fd, const struct vl_strv *keys, struct verify_answer *ret, int *ret_snapshot,
-	       struct vl_err *err)
-{
-	int pair[2], r = vl_msg_pair(pair, err);
-
-	if (r < 0)
-		return r;
-	pid_t pid = fork();
-	if (pid == 0)
-		child(c, pair[1], fd, keys);
-	close(pair[1]);
-	r = pid < 0 ? vl_fail_sys(err, errno, "cannot check signatures") : hear(pair[0], ret, ret_snapshot, err);
-	close(pair[0]);
-	if (pid > 0)
-		vl_wait(pid);
-	return r;
-}
-
 static int read_config(int snapshot, const struct verify_answer *a, char **ret, struct vl_err *err)
 {
 	if (!a->config_size)
@@ -84,13 +88,12 @@ static int read_config(int snapshot, const struct verify_answer *a, char **ret, 
 	return r;
 }
 
-int cmd_verify_image(struct cmd_ctx *c, int fd, const struct vl_strv *keys, struct cmd_verified *ret,
-		     struct vl_err *err)
+static int finish(int sock, struct cmd_verified *ret, struct vl_err *err)
 {
 	VL_CLOSE int snapshot = -1;
 	struct verify_answer a;
 	struct cmd_verified v = { 0 };
-	int r = ask(c, fd, keys, &a, &snapshot, err);
+	int r = hear(sock, &a, &snapshot, err);
 
 	if (r == 0)
 		r = read_config(snapshot, &a, &v.config, err);
@@ -106,6 +109,18 @@ int cmd_verify_image(struct cmd_ctx *c, int fd, const struct vl_strv *keys, stru
 	}
 	*ret = v;
 	return 0;
+}
+
+int cmd_verify_image(int fd, const struct vl_strv *keys, struct cmd_verified *ret, struct vl_err *err)
+{
+	pid_t pid;
+	VL_CLOSE int sock = begin(fd, keys, &pid, err);
+
+	if (sock < 0)
+		return sock;
+	int r = finish(sock, ret, err);
+	vl_wait(pid);
+	return r;
 }
 
 void cmd_verified_free(struct cmd_verified *v)
@@ -139,11 +154,30 @@ static int open_log(const char *path, struct action_image *i, struct vl_err *err
 	return 0;
 }
 
-int cmd_action_verify(struct cmd_ctx *c, const struct action_opts *o, bool with_config, struct action_image *i,
-		      struct vl_err *err)
+/* What the image says its tree to be. Whether that is signed is heard later. */
+static int claimed_tree(struct action_image *i, struct vl_err *err)
 {
-	VL_CLEANUP(cmd_verified_free) struct cmd_verified v = { 0 };
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+	struct sif_tree_objects o = { 0 };
+	uint8_t b[SIF_TREE_DESCRIPTOR];
+	struct sif_tree t;
+	int r = sif_load(i->fd, &img, err);
 
+	if (r == 0)
+		r = sif_tree_find(&img, &o, err);
+	if (r == -ENOENT)
+		return vl_fail(err, ENODATA,
+			       "it has no hash tree, which `vial sign` adds; `vial verify` reads all of it");
+	if (r < 0 || (r = vl_pread_full(i->fd, b, sizeof b, o.tree->off, "the hash tree", err)) < 0 ||
+	    (r = sif_tree_parse(b, sizeof b, &t, err)) < 0)
+		return r;
+	i->tree = (struct vmnt_tree){ .block = t.block, .off = o.blocks->off };
+	memcpy(i->tree.root, t.root, sizeof i->tree.root);
+	return 0;
+}
+
+int cmd_action_verify(const struct action_opts *o, struct action_image *i, struct vl_err *err)
+{
 	if (!o->verify)
 		return 0;
 	if (i->kind != PLAN_SQUASHFS || !i->off)
@@ -153,17 +187,32 @@ int cmd_action_verify(struct cmd_ctx *c, const struct action_opts *o, bool with_
 	if (i->n_overlays)
 		return vl_fail(err, ENOTSUP, "%s cannot be verified: it has an overlay, which no hash tree covers",
 			       i->path);
-	int r = cmd_verify_image(c, i->fd, &o->verify_key, &v, err);
-	if (r < 0)
+	int r = begin(i->fd, &o->verify_key, &i->verifier_pid, err);
+	i->verifier = VL_MAX(r, 0);
+	i->starter = getpid();
+	if (r < 0 || (r = claimed_tree(i, err)) < 0)
 		return vl_wrap(err, "%s is not verified", i->path);
-	/* what was read before the check is not used any more */
-	i->off = v.off;
-	i->size = v.size;
-	i->tree = v.tree;
-	vl_freep(&i->config);
-	if (with_config)
-		i->config = vl_steal(&v.config);
-	for (size_t k = 0; k < v.signers.n; k++)
-		vl_logf(&c->log, VL_VERBOSE, "%s: signed by %s", i->path, v.signers.v[k]);
 	return open_log(o->verify_log, i, err);
+}
+
+static bool same_config(const char *used, const char *verified)
+{
+	return !used || (verified && vl_streq(used, verified));
+}
+
+/* Everything that was taken from the image without waiting must be what was verified. */
+int cmd_action_verified(void *image, struct vl_err *err)
+{
+	struct action_image *i = image;
+	VL_CLEANUP(cmd_verified_free) struct cmd_verified v = { 0 };
+
+	if (i->verifier <= 0)
+		return 0;
+	int r = finish(i->verifier, &v, err);
+	vl_closep(&i->verifier);
+	if (r == 0 &&
+	    (i->off != v.off || i->size != v.size || i->tree.off != v.tree.off || i->tree.block != v.tree.block ||
+	     memcmp(i->tree.root, v.tree.root, sizeof v.tree.root) != 0 || !same_config(i->config, v.config)))
+		r = vl_fail(err, EBADMSG, "it was changed while it was looked at");
+	return r < 0 ? vl_wrap(err, "%s is not verified", i->path) : 0;
 }

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <vial/sif.h>
 
-#define CACHE (4ull << 20) /* bytes; a block of hashes in it vouches for 1024 blocks of 32 KiB */
+#define CACHE (4ull << 20) /* bytes; a block of hashes in it vouches for 512 blocks of 16 KiB */
 #define TOLD 8             /* lines of the log: who reads on over a broken disk fills none */
 
 struct sq_tree {
@@ -149,22 +149,27 @@ static int expected(struct squash *s, unsigned level, uint64_t i, uint8_t ret[SI
 	return 0;
 }
 
-static bool check(struct squash *s, const struct span *have, unsigned level, uint64_t i, uint8_t *to)
+/* Is what is at `data` that block? */
+static bool is_right(struct squash *s, unsigned level, uint64_t i, const uint8_t *data)
 {
 	struct sq_tree *t = s->tree;
 	uint8_t want[SIF_TREE_HASH], is[SIF_TREE_HASH];
 
 	if (expected(s, level, i, want) < 0)
 		return false; /* which has been told of */
-	if (fetch(s, have, level, i, to) < 0) {
-		tell(t, level, i, "cannot be read");
-		return false;
-	}
-	vl_sha256_block(to, t->block, is);
+	vl_sha256_block(data, t->block, is);
 	t->hashed++;
 	if (!memcmp(is, want, sizeof is))
 		return true;
 	tell(t, level, i, "is not what was signed");
+	return false;
+}
+
+static bool fill(struct squash *s, const struct span *have, unsigned level, uint64_t i, uint8_t *to)
+{
+	if (fetch(s, have, level, i, to) == 0)
+		return is_right(s, level, i, to);
+	tell(s->tree, level, i, "cannot be read");
 	return false;
 }
 
@@ -173,10 +178,10 @@ static struct sq_block *checked(struct squash *s, const struct span *have, unsig
 {
 	struct sq_cache *c = &s->tree->cache;
 	uint64_t key = (uint64_t)level << 56 | (i + 1);
-	bool fill;
-	struct sq_block *b = vmnt_cache_get(c, key, &fill);
+	bool mine;
+	struct sq_block *b = vmnt_cache_get(c, key, &mine);
 
-	return fill ? vmnt_cache_filled(c, b, check(s, have, level, i, b->data)) : b;
+	return mine ? vmnt_cache_filled(c, b, fill(s, have, level, i, b->data)) : b;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------ */
@@ -205,26 +210,50 @@ static void read_span(struct squash *s, uint64_t first, uint64_t last, struct sp
 		*ret = (struct span){ s->span, pos, len };
 }
 
-static int read_some(struct squash *s, uint8_t *p, size_t n, uint64_t pos)
+/* A block that is wanted whole, where it was read to: nobody will ask for it again soon. */
+static const uint8_t *in_span(const struct squash *s, const struct span *have, uint64_t i)
+{
+	uint64_t pos = i * s->tree->block;
+
+	return pos >= have->pos && pos + s->tree->block <= have->pos + have->len ? have->data + (pos - have->pos)
+										 : NULL;
+}
+
+static int read_one(struct squash *s, const struct span *have, uint8_t *p, size_t n, uint64_t pos)
 {
 	struct sq_tree *t = s->tree;
-	uint64_t first = pos / t->block, last = (pos + n - 1) / t->block;
-	struct span have = { 0 };
+	uint64_t i = pos / t->block;
+	const uint8_t *whole = n == t->block ? in_span(s, have, i) : NULL;
 
-	if (first != last)
-		read_span(s, first, last, &have);
-	for (uint64_t i = first; i <= last; i++) {
-		size_t from = (size_t)(pos % t->block), take = VL_MIN(n, t->block - from);
-		struct sq_block *b = checked(s, &have, 0, i);
-		if (!b)
-			return -EIO;
-		memcpy(p, b->data + from, take);
-		vmnt_cache_put(&t->cache, b);
-		p += take;
-		n -= take;
-		pos += take;
+	if (whole && !is_right(s, 0, i, whole))
+		return -EIO;
+	if (whole) {
+		memcpy(p, whole, n);
+		return 0;
 	}
+	struct sq_block *b = checked(s, have, 0, i);
+	if (!b)
+		return -EIO;
+	memcpy(p, b->data + pos % t->block, n);
+	vmnt_cache_put(&t->cache, b);
 	return 0;
+}
+
+static int read_some(struct squash *s, uint8_t *p, size_t n, uint64_t pos)
+{
+	uint32_t block = s->tree->block;
+	struct span have = { 0 };
+	int r = 0;
+
+	if (pos / block != (pos + n - 1) / block)
+		read_span(s, pos / block, (pos + n - 1) / block, &have);
+	for (size_t some; n && r == 0; n -= some) {
+		some = VL_MIN(n, block - (size_t)(pos % block));
+		r = read_one(s, &have, p, some, pos);
+		p += some;
+		pos += some;
+	}
+	return r;
 }
 
 int vmnt_tree_read(struct squash *s, void *p, size_t n, uint64_t pos)

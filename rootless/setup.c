@@ -179,6 +179,8 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	reap(&mapper); /* it ended meanwhile; the program shall find no child that it never started */
 	if (mount < 0)
 		return mount;
+	if (p->before_use && (r = p->before_use(p->before_use_arg, err)) < 0)
+		return r;
 	if (squash && !shared)
 		ctr_look_at_top(mount);
 

@@ -129,6 +129,9 @@ struct plan {
 		*tree; /* NULL, or what the squashfs must be; with log and log_mark: see vmnt_image; borrowed */
 	int log;
 	const char *log_mark;
+	/* NULL, or called when the image is mounted and nothing of it has been used: not 0 ends the start */
+	int (*before_use)(void *arg, struct vl_err *err);
+	void *before_use_arg;
 	int record; /* a socket that gets two descriptors: a control of the recording server, and the mount, which keeps
 		     * the server alive; needs private_mount. -1: nothing is recorded */
 	bool writable_tmpfs; /* changes are kept in memory and thrown away */

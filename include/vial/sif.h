@@ -145,7 +145,7 @@ void sif_provenance_free(struct sif_provenance *p);
 #define SIF_TREE_DESCRIPTOR 256                 /* bytes */
 #define SIF_TREE_HASH 32
 #define SIF_TREE_MIN_BLOCK 4096u
-#define SIF_TREE_BLOCK (32u << 10) /* what one hash is of: 1 MiB of hashes for 1 GiB */
+#define SIF_TREE_BLOCK (16u << 10) /* what one hash is of: 2 MiB of hashes for 1 GiB */
 #define SIF_TREE_MAX_BLOCK (128u << 10)
 #define SIF_TREE_LEVELS 9 /* of 2^63 bytes in the smallest blocks */
 struct sif_tree {
@@ -244,6 +244,8 @@ void sif_edit_endp(struct sif_edit **e);
 
 #define SIF_MAX_PEM (256u << 10) /* the largest RSA key we take is 13 KB; bundles of certificates are larger */
 enum sif_key_use { SIF_KEY_PUBLIC, SIF_KEY_PRIVATE };
+/* libcrypto reads no configuration file; before anything else of it is used. */
+void sif_crypto_alone(void);
 enum sif_signer_kind { SIF_SIGNER_KEY = 1, SIF_SIGNER_CERTIFICATE, SIF_SIGNER_PGP };
 struct sif_signer { /* who made a signature; the texts are printable */
 	enum sif_signer_kind kind;
