@@ -96,18 +96,14 @@ static int read_tree(const struct sif_image *img, const struct sif_tree_objects 
 		     struct vl_err *err)
 {
 	uint8_t b[SIF_TREE_DESCRIPTOR];
-	struct sif_tree_shape shape;
 	struct sif_tree t;
 	int r = vl_pread_full(img->fd, b, sizeof b, o->tree->off, "the hash tree", err);
 
-	if (r < 0 || (r = sif_tree_parse(b, sizeof b, &t, err)) < 0)
+	if (r < 0 || (r = sif_tree_parse(b, sizeof b, &t, err)) < 0 ||
+	    (r = sif_tree_levels(o, &t, &ret->tree_off, err)) < 0)
 		return r;
-	sif_tree_shape(t.block, t.size, &shape);
-	if (t.size != o->partition->size || shape.size != o->blocks->size)
-		return vl_fail(err, EINVAL, "the hash tree is not of the size that the system partition asks for");
 	ret->off = o->partition->off;
 	ret->size = o->partition->size;
-	ret->tree_off = o->blocks->off;
 	ret->tree_block = t.block;
 	memcpy(ret->root, t.root, sizeof ret->root);
 	return 0;

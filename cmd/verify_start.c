@@ -169,9 +169,9 @@ static int claimed_tree(struct action_image *i, struct vl_err *err)
 		return vl_fail(err, ENODATA,
 			       "it has no hash tree, which `vial sign` adds; `vial verify` reads all of it");
 	if (r < 0 || (r = vl_pread_full(i->fd, b, sizeof b, o.tree->off, "the hash tree", err)) < 0 ||
-	    (r = sif_tree_parse(b, sizeof b, &t, err)) < 0)
+	    (r = sif_tree_parse(b, sizeof b, &t, err)) < 0 || (r = sif_tree_levels(&o, &t, &i->tree.off, err)) < 0)
 		return r;
-	i->tree = (struct vmnt_tree){ .block = t.block, .off = o.blocks->off };
+	i->tree.block = t.block;
 	memcpy(i->tree.root, t.root, sizeof i->tree.root);
 	return 0;
 }

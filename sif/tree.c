@@ -97,9 +97,20 @@ int sif_tree_find(const struct sif_image *img, struct sif_tree_objects *ret, str
 		return r;
 	if (!o.tree && !o.blocks)
 		return vl_fail(err, ENOENT, "the image has no hash tree");
-	if (!o.tree || !o.blocks || o.tree->link != o.partition->id || o.blocks->link != o.tree->id ||
-	    o.tree->size != SIF_TREE_DESCRIPTOR)
+	if (!o.tree || o.tree->link != o.partition->id ||
+	    (o.blocks && (o.blocks->link != o.tree->id || !o.blocks->size)) || o.tree->size != SIF_TREE_DESCRIPTOR)
 		return vl_fail(err, EINVAL, "the image's hash tree is not that of its system partition");
 	*ret = o;
+	return 0;
+}
+
+int sif_tree_levels(const struct sif_tree_objects *o, const struct sif_tree *t, uint64_t *ret_off, struct vl_err *err)
+{
+	struct sif_tree_shape shape;
+
+	sif_tree_shape(t->block, t->size, &shape);
+	if (t->size != o->partition->size || shape.size != (o->blocks ? o->blocks->size : 0))
+		return vl_fail(err, EINVAL, "the hash tree is not of the size that the system partition asks for");
+	*ret_off = o->blocks ? o->blocks->off : 0;
 	return 0;
 }

@@ -102,13 +102,12 @@ static bool is_signed(const struct sif_image *img, uint32_t group)
 	return false;
 }
 
-/* The object's bytes and the file's: are they the same? */
+/* *ret stays true when the object's bytes are the file's. */
 static int same_bytes(const struct sif_image *img, const struct sif_descr *d, int file, bool *ret, struct vl_err *err)
 {
 	VL_FREE uint8_t *a = vl_alloc(2 * (size_t)SIF_TREE_MAX_BLOCK);
 	uint8_t *b = a + SIF_TREE_MAX_BLOCK;
 
-	*ret = true;
 	for (uint64_t at = 0; at < d->size && *ret;) {
 		size_t n = (size_t)VL_MIN(d->size - at, (uint64_t)SIF_TREE_MAX_BLOCK);
 		int r = vl_pread_full(img->fd, a, n, d->off + at, "the image", err);
@@ -137,17 +136,18 @@ static int is_right(const struct sif_image *img, const struct sif_tree_objects *
 		    bool *ret, struct vl_err *err)
 {
 	uint8_t here[SIF_TREE_DESCRIPTOR], want[SIF_TREE_DESCRIPTOR];
-	struct sif_tree_shape shape;
+	struct vl_err ignored;
+	uint64_t off;
 
 	*ret = false;
-	sif_tree_shape(t->block, t->size, &shape);
-	if (!o->tree || o->blocks->size != shape.size)
+	if (!o->tree || sif_tree_levels(o, t, &off, &ignored) < 0)
 		return 0;
 	sif_tree_encode(t, want);
 	int r = vl_pread_full(img->fd, here, sizeof here, o->tree->off, "the image", err);
 	if (r < 0 || memcmp(here, want, sizeof want) != 0)
 		return r;
-	return same_bytes(img, o->blocks, levels, ret, err);
+	*ret = true;
+	return o->blocks ? same_bytes(img, o->blocks, levels, ret, err) : 0;
 }
 
 /* Whatever has the names of a tree, whole or not. */
@@ -193,12 +193,14 @@ static int add_objects(struct sif_edit *e, uint32_t partition, uint32_t group, c
 {
 	struct sif_object o = { .type = SIF_GENERIC, .group = group, .link = partition, .name = SIF_TREE_NAME };
 	uint8_t text[SIF_TREE_DESCRIPTOR];
+	struct sif_tree_shape shape;
 
+	sif_tree_shape(t->block, t->size, &shape);
 	sif_tree_encode(t, text);
 	int r = sif_edit_add(e, &o, text, sizeof text, &o.link, err);
 	o.name = SIF_TREE_BLOCKS_NAME;
 	o.align = SIF_DATA_ALIGN;
-	if (r == 0)
+	if (r == 0 && shape.n)
 		r = sif_edit_add_fd(e, &o, levels, NULL, err);
 	return r < 0 ? r : sif_edit_commit(e, err);
 }

@@ -140,9 +140,11 @@ void sif_provenance_free(struct sif_provenance *p);
 #define SIF_PROVENANCE __attribute__((cleanup(sif_provenance_free)))
 /* ---- tree.c: a hash tree of the system partition, docs/sif.md --------------------------------- */
 
-#define SIF_TREE_NAME "vial-tree"               /* a generic object: fs-verity's descriptor, linked to the partition */
-#define SIF_TREE_BLOCKS_NAME "vial-tree-blocks" /* another: the hashes, the top level first; linked to the first one */
-#define SIF_TREE_DESCRIPTOR 256                 /* bytes */
+#define SIF_TREE_NAME "vial-tree" /* a generic object: fs-verity's descriptor, linked to the partition */
+#define SIF_TREE_BLOCKS_NAME                                                                                           \
+	"vial-tree-blocks"      /* another: the hashes, the top level first; linked to the first one. Not
+						 * there when all data is one block */
+#define SIF_TREE_DESCRIPTOR 256 /* bytes */
 #define SIF_TREE_HASH 32
 #define SIF_TREE_MIN_BLOCK 4096u
 #define SIF_TREE_BLOCK (16u << 10) /* what one hash is of: 2 MiB of hashes for 1 GiB */
@@ -164,11 +166,14 @@ void sif_tree_encode(const struct sif_tree *t, uint8_t ret[SIF_TREE_DESCRIPTOR])
 void sif_tree_shape(uint32_t block, uint64_t size, struct sif_tree_shape *ret);
 struct sif_tree_objects {
 	const struct sif_descr *partition; /* the primary one */
-	const struct sif_descr *tree, *blocks;
+	const struct sif_descr *tree;
+	const struct sif_descr *blocks; /* NULL: there are no levels, or they are missing: see sif_tree_levels */
 };
 /* What the image says to be the tree of its primary partition, in that one's group, nothing of it read. -ENOENT: there
  * is none, the partition alone is filled in; -EINVAL: it is not one. */
 int sif_tree_find(const struct sif_image *img, struct sif_tree_objects *ret, struct vl_err *err);
+/* Where the levels begin in the file; -EINVAL: they are not as long as the tree says. */
+int sif_tree_levels(const struct sif_tree_objects *o, const struct sif_tree *t, uint64_t *ret_off, struct vl_err *err);
 
 /* ---- tree_build.c ---- */
 

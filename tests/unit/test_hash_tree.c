@@ -237,6 +237,26 @@ TEST(signing_adds_one_and_keeps_it)
 	CHECK_EQ(sif_tree_add(fd, &opts, &r, &err), -EBADMSG);
 }
 
+/* An object without bytes would be one that other tools stumble over. */
+TEST(one_block_needs_no_levels)
+{
+	VL_FREE uint8_t *p = bytes(5000, 3);
+	int fd = new_image(p, 5000, 10, 1);
+	SIF_IMAGE struct sif_image img = { .fd = -1 };
+	struct sif_tree_objects o;
+	struct vl_err err;
+
+	CHECK_EQ(add(fd), SIF_TREE_ADDED);
+	CHECK_OK(sif_load(fd, &img, &err), err);
+	CHECK_EQ(img.n, 3);
+	CHECK_OK(sif_tree_find(&img, &o, &err), err);
+	CHECK(o.tree && !o.blocks);
+	CHECK_EQ(add(fd), SIF_TREE_KEPT);
+	flip(fd, where(fd, false) + 20);
+	CHECK_EQ(add(fd), SIF_TREE_ADDED);
+	CHECK_EQ(add(fd), SIF_TREE_KEPT);
+}
+
 TEST(a_wrong_one_is_made_anew)
 {
 	VL_FREE uint8_t *p = bytes(100000, 3);
