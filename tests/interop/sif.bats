@@ -77,6 +77,42 @@ setup() {
 	done
 }
 
+@test "vial verifies apptainer's PGP signatures, with the keys that it keeps" {
+	local fingerprint
+	cp "$BATS_FILE_TMPDIR/theirs.sif" signed.sif
+	expect 0 apptainer key newpair --name Maker --email maker@example.invalid --comment '' --password '' --push=false
+	expect 0 apptainer sign signed.sif
+	expect 0 apptainer verify --local --json signed.sif
+	printf '%s' "$output" >theirs.json
+	fingerprint=$(sed -n 's/.*"Fingerprint": "\([0-9a-f]*\)".*/\1/p' theirs.json | head -n 1)
+	[ ${#fingerprint} -eq 40 ]
+	expect 0 vial verify signed.sif
+	stdout_has "valid, by OpenPGP key ${fingerprint^^} (Maker"
+	expect 0 vial verify --local --json signed.sif
+	stdout_is "$(cat theirs.json)"
+	expect 0 apptainer key export --armor maker.asc <<<0
+	rm -r "$HOME/.apptainer/keys"
+	expect 255 vial verify signed.sif
+	one_fatal_line "$(printf %s "${fingerprint^^}")"
+	expect 0 vial verify --key maker.asc signed.sif
+	# both kinds on one image, which they cannot verify in one call
+	expect 0 vial key newpair --no-passphrase pair
+	expect 0 vial sign --key pair.pem signed.sif
+	expect 0 vial verify --key maker.asc --key pair.pub.pem signed.sif
+	flip_byte signed.sif $(($(stat -c %s theirs.sif) - 5000))
+	expect 255 vial verify --key maker.asc --key pair.pub.pem signed.sif
+}
+
+@test "vial prints of key files the JSON that apptainer prints" {
+	cp "$BATS_FILE_TMPDIR/ours.sif" signed.sif
+	expect 0 vial key newpair --no-passphrase pair
+	expect 0 vial sign --key pair.pem signed.sif
+	expect 0 apptainer verify --json --key pair.pub.pem signed.sif
+	printf '%s' "$output" >theirs.json
+	expect 0 vial verify --json --key pair.pub.pem signed.sif
+	stdout_is "$(cat theirs.json)"
+}
+
 @test "vial runs apptainer's image" {
 	expect 0 vial exec theirs.sif cat /etc/os-release
 	stdout_has "ID=vialtest"
