@@ -159,6 +159,7 @@ static char *user_id(const struct sif_pgp *p, rnp_key_handle_t key)
 	return take(p, uid);
 }
 
+/* "" when a subkey came alone */
 static char *primary_fingerprint(const struct sif_pgp *p, rnp_key_handle_t key)
 {
 	char *s = NULL;
@@ -167,7 +168,8 @@ static char *primary_fingerprint(const struct sif_pgp *p, rnp_key_handle_t key)
 
 	if (r == RNP_SUCCESS)
 		r = primary ? p->rnp_key_get_fprint(key, &s) : p->rnp_key_get_primary_fprint(key, &s);
-	return r == RNP_SUCCESS ? take(p, s) : NULL;
+	char *fingerprint = r == RNP_SUCCESS ? take(p, s) : NULL;
+	return fingerprint ? fingerprint : vl_strdup("");
 }
 
 /* Why a key must not be used, in words that follow its name; NULL: it may. */
@@ -266,7 +268,7 @@ static int check_one(const struct sif_pgp *p, rnp_op_verify_signature_t sig, con
 			       s->claims ? s->claims : "that it does not name");
 	}
 	VL_FREE char *fingerprint = primary_fingerprint(p, key), *name = user_id(p, key);
-	r = check_key(p, key, fingerprint ? fingerprint : "", s, err);
+	r = check_key(p, key, fingerprint, s, err);
 	p->rnp_key_handle_destroy(key);
 	if (r < 0)
 		return r;
