@@ -9,6 +9,7 @@ struct toml {
 	unsigned line;
 	vl_json *root;
 	vl_json *marks; /* address of a table or array -> how it came to be */
+	vl_json *lines; /* address of a table, or that and a key -> the line; NULL = nobody asks */
 };
 
 /* TOML lets a table be written once only: what may still be added depends on how it was made. */
@@ -34,6 +35,24 @@ static enum mark marked(const struct toml *t, const vl_json *node)
 
 	(void)vl_json_int(t->marks, key, &m);
 	return (enum mark)m;
+}
+
+/* key NULL: where the table itself begins */
+static void note_line(struct toml *t, const vl_json *table, const char *key)
+{
+	VL_FREE char *name = vl_asprintf("%p %s", (const void *)table, key ? key : "");
+
+	if (t->lines)
+		vl_json_set(t->lines, name, vl_json_new_int(t->line));
+}
+
+unsigned vl_toml_line(const vl_json *lines, const vl_json *table, const char *key)
+{
+	VL_FREE char *name = vl_asprintf("%p %s", (const void *)table, key ? key : "");
+	int64_t n = 0;
+
+	(void)vl_json_int(lines, name, &n);
+	return (unsigned)n;
 }
 
 static int bad(const struct toml *t, struct vl_err *err, const char *why)
@@ -526,6 +545,7 @@ static int read_pair(struct toml *t, vl_json *table, unsigned depth, struct vl_e
 	if (!take(t, "="))
 		return bad_key(t, err, last, "is followed by no '='");
 	skip_blanks(t);
+	note_line(t, table, last);
 	if ((r = read_value(t, depth + (unsigned)key.n, &v, err)) < 0)
 		return r;
 	vl_json_set(table, last, v);
@@ -562,6 +582,7 @@ static int add_table(struct toml *t, vl_json *parent, const char *key, vl_json *
 		return bad_key(t, err, key, "is no array of tables");
 	*ret = vl_json_new_obj();
 	mark(t, *ret, MARK_HEADER);
+	note_line(t, *ret, NULL);
 	vl_json_add(a, *ret);
 	return 0;
 }
@@ -612,10 +633,12 @@ static int read_all(struct toml *t, struct vl_err *err)
 	return 0;
 }
 
-int vl_toml_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err)
+int vl_toml_parse_lines(const char *text, size_t len, const char *what, vl_json **ret, vl_json **ret_lines,
+			struct vl_err *err)
 {
 	VL_JSON vl_json *root = vl_json_new_obj(), *marks = vl_json_new_obj();
-	struct toml t = { text, text + len, what, 1, root, marks };
+	VL_JSON vl_json *lines = ret_lines ? vl_json_new_obj() : NULL;
+	struct toml t = { text, text + len, what, 1, root, marks, lines };
 
 	if (len > VL_JSON_MAX)
 		return vl_fail(err, EFBIG, "%s: TOML of %zu bytes is over the limit of %u", what, len, VL_JSON_MAX);
@@ -623,5 +646,12 @@ int vl_toml_parse(const char *text, size_t len, const char *what, vl_json **ret,
 	if (r < 0)
 		return r;
 	*ret = vl_steal(&root);
+	if (ret_lines)
+		*ret_lines = vl_steal(&lines);
 	return 0;
+}
+
+int vl_toml_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err)
+{
+	return vl_toml_parse_lines(text, len, what, ret, NULL, err);
 }

@@ -229,6 +229,11 @@ typedef struct json_t vl_json;
 int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
 /* TOML 1.0 into the same tree, under the same limits (base/toml.c). Dates and floats are strings of their text. */
 int vl_toml_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
+/* The same, and where things stand: *ret_lines is new, and good as long as the tree. */
+int vl_toml_parse_lines(const char *text, size_t len, const char *what, vl_json **ret, vl_json **ret_lines,
+			struct vl_err *err);
+/* The line of a key of a table, key NULL: of the table, when it is one of [[NAME]]; 0 = unknown. */
+unsigned vl_toml_line(const vl_json *lines, const vl_json *table, const char *key);
 void vl_json_free(vl_json *j);
 void vl_json_freep(vl_json **j);
 #define VL_JSON __attribute__((cleanup(vl_json_freep)))
