@@ -21,7 +21,7 @@ ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN) $(LDFLAG
 
 # Every folder is an archive: a program takes from it what it names, so `vial` never links
 # what only building needs. Later archives serve earlier ones.
-FOLDERS  := cmd image oci rootless mount sif base
+FOLDERS  := cmd image oci rootless mount sif policy base
 DIRS     := $(foreach f,$(FOLDERS),$(if $(wildcard $(f)/*.c),$(f)))
 LIBS     := $(DIRS:%=$(O)/lib%.a)
 SRC      := $(filter-out cmd/table.c cmd/verifier.c,$(wildcard $(DIRS:%=%/*.c)))
@@ -86,11 +86,11 @@ $(O)/cmd/table-image.o: cmd/table.c $(O)/flags
 	$(call say,CC    $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DVIAL_IMAGE -MMD -MP -c -o $@ $<
 
-# Only the front door knows version and place: `make install PREFIX=/usr` rebuilds two files.
-PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"' -DVIAL_CONFIG='"$(SYSCONFDIR)/vial/vial.conf"'
+# Only the front door knows version and place: `make install PREFIX=/usr` rebuilds three files.
+PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"' -DVIAL_CONFIG='"$(SYSCONFDIR)/vial/vial.conf"' -DVIAL_SITE='"$(SYSCONFDIR)/vial"'
 PLACE_PLUGIN := -DVSP_VIAL='"$(BINDIR)/vial"'
-$(O)/cmd/main.o $(O)/cmd/opts_global.o: ALL_CFLAGS += $(PLACE)
-$(O)/cmd/main.o $(O)/cmd/opts_global.o: $(O)/place
+$(O)/cmd/main.o $(O)/cmd/opts_global.o $(O)/cmd/policy.o: ALL_CFLAGS += $(PLACE)
+$(O)/cmd/main.o $(O)/cmd/opts_global.o $(O)/cmd/policy.o: $(O)/place
 
 $(O)/pic/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)

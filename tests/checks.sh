@@ -13,7 +13,7 @@ O=${O:-build}
 export LC_ALL=C
 
 sources() { git ls-files -- '*.c' '*.h'; }
-folders="base sif oci image mount rootless cmd slurm-plugin"
+folders="base policy sif oci image mount rootless cmd slurm-plugin"
 c_flags="-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -I. -Itests/unit $(pkg-config --cflags fuse3 2>/dev/null)"
 if [ -e /usr/include/isa-l.h ]; then c_flags="$c_flags -DHAVE_ISAL"; fi
 
@@ -30,6 +30,7 @@ check_edges() {
 		folder=${f%%/*}
 		case $folder in
 		base) allowed="base" ;;
+		policy) allowed="base policy" ;;
 		sif | oci) allowed="base $folder" ;;
 		mount) allowed="base sif mount" ;;
 		image) allowed="base oci sif image" ;;
@@ -77,6 +78,7 @@ check_prefixes() {
 			awk -v l="$lib" -v p="^($prefix)" 'NF == 3 && $2 ~ /[TDBRCVW]/ && $3 !~ p && $3 !~ /^(__asan|__ubsan|__odr|__sanitizer|__sancov|___asan)/ { print "lib" l ".a: " $3 }'
 	done <<-'EOT'
 		base     vl_
+		policy   pol_
 		sif      sif_
 		oci      oci_
 		image    img_
@@ -107,7 +109,7 @@ check_cloexec() {
 # Only cmd/ talks to the user or ends the program. _exit stays: a forked child has to.
 check_noexit() {
 	git grep -nE '(^|[^a-z_>.])(printf|puts|putchar|perror|exit|err|errx|warn|warnx|syslog)\(|fprintf\(std(out|err)|fput[sc]\(.*std(out|err)\)' \
-		-- base sif oci image mount rootless slurm-plugin | grep -vE '^[^:]*:[0-9]+: ?(	| )*(/?\*)'
+		-- base policy sif oci image mount rootless slurm-plugin | grep -vE '^[^:]*:[0-9]+: ?(	| )*(/?\*)'
 }
 
 # Help of every command works by both ways and names every option it takes.
