@@ -379,6 +379,19 @@ struct cmd_doctor_opts {
 extern const struct opt cmd_doctor_opts[];
 cmd_fn cmd_doctor_run;
 
+/* cmd_policy.c, policy_facts.c */
+struct cmd_policy_opts {
+	bool json;
+	const char *use;
+	struct net_opts net;
+};
+struct cmd_policy_facts_opts {
+	const char *fd;
+	struct vl_strv roots;
+};
+extern const struct opt cmd_policy_check_opts[], cmd_policy_show_opts[], cmd_policy_facts_opts[];
+cmd_fn cmd_policy_check_run, cmd_policy_show_run, cmd_policy_facts_run;
+
 /* cmd_holders.c */
 struct cmd_holders_opts {
 	bool json, stats;

@@ -1,3 +1,4 @@
+#include "policy.h"
 #include "run.h"
 
 #include <vial/sif.h>
@@ -153,7 +154,24 @@ static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts
 int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 		     struct action_image *ret, struct vl_err *err)
 {
-	return take_image(c, word, net, with_config, false, ret, err);
+	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
+	int r = take_image(c, word, net, with_config, false, &i, err);
+
+	if (r < 0)
+		return r;
+	const struct policy_image q = { .fd = i.fd,
+					.kind = i.kind == PLAN_DIRECTORY ? POL_DIRECTORY
+						: i.off                  ? POL_SIF
+									 : POL_SQUASHFS,
+					.use = POL_IMAGE,
+					.off = i.off,
+					.size = i.size,
+					.name = i.path };
+	if ((r = cmd_policy_ask(c, &q, NULL, err)) < 0)
+		return r;
+	*ret = i;
+	i = (struct action_image)ACTION_IMAGE_INIT;
+	return 0;
 }
 
 int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
@@ -226,6 +244,24 @@ int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, stru
 		return r;
 	*ret = i;
 	i = (struct action_image)ACTION_IMAGE_INIT;
+	return 0;
+}
+
+int cmd_image_kind(int fd, const char *path, enum pol_kind *ret, struct vl_err *err)
+{
+	uint8_t magic[4] = { 0 }, ext[2] = { 0 };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot stat %s", path);
+	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+		return vl_fail(err, EINVAL, "%s: neither a file nor a directory", path);
+	if (S_ISREG(st.st_mode) && (pread(fd, magic, sizeof magic, 0) < 0 || pread(fd, ext, sizeof ext, 1080) < 0))
+		return vl_fail_sys(err, errno, "cannot read %s", path);
+	*ret = S_ISDIR(st.st_mode)         ? POL_DIRECTORY
+	       : !memcmp(magic, "hsqs", 4) ? POL_SQUASHFS
+	       : vl_le16(ext) == 0xef53    ? POL_EXT3
+					   : POL_SIF;
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* From the words of a command line to a plan: the image, the program and the manner; files and environment are in
  * plan_files.c and plan_env.c. */
+#include "policy.h"
 #include "run.h"
 
 /* --compat and its kin are words for several others. */
@@ -89,6 +90,25 @@ int cmd_plan_app(const struct making *m)
 	return 0;
 }
 
+/* Overlays of the command line; those inside a SIF are parts of it. */
+static int ask_policy_of_overlays(struct cmd_ctx *c, const struct plan *p, struct vl_err *err)
+{
+	static const enum pol_kind kinds[] = {
+		[PLAN_LAYER_DIR] = POL_DIRECTORY, [PLAN_LAYER_SQUASHFS] = POL_SQUASHFS, [PLAN_LAYER_EXT3] = POL_EXT3
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < p->n_overlays && r == 0; i++) {
+		const struct plan_overlay *o = &p->overlays[i];
+		const struct policy_image q = {
+			.fd = o->fd, .kind = kinds[o->kind], .use = POL_OVERLAY, .name = o->path
+		};
+		if (!o->off)
+			r = cmd_policy_ask(c, &q, NULL, err);
+	}
+	return r;
+}
+
 int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_image *image, enum plan_action action,
 		  int argc, char **argv, const struct vl_progress *say, struct plan *p, struct vl_err *err)
 {
@@ -111,7 +131,7 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	for (int i = 0; i < argc; i++)
 		vl_strv_add(&p->argv, argv[i]);
 	cmd_plan_manners(&m);
-	if ((r = cmd_plan_overlays(o, image, say, p, err)) < 0)
+	if ((r = cmd_plan_overlays(o, image, say, p, err)) < 0 || (r = ask_policy_of_overlays(c, p, err)) < 0)
 		return r;
 	ctr_plan_ask_user(p);
 	if ((r = cmd_plan_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0 ||

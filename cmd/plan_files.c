@@ -1,4 +1,5 @@
 /* What of the host a container sees, and where its program starts (cli-compat sections 5 and 6). */
+#include "policy.h"
 #include "run.h"
 
 #include <fcntl.h>
@@ -287,7 +288,13 @@ static int open_images(const struct making *m)
 		if (b->kind != PLAN_IMAGE)
 			continue;
 		int r = cmd_image_part(b->image_path, b->image_object, &part, m->err);
-		if (r < 0)
+		const struct policy_image q = { .fd = part.fd,
+						.kind = part.off ? POL_SIF : POL_SQUASHFS,
+						.use = POL_BIND,
+						.off = part.off,
+						.size = part.size,
+						.name = b->image_path };
+		if (r < 0 || (r = cmd_policy_ask(m->c, &q, NULL, m->err)) < 0)
 			return vl_wrap(m->err, "%s", b->why);
 		b->image_fd = vl_steal_fd(&part.fd);
 		b->image_off = part.off;

@@ -4,6 +4,7 @@
 
 #include "commands.h"
 
+#include <vial/policy.h>
 #include <vial/rootless.h>
 
 /* ---- image_arg.c: the word IMAGE ---- */
@@ -32,11 +33,11 @@ struct action_image {
 	{                                                                                                              \
 		.fd = -1                                                                                               \
 	}
-/* A path to a SIF, a squashfs file or a directory; or a URI, which is fetched. with_config: read the OCI configuration
- * too. -ECHILD: another process has told the user what went wrong. */
+/* A path to a SIF, a squashfs file or a directory; or a URI, which is fetched; and the policy's leave to start it.
+ * with_config: read the OCI configuration too. -ECHILD: another process has told the user what went wrong. */
 int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 		     struct action_image *ret, struct vl_err *err);
-/* The same for who only reads it, of whatever architecture. */
+/* The same for who only reads it, of whatever architecture, for which no policy is asked. */
 int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
 		   struct vl_err *err);
 bool cmd_image_is_uri(const char *word);
@@ -140,6 +141,8 @@ char *cmd_image_name(const char *s, enum name_style style) VL_NEW;
 /* A part of an image file, for a bind: of a SIF the object `id`, or with 0 its data or system partition. The fd is
  * *ret's. */
 int cmd_image_part(const char *path, uint32_t id, struct action_image *ret, struct vl_err *err);
+/* What the file is by its first bytes: a directory, a squashfs, an ext3 or anything else, which may be a SIF. */
+int cmd_image_kind(int fd, const char *path, enum pol_kind *ret, struct vl_err *err);
 
 /* ---- plan_identity.c: after ctr_plan_ask_user ---- */
 

@@ -204,6 +204,21 @@ const struct cmd commands[] = {
 	  "Takes mke2fs (package e2fsprogs); containers need fuse2fs and fuse-overlayfs to use it.",
 	  "  vial overlay create --size 1024 changes.img\n  vial exec --overlay changes.img app.sif sh\n", .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_overlay_create_opts, sizeof(struct cmd_overlay_opts), cmd_overlay_create_run) },
+	{ "policy check", "IMAGE", "Tell whether policy lets an image start, and why",
+	  "Shows what is known of the image, and rule by rule which conditions hold and which one decides; file and\n"
+	  "line of each. Nothing is started. Exit status: 0 it may start, 1 it is denied, 2 something went wrong.",
+	  "  vial policy check app.sif\n  vial policy check --use overlay changes.img\n  vial policy check --json app.sif\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true, .usage_status = 2,
+	  RUN(cmd_policy_check_opts, sizeof(struct cmd_policy_opts), cmd_policy_check_run) },
+	{ "policy facts", "IMAGE", "Show what a policy may ask about an image",
+	  "Its signers, and what their signatures cover, with the keys of the site and of the user; its source and\n"
+	  "objects. This is how a start of a container asks: in a process without privileges.",
+	  "  vial policy facts app.sif\n", .min_args = 1, .max_args = 1, .interspersed = true,
+	  IMAGE(cmd_policy_facts_opts, sizeof(struct cmd_policy_facts_opts), cmd_policy_facts_run) },
+	{ "policy show", "", "Show the rules of the site and of the user",
+	  "In the order in which they are asked, with file and line.", "  vial policy show\n", .max_args = 0,
+	  .interspersed = true,
+	  RUN(cmd_policy_show_opts, sizeof(struct cmd_policy_opts), cmd_policy_show_run) },
 	{ "pull", "[OUT.sif] URI", "Fetch an image and make a SIF of it",
 	  "URI is docker://NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], http(s)://..., or a local oci:DIR:TAG,\n"
 	  "oci-archive:FILE, docker-archive:FILE. OUT is NAME_TAG.sif unless given.\n"
