@@ -208,7 +208,7 @@ uninstall: ## takes away what install put there
 	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(LIBEXEC)/vial-verify' '$(DESTDIR)$(BASHCOMP)/vial' \
 	 '$(DESTDIR)$(ZSHCOMP)/_vial' '$(DESTDIR)$(FISHCOMP)/vial.fish' \
 	 '$(DESTDIR)$(SPANKDIR)/spank_vial.so' '$(DESTDIR)$(MANDIR)/man8/spank_vial.8' \
-	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1 '$(DESTDIR)$(MANDIR)/man5/vial.conf.5'
+	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1 '$(DESTDIR)$(MANDIR)/man5/vial.conf.5' '$(DESTDIR)$(MANDIR)/man5/vial-policy.5'
 	-rmdir '$(DESTDIR)$(LIBEXEC)' 2>/dev/null
 
 .PHONY: clean help

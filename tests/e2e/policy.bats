@@ -202,7 +202,6 @@ with_site() {
 }
 
 @test "by source and objects: what is said and signed allows, what is only said denies" {
-	local source="oci:$BATS_FILE_TMPDIR/oci*"
 	policy 10 <<-EOF2
 		default = "deny"
 		[[rule]]
@@ -321,4 +320,13 @@ assert [c["holds"] for c in r[0]["conditions"]] == [False, True]' <<<"$output"
 	stdout_has 'user: no policy'
 	expect 2 vial policy check nowhere.sif
 	expect 2 vial policy check --use other "$SIF"
+}
+
+@test "the example is a policy" {
+	need_root # who has the documents beside the tests
+	policy 10 <"$HERE/../../docs/policy-example.toml"
+	expect 0 vial policy show
+	stdout_has 'default deny'
+	expect 1 vial policy check "$SIF"
+	stdout_has 'site: no policy'
 }
