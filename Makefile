@@ -21,7 +21,7 @@ ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN) $(LDFLAG
 
 # Every folder is an archive: a program takes from it what it names, so `vial` never links
 # what only building needs. Later archives serve earlier ones.
-FOLDERS  := cmd image oci rootless mount sif policy base
+FOLDERS  := cmd gpu image oci rootless mount sif policy base
 DIRS     := $(foreach f,$(FOLDERS),$(if $(wildcard $(f)/*.c),$(f)))
 LIBS     := $(DIRS:%=$(O)/lib%.a)
 SRC      := $(filter-out cmd/table.c cmd/verifier.c,$(wildcard $(DIRS:%=%/*.c)))

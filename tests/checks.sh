@@ -13,7 +13,7 @@ O=${O:-build}
 export LC_ALL=C
 
 sources() { git ls-files -- '*.c' '*.h'; }
-folders="base policy sif oci image mount rootless cmd slurm-plugin"
+folders="base policy sif oci image mount rootless gpu cmd slurm-plugin"
 c_flags="-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -I. -Itests/unit $(pkg-config --cflags fuse3 2>/dev/null)"
 if [ -e /usr/include/isa-l.h ]; then c_flags="$c_flags -DHAVE_ISAL"; fi
 
@@ -35,6 +35,7 @@ check_edges() {
 		mount) allowed="base sif mount" ;;
 		image) allowed="base oci sif image" ;;
 		rootless) allowed="base mount rootless" ;;
+		gpu) allowed="base rootless gpu" ;;
 		slurm-plugin) allowed="base rootless" ;;
 		*) allowed=$folders ;;
 		esac
@@ -84,6 +85,7 @@ check_prefixes() {
 		image    img_
 		mount    vmnt_
 		rootless ctr_
+		gpu      gpu_
 		cmd      cmd_|opt_|help_|main$|global_opts$
 	EOT
 }
@@ -109,7 +111,7 @@ check_cloexec() {
 # Only cmd/ talks to the user or ends the program. _exit stays: a forked child has to.
 check_noexit() {
 	git grep -nE '(^|[^a-z_>.])(printf|puts|putchar|perror|exit|err|errx|warn|warnx|syslog)\(|fprintf\(std(out|err)|fput[sc]\(.*std(out|err)\)' \
-		-- base policy sif oci image mount rootless slurm-plugin | grep -vE '^[^:]*:[0-9]+: ?(	| )*(/?\*)'
+		-- base policy sif oci image mount rootless gpu slurm-plugin | grep -vE '^[^:]*:[0-9]+: ?(	| )*(/?\*)'
 }
 
 # Help of every command works by both ways and names every option it takes.
