@@ -180,6 +180,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		return EXIT_USAGE;
 	if (read_restart(o->restart, &i.restart) < 0)
 		return cmd_usage(c, "--restart takes no, on-failure or always, not '%s'", o->restart);
+	c->image_pem = o->pem_path;
+	c->image_passphrase = o->passphrase;
 	plan.no_init = true; /* what keeps the instance is that */
 	o->iso.pid = true;   /* so that nothing can be left of it */
 	int r = ctr_instance_check_name(argv[1], &err);

@@ -113,6 +113,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		return EXIT_USAGE;
 	}
 	bool config = action == PLAN_RUN || c->profile == PROFILE_VIAL || o->oci_defaults;
+	c->image_pem = o->pem_path;
+	c->image_passphrase = o->passphrase;
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
 	if (r == -ENOENT)
 		suggest(o, argv[0], &err);

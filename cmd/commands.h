@@ -71,6 +71,15 @@ cmd_fn cmd_key_newpair_run, cmd_key_show_run, cmd_key_list_run, cmd_key_import_r
 	cmd_key_remove_run, cmd_key_trust_run, cmd_key_server_run;
 int cmd_keyring_writable(char **ret, struct vl_err *err); /* the user's directory, new; it need not exist yet */
 
+/* cmd_decrypt.c */
+struct cmd_decrypt_opts {
+	const char *pem;
+	bool passphrase, force;
+	uint64_t fd, image_fd; /* for decrypt_child.c: where the memory goes, and the image; 0 = not */
+};
+extern const struct opt cmd_decrypt_options[];
+cmd_fn cmd_decrypt_run;
+
 /* cmd_seccomp.c */
 struct cmd_seccomp_opts {
 	struct vl_strv caps;

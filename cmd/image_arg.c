@@ -33,9 +33,17 @@ static int check_fs(const struct sif_descr *d, const char *path, struct vl_err *
 {
 	uint32_t fs = sif_part_fs(d);
 
-	if (fs == SIF_FS_LUKS_SQUASHFS || fs == SIF_FS_GOCRYPTFS)
-		return vl_fail(err, ENOTSUP, "%s: the image is encrypted (%s); encrypted images are not supported",
-			       path, sif_fs_name(fs));
+	if (fs == SIF_FS_LUKS_SQUASHFS)
+		return vl_fail(err, ENOTSUP,
+			       "%s: the image is encrypted (LUKS), which only root can open, with the kernel's help; "
+			       "encrypted again without root, it can be read",
+			       path);
+	if (fs == SIF_FS_GOCRYPTFS)
+		return vl_fail(
+			err, ENOKEY,
+			"%s: the image is encrypted; give its key with --pem-path KEY.pem or --passphrase (or in "
+			"VIAL_ENCRYPTION_PEM_PATH or VIAL_ENCRYPTION_PASSPHRASE)",
+			path);
 	if (fs != SIF_FS_SQUASHFS)
 		return vl_fail(err, ENOTSUP, "%s: its file system is %s; only squashfs can be mounted", path,
 			       sif_fs_name(fs));
@@ -65,7 +73,28 @@ static int use_overlays(const struct sif_image *sif, uint32_t group, struct acti
 	return 0;
 }
 
-static int use_sif(const struct sif_image *sif, bool with_config, struct action_image *i, struct vl_err *err)
+/* The image's file gives way to memory that holds what was in the partition. */
+static int use_decrypted(struct cmd_ctx *c, struct action_image *i, struct vl_err *err)
+{
+	uint64_t size;
+	int fd = -1;
+
+	if (i->n_overlays)
+		return vl_fail(err, ENOTSUP, "%s: overlays in an encrypted image are not supported", i->path);
+	int r = cmd_decrypt_by_child(c, i->fd, i->path, &fd, &size, err);
+	if (r < 0)
+		return r;
+	vl_closep(&i->fd);
+	i->fd = vl_move_fd_above_stdio(fd);
+	i->decrypted = true;
+	i->off = 0;
+	i->size = size;
+	i->n_front = 0;
+	return i->fd < 0 ? vl_fail_sys(err, -i->fd, "cannot use the decrypted image") : 0;
+}
+
+static int use_sif(struct cmd_ctx *c, const struct sif_image *sif, bool with_config, struct action_image *i,
+		   struct vl_err *err)
 {
 	const struct sif_descr *d;
 	char arch[4];
@@ -73,7 +102,8 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 	int r = sif_primary(sif, &d, err);
 	if (r < 0)
 		return vl_wrap(err, "%s", i->path);
-	if ((r = check_fs(d, i->path, err)) < 0)
+	bool encrypted = sif_part_fs(d) == SIF_FS_GOCRYPTFS && cmd_can_decrypt(c);
+	if (!encrypted && (r = check_fs(d, i->path, err)) < 0)
 		return r;
 	sif_part_arch(d, arch);
 	const char *name = sif_arch_name(arch), *host = sif_host_arch();
@@ -87,10 +117,10 @@ static int use_sif(const struct sif_image *sif, bool with_config, struct action_
 	d = with_config ? sif_by_name(sif, SIF_JSON, "oci-config.json") : NULL;
 	if (d && sif_read_object(sif, d, VL_JSON_MAX, &i->config, NULL, err) < 0)
 		return vl_wrap(err, "%s", i->path);
-	return 0;
+	return encrypted ? use_decrypted(c, i, err) : 0;
 }
 
-static int use_file(bool with_config, struct action_image *i, struct vl_err *err)
+static int use_file(struct cmd_ctx *c, bool with_config, struct action_image *i, struct vl_err *err)
 {
 	SIF_IMAGE struct sif_image sif = { 0 };
 	uint8_t magic[4] = { 0 };
@@ -104,7 +134,7 @@ static int use_file(bool with_config, struct action_image *i, struct vl_err *err
 	int r = sif_load(i->fd, &sif, err);
 	if (r == -ENOEXEC)
 		return vl_fail(err, ENOEXEC, "%s: neither a SIF nor a squashfs image", i->path);
-	return r < 0 ? vl_wrap(err, "%s", i->path) : use_sif(&sif, with_config, i, err);
+	return r < 0 ? vl_wrap(err, "%s", i->path) : use_sif(c, &sif, with_config, i, err);
 }
 
 /* A file of that name beats the URI: people do have folders named oci: */
@@ -141,7 +171,7 @@ static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts
 	if (S_ISDIR(st.st_mode))
 		i.kind = PLAN_DIRECTORY;
 	else if (S_ISREG(st.st_mode))
-		r = use_file(with_config, &i, err);
+		r = use_file(c, with_config, &i, err);
 	else
 		r = vl_fail(err, EINVAL, "%s: neither a file nor a directory", i.path);
 	if (r < 0)

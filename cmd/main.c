@@ -153,7 +153,7 @@ int cmd_become(struct cmd_ctx *c, const char *program, char **argv)
 
 static int unknown_command(struct cmd_ctx *c, const char *word)
 {
-	const char *names[64];
+	const char *names[128];
 	size_t n = 0;
 
 	for (size_t i = 0; i < n_commands && n < VL_COUNT(names); i++)

@@ -25,9 +25,10 @@ struct action_image {
 		uint64_t off, size;
 	} * overlays; /* partitions of the SIF, the lowest first */
 	size_t n_overlays;
-	bool any_arch; /* it is read, not run */
-	char *path;    /* absolute */
-	char *config;  /* text of the OCI image configuration, NULL = none or not asked for */
+	bool any_arch;  /* it is read, not run */
+	bool decrypted; /* the descriptor is of memory, and no other start has it */
+	char *path;     /* absolute */
+	char *config;   /* text of the OCI image configuration, NULL = none or not asked for */
 };
 #define ACTION_IMAGE_INIT                                                                                              \
 	{                                                                                                              \
@@ -68,6 +69,12 @@ int cmd_action_verify(const struct action_opts *o, struct action_image *i, struc
 /* Waits for the result: 0, and what the start has gone by is what was verified. Before anything of the image is used.
  * image: a struct action_image; one that is not being verified is fine. */
 int cmd_action_verified(void *image, struct vl_err *err);
+/* ---- decrypt_child.c ---- */
+
+bool cmd_can_decrypt(const struct cmd_ctx *c); /* somebody gave a key or a passphrase */
+/* *ret_fd: sealed memory with a squashfs, the caller's. -ECHILD: the child has said why. */
+int cmd_decrypt_by_child(struct cmd_ctx *c, int image, const char *path, int *ret_fd, uint64_t *ret_size,
+			 struct vl_err *err);
 
 /* ---- opts_action.c ---- */
 
@@ -89,6 +96,8 @@ struct action_opts {
 	bool no_home, contain, containall, compat, oci_defaults, cleanenv, writable, writable_tmpfs, private_mount,
 		no_eval, no_umask;
 	bool underlay, unsquash; /* noted, and nothing else */
+	const char *pem_path;    /* of an encrypted image */
+	bool passphrase;
 	struct vl_strv security, add_caps, drop_caps;
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
 	struct vl_strv overlay;

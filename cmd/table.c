@@ -65,6 +65,11 @@ const struct cmd commands[] = {
 	  "  vial cp app.sif:/etc/os-release .\n  vial cp -r app.sif:/usr/share/doc doc\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_cp_options, sizeof(struct cmd_cp_opts), cmd_cp_run) },
+	{ "decrypt", "IMAGE OUT", "Write an encrypted image's files as a plain squashfs image",
+	  "For images that Apptainer encrypted without root (gocryptfs). OUT (mode 0600) is what exec, ls and mount\n"
+	  "take. exec, run and shell decrypt such an image by themselves, into memory.",
+	  "  vial decrypt --pem-path key.pem secret.sif plain.squashfs\n", .min_args = 1, .max_args = 2, .interspersed = true,
+	  IMAGE(cmd_decrypt_options, sizeof(struct cmd_decrypt_opts), cmd_decrypt_run) },
 	{ "diff", "IMAGE1[:PATH] IMAGE2[:PATH]", "Show how two images differ",
 	  "Compares types, modes, owners, sizes, content, link targets, devices and extended attributes; not\n"
 	  "times. Exit status: 0 they are the same, 1 they differ, 2 something went wrong.",

@@ -54,7 +54,7 @@ check_edges() {
 		done
 	done <<-'EOT'
 		jansson\.h              base/json\.c
-		openssl/                base/(hash|sha256)\.c|sif/(crypto|dsse|integrity|keys|keyring|sign|verify|cert|unlock|token|keyfile|ocsp)\.[ch]
+		openssl/                base/(hash|sha256)\.c|sif/(crypto|dsse|integrity|keys|keyring|sign|verify|cert|unlock|token|keyfile|ocsp|pgp|encrypted)\.[ch]
 		curl/                   oci/http\.c
 		archive                 oci/archive\.c|image/tarball\.c
 		sqfs/                   image/(squash|unsquash|codec)\.[ch]

@@ -303,6 +303,22 @@ int sif_key_unlock(const char *pem, size_t len, const char *what, const struct s
 /* The private key under a passphrase: PKCS #8, PBKDF2, AES-256. */
 int sif_key_pem_encrypted(const struct sif_key *k, const char *passphrase, struct vl_buf *ret, struct vl_err *err);
 
+/* ---- encrypted.c: partitions of the kind SIF_FS_GOCRYPTFS; docs/sif.md, "Encrypted images" ---------- */
+
+/* The secret that encrypts a partition, out of the message object that links to it. Added to ret, to be wiped. */
+int sif_unwrap_secret(const struct sif_image *img, const struct sif_descr *partition, const struct sif_key *k,
+		      struct vl_buf *ret, struct vl_err *err);
+struct sif_decrypt;
+/* conf: text of the partition's gocryptfs.conf. -EACCES: the secret (or passphrase) is not the one. */
+int sif_decrypt_new(const char *conf, size_t len, const char *secret, size_t n_secret, struct sif_decrypt **ret,
+		    struct vl_err *err);
+/* The next bytes of its other file; plain text goes to fd, none that was not authenticated. */
+int sif_decrypt_data(struct sif_decrypt *d, const void *data, size_t n, int fd, struct vl_err *err);
+int sif_decrypt_end(struct sif_decrypt *d, int fd, struct vl_err *err);
+void sif_decrypt_free(struct sif_decrypt *d);
+void sif_decrypt_freep(struct sif_decrypt **d);
+#define SIF_DECRYPT __attribute__((cleanup(sif_decrypt_freep)))
+
 /* ---- keyring.c: keys in a directory, the user's own and the site's ----------------------------
  * NAME.key PEM private (0600), NAME.pub PEM public, NAME.crt PEM certificate, NAME.asc armored OpenPGP public key; the
  * file `trusted` has one signer's id per line. A directory and its files belong to the caller or to root, and nobody

@@ -220,7 +220,6 @@ all"
 		--fakeroot --user root
 		leave --rm
 		leave --tty
-		encrypted --passphrase
 		supported --fusemount container:x /y
 		supported --dmtcp-launch x
 		virtual --vm

@@ -64,14 +64,16 @@ keys() { echo "$HOME/.config/vial/keys"; }
 	stdout_is "$id Ed25519"
 	expect 0 vial key export --secret me me.pem
 	[ "$(stat -c %a me.pem)" = 600 ]
-	openssl pkey -in me.pem -pubout | cmp - me.pub.pem
+	openssl pkey -in me.pem -pubout -out derived
+	cmp derived me.pub.pem
 	expect 255 vial key export me me.pub.pem
 	one_fatal_line "me.pub.pem"
 	# once more, under a name that is taken
 	expect 255 vial key newpair --name me
 	one_fatal_line "me.pub"
+	want=$(cat me.pub.pem)
 	expect 0 vial key export me -
-	stdout_is "$(cat me.pub.pem)"
+	stdout_is "$want"
 	# without a name it is the user's
 	expect 0 vial key newpair
 	[ "$(vial key list --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))')" = 4 ]

@@ -154,3 +154,16 @@ setup() {
 	stdout_is vial
 	expect 0 vial exec theirs.sif cat /from-vial
 }
+
+@test "vial runs what apptainer encrypted, by key and by passphrase" {
+	need_user # root's are LUKS containers
+	openssl genrsa -out rsa.pem 2048 2>/dev/null
+	openssl rsa -in rsa.pem -pubout -RSAPublicKey_out -out rsa.pub.pem 2>/dev/null
+	expect 0 apptainer build --encrypt --pem-path rsa.pub.pem key.sif "$BATS_FILE_TMPDIR/theirs.sif"
+	expect 0 vial exec --pem-path rsa.pem key.sif cat /etc/os-release
+	stdout_has "ID=vialtest"
+	APPTAINER_ENCRYPTION_PASSPHRASE="open sesame" expect 0 apptainer build --encrypt words.sif "$BATS_FILE_TMPDIR/theirs.sif"
+	APPTAINER_ENCRYPTION_PASSPHRASE="open sesame" expect 0 vial exec words.sif cat /etc/os-release
+	stdout_has "ID=vialtest"
+	APPTAINER_ENCRYPTION_PASSPHRASE="wrong" expect 125 vial exec words.sif true
+}
