@@ -62,7 +62,7 @@ static int import(struct cmd_ctx *c, const struct cmd_key_opts *o, const char *p
 {
 	struct sif_ask ask = { cmd_passphrase, (void *)o->passphrase_file };
 	VL_FREE char *dir = NULL, *name = o->name ? vl_strdup(o->name) : name_of(path), *text = NULL, *id = NULL;
-	enum sif_keyring_kind kind;
+	enum sif_keyring_kind kind = SIF_KEYRING_PUBLIC;
 	bool changed = false;
 	size_t len = 0;
 	int r = cmd_keyring_writable(&dir, err);

@@ -38,7 +38,7 @@ static int from_file(const char *file, char **ret, struct vl_err *err)
 {
 	VL_CLOSE int opened = vl_streq(file, "-") ? -1 : vl_open(file, O_RDONLY, 0, err);
 	int fd = opened, r = 0;
-	char line[PASSPHRASE_MAX + 2];
+	char line[PASSPHRASE_MAX + 2] = { 0 };
 	size_t n = 0;
 
 	if (vl_streq(file, "-"))

@@ -81,10 +81,10 @@ keys() { echo "$HOME/.config/vial/keys"; }
 
 @test "keyring: list --json" {
 	vial key newpair --name me
-	vial key list --json >list
+	vial key list --json >listed
 	python3 - "$(keys)" <<-'END'
 		import json, sys
-		v = json.load(open("list"))
+		v = json.load(open("listed"))
 		assert [(e["name"], e["kind"]) for e in v] == [("me", "private"), ("me", "public")], v
 		assert v[0]["id"] == v[1]["id"] and v[1]["trusted"] and not v[1]["site"] and v[0]["encrypted"] is False, v
 		assert v[1]["path"] == sys.argv[1] + "/me.pub", v
