@@ -119,7 +119,7 @@ static int attach(struct cmd_ctx *c, const char *path, const struct sbom *s, boo
 	if (r < 0)
 		return fd < 0 ? r : vl_wrap(err, "%s", path);
 	bool signed_before = sif_by_name(sif_edit_image(e), SIF_SIGNATURE, "") != NULL;
-	if ((r = put(e, s, force, err)) < 0)
+	if (put(e, s, force, err) < 0)
 		return vl_wrap(err, "%s", path);
 	if (signed_before)
 		vl_logf(&c->log, VL_WARNING,

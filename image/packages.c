@@ -147,11 +147,9 @@ static int entry(void *arg, const struct img_unsquash_entry *e, struct vl_err *e
 		return IMG_UNSQUASH_SKIP;
 	free(w->path);
 	w->path = vl_strdup(e->path);
-	if (w->what == RPM_BDB)
-		unread(w, "a Berkeley DB of rpm before 4.16, which is not read here");
-	else if (w->what == RPM_WAL && e->size)
+	if (w->what == RPM_WAL && e->size)
 		unread(w, "changes that were not written into the database yet are not read");
-	return w->what == RPM_BDB || w->what == RPM_WAL ? IMG_UNSQUASH_SKIP : 0;
+	return w->what == RPM_WAL ? IMG_UNSQUASH_SKIP : 0;
 }
 
 /* At most `limit` bytes of the file. */
@@ -194,6 +192,9 @@ static int parse(struct reading *w, struct vl_buf *b, struct vl_err *err)
 	case RPM_NDB:
 		r = img_packages_rpm_ndb((const uint8_t *)text, b->len, &w->found, &why, err);
 		break;
+	case RPM_BDB:
+		r = img_packages_rpm_bdb((const uint8_t *)text, b->len, &w->found, &why, err);
+		break;
 	default:
 		break;
 	}
@@ -206,7 +207,7 @@ static int content(void *arg, const struct img_file *f, struct vl_err *err)
 {
 	struct reading *w = arg;
 	VL_BUF struct vl_buf b = { 0 };
-	bool rpm = w->what == RPM_SQLITE || w->what == RPM_NDB;
+	bool rpm = w->what == RPM_SQLITE || w->what == RPM_NDB || w->what == RPM_BDB;
 	uint64_t limit = w->what == PYTHON ? MAX_METADATA : rpm ? IMG_MAX_PACKAGE_DB : MAX_TEXT_DB;
 
 	if (f->size > limit && w->what != PYTHON) {

@@ -24,6 +24,8 @@ void img_packages_os_release(const char *text, size_t n, struct img_packages *l)
  * why there is no more; else it stays. -EFBIG as above. */
 int img_packages_rpm_sqlite(uint8_t *db, size_t n, struct img_packages *l, char **ret_why, struct vl_err *err);
 int img_packages_rpm_ndb(const uint8_t *db, size_t n, struct img_packages *l, char **ret_why, struct vl_err *err);
+/* packages_bdb.c */
+int img_packages_rpm_bdb(const uint8_t *db, size_t n, struct img_packages *l, char **ret_why, struct vl_err *err);
 /* One package: an rpm header as databases hold it. -EINVAL: it is none. */
 int img_packages_rpm_header(const uint8_t *p, size_t n, struct img_packages *l, struct vl_err *err);
 

@@ -1,6 +1,5 @@
 /* rpm's databases. What they hold for each package is the header of its rpm file: an index of tags, and their values;
- * around it SQLite (since rpm 4.16) or rpm's own "ndb" (SUSE). Berkeley DB, before that, is not read: the library that
- * reads it is under a licence and at an age that few systems ship. */
+ * around it SQLite (since rpm 4.16) or rpm's own "ndb" (SUSE); packages_bdb.c has the kind before. */
 #include "packages.h"
 
 #include <sqlite3.h>

@@ -39,6 +39,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 'n':
 		img_packages_rpm_ndb(copy, size - 1, &l, &why, &err);
 		break;
+	case 'b':
+		img_packages_rpm_bdb(copy, size - 1, &l, &why, &err);
+		break;
 	default:
 		img_packages_rpm_sqlite(copy, size - 1, &l, &why, &err);
 	}

@@ -237,6 +237,88 @@ TEST(rpm_ndb)
 	free_list(&l);
 }
 
+#define PAGE 512
+
+static void put_le16(uint8_t *p, size_t v)
+{
+	p[0] = (uint8_t)v;
+	p[1] = (uint8_t)(v >> 8);
+}
+
+/* A first page, a hash page with one value in it and one on pages of its own, and those. Returns new, *ret_n bytes. */
+static uint8_t *make_bdb(const struct vl_buf *inside, const struct vl_buf *outside, size_t *ret_n)
+{
+	size_t pages = 2 + (outside->len + PAGE - 26 - 1) / (PAGE - 26);
+	uint8_t *db = vl_alloc(pages * PAGE), *page = db + PAGE;
+	size_t end = PAGE;
+
+	vl_put_le32(db + 12, 0x061561);
+	vl_put_le32(db + 20, PAGE);
+	put_le16(page + 20, 4);
+	page[25] = 13;
+	for (unsigned i = 0; i < 4; i++) {
+		size_t n = i % 2 == 0 ? 5 : i == 1 ? inside->len + 1 : 12;
+		put_le16(page + 26 + 2 * i, end -= n);
+		page[end] = 1;
+		if (i == 1)
+			memcpy(page + end + 1, inside->data, inside->len);
+	}
+	page[end] = 3;
+	vl_put_le32(page + end + 4, 2);
+	vl_put_le32(page + end + 8, (uint32_t)outside->len);
+	for (size_t i = 2, at = 0; i < pages; i++) {
+		size_t n = VL_MIN(outside->len - at, (size_t)PAGE - 26);
+		page = db + i * PAGE;
+		vl_put_le32(page + 16, i + 1 < pages ? (uint32_t)i + 1 : 0);
+		put_le16(page + 22, n);
+		page[25] = 7;
+		memcpy(page + 26, outside->data + at, n);
+		at += n;
+	}
+	*ret_n = pages * PAGE;
+	return db;
+}
+
+TEST(rpm_berkeley_db)
+{
+	static const struct tag small[] = { { 1000, 6, "small", 0 }, { 1001, 6, "1", 0 }, { 1002, 6, "2", 0 } };
+	VL_BUF struct vl_buf inside = { 0 }, outside = { 0 };
+	VL_FREE char *why = NULL, *text = vl_alloc(1200);
+	struct img_packages l = { 0 };
+	struct vl_err err = { 0 };
+	size_t n;
+
+	memset(text, 'x', 1199);
+	const struct tag large[] = { { 1004, 6, text, 0 }, { 1000, 6, "large", 0 }, { 1001, 6, "3", 0 } };
+	make_header(small, VL_COUNT(small), &inside);
+	make_header(large, VL_COUNT(large), &outside);
+	VL_FREE uint8_t *db = make_bdb(&inside, &outside, &n);
+	CHECK_OK(img_packages_rpm_bdb(db, n, &l, &why, &err), err);
+	CHECK(!why);
+	CHECK_EQ(l.n, 2);
+	check_package(&l, 0, "small", "1-2", "-");
+	check_package(&l, 1, "large", "3", "-");
+	for (size_t i = 0; i < n; i++) {
+		VL_FREE uint8_t *bad = vl_memdup(db, n);
+		VL_FREE char *w = NULL;
+		bad[i] ^= 0xff;
+		CHECK_OK(img_packages_rpm_bdb(bad, n, &l, &w, &err), err);
+		free_list(&l);
+	}
+	for (size_t cut = 1; cut < n; cut += 13) {
+		VL_FREE uint8_t *part = vl_memdup(db, cut);
+		VL_FREE char *w = NULL;
+		CHECK_OK(img_packages_rpm_bdb(part, cut, &l, &w, &err), err);
+		CHECK(l.n < 2);
+		free_list(&l);
+	}
+	vl_put_le32(db + 2 * PAGE + 16, 2); /* a chain that is a ring */
+	VL_FREE char *ring = NULL;
+	CHECK_OK(img_packages_rpm_bdb(db, n, &l, &ring, &err), err);
+	CHECK(l.n == 1 && ring);
+	free_list(&l);
+}
+
 /* The file of a database that these words make; *ret_n bytes, new. */
 static uint8_t *make_sqlite(const char *sql, const struct vl_buf *blob, size_t *ret_n)
 {
