@@ -134,11 +134,11 @@ int img_packages_python(const char *text, size_t n, const char *path, struct img
 	int r = 0;
 
 	if (next_record(&t, f, N) && f[NAME].value && *f[NAME].value && f[VERSION].value) {
-		struct field *license = f[EXPRESSION].value ? &f[EXPRESSION] : &f[LICENSE];
+		char **license = &f[f[EXPRESSION].value ? EXPRESSION : LICENSE].value;
 		struct img_package p = { .kind = IMG_PACKAGE_PYTHON,
 					 .name = vl_steal(&f[NAME].value),
 					 .version = vl_steal(&f[VERSION].value),
-					 .license = vl_steal(&license->value),
+					 .license = vl_steal(license),
 					 .path = vl_strdup(path) };
 		r = img_packages_add(l, &p, err);
 	}
