@@ -141,9 +141,8 @@ void sif_provenance_free(struct sif_provenance *p);
 /* ---- tree.c: a hash tree of the system partition, docs/sif.md --------------------------------- */
 
 #define SIF_TREE_NAME "vial-tree" /* a generic object: fs-verity's descriptor, linked to the partition */
-#define SIF_TREE_BLOCKS_NAME                                                                                           \
-	"vial-tree-blocks"      /* another: the hashes, the top level first; linked to the first one. Not
-						 * there when all data is one block */
+/* Another: the hashes, the top level first; linked to the first one. Not there when all data is one block. */
+#define SIF_TREE_BLOCKS_NAME "vial-tree-blocks"
 #define SIF_TREE_DESCRIPTOR 256 /* bytes */
 #define SIF_TREE_HASH 32
 #define SIF_TREE_MIN_BLOCK 4096u
