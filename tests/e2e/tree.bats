@@ -119,11 +119,14 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 		one_fatal_line "not verified"
 		flip_byte app.sif "$at"
 	done
-	at=$(grep -abo WorkingDir app.sif | head -n 1 | cut -d: -f1) # its configuration, before the squashfs
-	flip_byte app.sif "$at"
-	expect 125 verified app.sif true
+	# its configuration, before the squashfs
+	python3 - <<-'EOT'
+		b = open("app.sif", "rb").read()
+		at = b.index(b'"WorkingDir":"/etc"')
+		open("changed.sif", "wb").write(b[:at] + b'"WorkingDir":"/tmp"' + b[at + 19:])
+	EOT
+	expect 125 verified changed.sif true
 	one_fatal_line "data was changed"
-	flip_byte app.sif "$at"
 	expect 0 verified app.sif true
 }
 
