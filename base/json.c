@@ -27,7 +27,7 @@ static bool too_deep(const char *s, size_t n)
 	return false;
 }
 
-int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err)
+static int parse(const char *text, size_t len, size_t flags, const char *what, vl_json **ret, struct vl_err *err)
 {
 	json_error_t e;
 
@@ -35,13 +35,23 @@ int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret,
 		return vl_fail(err, EFBIG, "%s: JSON of %zu bytes is over the limit of %u", what, len, VL_JSON_MAX);
 	if (too_deep(text, len))
 		return vl_fail(err, EINVAL, "%s: JSON is nested deeper than %d levels", what, VL_JSON_DEPTH);
-	json_t *j = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+	json_t *j = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
 	if (!j) {
 		VL_FREE char *why = vl_printable(e.text, strlen(e.text));
 		return vl_fail(err, EINVAL, "%s: bad JSON at byte %d: %s", what, e.position, why);
 	}
 	*ret = j;
 	return 0;
+}
+
+int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err)
+{
+	return parse(text, len, 0, what, ret, err);
+}
+
+int vl_json_parse_unique(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err)
+{
+	return parse(text, len, JSON_REJECT_DUPLICATES, what, ret, err);
 }
 
 void vl_json_free(vl_json *j)
@@ -120,6 +130,11 @@ bool vl_json_is_object(const vl_json *j)
 	return json_is_object(j);
 }
 
+bool vl_json_is_array(const vl_json *j)
+{
+	return json_is_array(j);
+}
+
 bool vl_json_is_true(const vl_json *j)
 {
 	return json_is_true(j);
@@ -170,6 +185,16 @@ vl_json *vl_json_new_str(const char *s)
 vl_json *vl_json_new_int(int64_t v)
 {
 	return must(json_integer(v));
+}
+
+vl_json *vl_json_new_null(void)
+{
+	return must(json_null());
+}
+
+bool vl_json_is_bool(const vl_json *j)
+{
+	return json_is_boolean(j);
 }
 
 vl_json *vl_json_new_bool(bool v)

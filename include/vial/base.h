@@ -227,6 +227,8 @@ void vl_sha256_block(const void *p, size_t n, uint8_t ret[32]);
 typedef struct json_t vl_json;
 /* strict: trailing bytes are an error. Returns new; free with vl_json_free. */
 int vl_json_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
+/* The same, and no key stands twice in its object: of two, readers take different ones. */
+int vl_json_parse_unique(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
 /* TOML 1.0 into the same tree, under the same limits (base/toml.c). Dates and floats are strings of their text. */
 int vl_toml_parse(const char *text, size_t len, const char *what, vl_json **ret, struct vl_err *err);
 /* The same, and where things stand: *ret_lines is new, and good as long as the tree. */
@@ -249,6 +251,8 @@ vl_json *vl_json_at(const vl_json *arr, size_t i);
 const char *vl_json_string(const vl_json *j); /* value of a string node, else NULL */
 bool vl_json_integer(const vl_json *j, int64_t *ret);
 bool vl_json_is_object(const vl_json *j);
+bool vl_json_is_array(const vl_json *j);
+bool vl_json_is_bool(const vl_json *j);
 bool vl_json_is_true(const vl_json *j); /* the boolean; false for everything else */
 /* Calls f for each member in the document's order. */
 typedef void vl_json_member(void *arg, const char *key, const vl_json *value);
@@ -260,6 +264,7 @@ vl_json *vl_json_new_str(const char *s) VL_NEW;
 vl_json *vl_json_new_strn(const char *s, size_t n) VL_NEW;
 vl_json *vl_json_new_int(int64_t v) VL_NEW;
 vl_json *vl_json_new_bool(bool v) VL_NEW;
+vl_json *vl_json_new_null(void) VL_NEW;
 vl_json *vl_json_ref(const vl_json *j);                          /* one more owner */
 void vl_json_set(vl_json *obj, const char *key, vl_json *value); /* takes value; NULL is ignored */
 void vl_json_remove(vl_json *obj, const char *key);              /* absent is fine */

@@ -123,3 +123,16 @@ TEST(members_come_in_the_documents_order)
 	vl_json_each(j, add_key, &b);
 	CHECK_STR(b.data, "z a m ");
 }
+
+TEST(a_key_twice_can_be_refused)
+{
+	static const char text[] = "{\"a\":{\"b\":1,\"b\":2}}";
+	VL_JSON vl_json *j = NULL;
+	struct vl_err err = { 0 };
+
+	CHECK_EQ(parse(text, &j, &err), 0);
+	vl_json_freep(&j);
+	CHECK_EQ(vl_json_parse_unique(text, strlen(text), "x", &j, &err), -EINVAL);
+	CHECK_HAS(err.text, "x: bad JSON");
+	CHECK_EQ(vl_json_parse_unique("{\"a\":1,\"b\":1}", 13, "x", &j, &err), 0);
+}
