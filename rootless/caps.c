@@ -98,6 +98,11 @@ static int set_caps(uint64_t want, bool ambient)
 	return r;
 }
 
+int ctr_keep_caps(void)
+{
+	return set_caps(all_caps(), true);
+}
+
 int ctr_reduce_caps(const struct plan *p, bool may_chroot, struct vl_err *err)
 {
 	uint64_t want = ctr_plan_caps(p);

@@ -198,7 +198,8 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 		return 0;
 	}
 	unsigned attrs = MOUNT_ATTR_NOSUID | (m->flags & PLAN_DEVICES ? 0 : MOUNT_ATTR_NODEV) |
-			 (m->flags & PLAN_RO ? MOUNT_ATTR_RDONLY : 0);
+			 (m->flags & PLAN_RO ? MOUNT_ATTR_RDONLY : 0) |
+			 (m->flags & PLAN_NOEXEC ? MOUNT_ATTR_NOEXEC : 0);
 	int e = vmnt_restrict(r->src[i], attrs, true, m->dst, err);
 	if (e < 0 || (e = vmnt_attach(r->src[i], target, m->dst, err)) < 0)
 		return e;

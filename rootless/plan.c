@@ -18,6 +18,11 @@ void ctr_plan_free(struct plan *p)
 		vl_closep(&p->overlays[i].fd);
 		vl_closep(&p->overlays[i].lock);
 	}
+	for (size_t i = 0; i < p->n_hooks; i++) {
+		free(p->hooks[i].path);
+		vl_strv_free(&p->hooks[i].argv);
+		vl_strv_free(&p->hooks[i].env);
+	}
 	for (size_t i = 0; i < p->user.n_groups; i++)
 		free(p->user.groups[i].name);
 	char **strings[] = { &p->image_path,   &p->shell,       &p->user.name,          &p->user.gecos,
@@ -32,11 +37,13 @@ void ctr_plan_free(struct plan *p)
 	vl_freep(&p->mounts);
 	vl_freep(&p->overlays);
 	vl_freep(&p->filter);
+	vl_freep(&p->hooks);
 	struct vl_strv *lists[] = { &p->env.host, &p->env.fixed, &p->env.set, &p->argv,       &p->run_default,
-				    &p->cwd,      &p->ports,     &p->dns,     &p->limits.raw, &p->limits.weights };
+				    &p->cwd,      &p->ports,     &p->dns,     &p->limits.raw, &p->limits.weights,
+				    &p->origins,  &p->env_why };
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
-	p->n_mounts = p->n_overlays = p->user.n_groups = 0;
+	p->n_mounts = p->n_overlays = p->user.n_groups = p->n_hooks = 0;
 }
 
 void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const char *dst, unsigned flags)
@@ -62,6 +69,19 @@ void ctr_plan_remove(struct plan *p, size_t i)
 {
 	free_mount(&p->mounts[i]);
 	memmove(&p->mounts[i], &p->mounts[i + 1], (--p->n_mounts - i) * sizeof *p->mounts);
+}
+
+struct plan_hook *ctr_plan_add_hook(struct plan *p, bool inside, const char *path)
+{
+	p->hooks = vl_realloc(p->hooks, p->n_hooks + 1, sizeof *p->hooks);
+	p->hooks[p->n_hooks] = (struct plan_hook){ .inside = inside, .path = vl_strdup(path) };
+	return &p->hooks[p->n_hooks++];
+}
+
+const char *ctr_plan_origin(struct plan *p, const char *text)
+{
+	vl_strv_add(&p->origins, text);
+	return p->origins.v[p->origins.n - 1];
 }
 
 /* '/' sorts before every other byte, so that a directory comes right before what is in it. */

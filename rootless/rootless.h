@@ -175,6 +175,20 @@ int ctr_serve_images(struct ctr_root *r, const struct plan *p, struct vl_err *er
 int ctr_mount_images(struct ctr_root *r, const struct plan *p, struct vl_err *err);
 void ctr_served_free(struct ctr_root *r);
 
+/* ---- hooks.c ---- */
+
+/* Where hooks will find their bundle; new, NULL when there are none. In the host's namespaces. */
+int ctr_hooks_place(const struct plan *p, char **ret_dir, struct vl_err *err);
+/* Runs those that are programs of the host, in the mount namespace of the container, when all of it is mounted. */
+int ctr_hooks_outside(const struct ctr_root *r, const struct plan *p, const char *dir, struct vl_err *err);
+/* Runs those of the container, after its root is the root, and makes it read-only if that was only for hooks. */
+int ctr_hooks_inside(const struct ctr_root *r, const struct plan *p, const char *dir, struct vl_err *err);
+
+/* ---- caps.c ---- */
+
+/* The capabilities of this process stay its through execve, whoever it is. -1, errno. */
+int ctr_keep_caps(void);
+
 /* ---- dev.c ---- */
 
 /* Devices of the host into the directory, which is the root of a tmpfs already in place. */

@@ -95,6 +95,7 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	struct ctr_start *start = &c->start;
 	VL_STRV struct vl_strv argv = { 0 };
 	VL_FREE struct vmnt_place *places = NULL;
+	VL_FREE char *bundle = NULL;
 	bool squash = p->image == PLAN_SQUASHFS;
 	VL_CLOSE int mount = -1;
 	pid_t mapper = 0;
@@ -125,6 +126,9 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 		image.tree = *p->tree;
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
+
+	if ((r = ctr_hooks_place(p, &bundle, err)) < 0)
+		return r;
 
 	/* Limits, which only the program is to be under, and the process that will be its network: both need
 	 * what is the host's. */
@@ -196,6 +200,10 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	if ((r = ctr_write_ids(root, p, err)) < 0)
 		return r;
 
+	/* Programs of the host that devices ask for: they may change the container's files and mount more. */
+	if ((r = ctr_hooks_outside(root, p, bundle, err)) < 0)
+		return r;
+
 	/* What to start and in which environment, read from the image through the root's descriptor. Who keeps a
 	 * container for others needs the way in, which is open only while the host's /proc is there. */
 	struct ctr_tree tree = { .fd = root->fd };
@@ -209,7 +217,7 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
 		return r;
 	bool chrooted = r > 0;
-	if ((r = ctr_enter_cwd(p, start, say, err)) < 0)
+	if ((r = ctr_enter_cwd(p, start, say, err)) < 0 || (r = ctr_hooks_inside(root, p, bundle, err)) < 0)
 		return r;
 	if (p->umask >= 0)
 		umask((mode_t)p->umask);

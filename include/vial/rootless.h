@@ -35,6 +35,7 @@ enum plan_flag {
 	PLAN_FILE = 128,     /* src of a PLAN_IMAGE is no directory; found out on the way */
 	PLAN_NONESTED = 256, /* not for a container started inside of this one */
 	PLAN_OWN = 512,      /* src is the container's own: places may be made in it */
+	PLAN_NOEXEC = 1024,  /* nothing in it can be started */
 };
 struct plan_mount {
 	enum plan_kind kind;
@@ -105,6 +106,16 @@ struct plan_user { /* from NSS, asked before any namespace is entered */
 /* How much of the host's environment stays outside. */
 enum plan_clean { CTR_CLEAN_NONE, CTR_CLEAN_HOST_DEV, CTR_CLEAN_BUT_SCHEDULER, CTR_CLEAN_ALL };
 
+/* A program that prepares the container, as the OCI runtime-spec has it; its standard input is the container's state. */
+struct plan_hook {
+	bool inside; /* startContainer: a program of the container, when all is in place; else createContainer: of the
+		      * host, before the root is switched */
+	char *path;  /* absolute */
+	struct vl_strv argv, env;
+	int64_t timeout; /* seconds; 0 = none */
+	const char *why; /* as of a mount */
+};
+
 struct plan_env {                                          /* cli-compat section 4; lists of KEY=VALUE */
 	struct vl_strv host;                               /* what comes from outside; an image's value beats it */
 	struct vl_strv fixed;                              /* facts about this container */
@@ -157,6 +168,9 @@ struct plan {
 	/* file system */
 	struct plan_mount *mounts;
 	size_t n_mounts;
+	struct plan_hook *hooks;
+	size_t n_hooks;
+	bool sealed; /* writable_tmpfs is for the hooks: read-only when they are through */
 	/* process */
 	struct plan_user user;
 	struct plan_env env;
@@ -173,6 +187,8 @@ struct plan {
 	int umask;                      /* -1 = as it is */
 	/* manners */
 	int status_missing, status_denied; /* exit status for a program not found, not executable */
+	struct vl_strv origins;            /* what `why` of the above points into, where it is no literal */
+	struct vl_strv env_why;            /* KEY=what set it, of variables in env.set that are not the user's */
 };
 
 #define PLAN_INIT                                                                                                      \
@@ -186,6 +202,10 @@ void ctr_plan_add(struct plan *p, enum plan_kind kind, const char *src, const ch
 /* A file that is made up: PLAN_TEXT. A link of the image at dst is covered. */
 void ctr_plan_add_text(struct plan *p, const char *text, const char *dst, const char *why);
 void ctr_plan_remove(struct plan *p, size_t i);
+/* Appends one, to be filled by the caller. Good until the next one is added. */
+struct plan_hook *ctr_plan_add_hook(struct plan *p, bool inside, const char *path);
+/* A copy that lives as long as the plan, for a `why`. */
+const char *ctr_plan_origin(struct plan *p, const char *text);
 /* Order of mounting: parents first, and of two on one place the first; the loser is warned about
  * unless it was a default. */
 void ctr_plan_sort(struct plan *p, const struct vl_progress *say);
