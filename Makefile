@@ -31,14 +31,14 @@ pkg       = $(shell pkg-config --libs $(1) 2>/dev/null || echo $(2))
 PKG_CFLAGS := $(shell pkg-config --cflags fuse3 2>/dev/null)
 ISAL     := $(if $(wildcard /usr/include/isa-l.h /usr/local/include/isa-l.h),yes)
 ALL_CFLAGS += $(PKG_CFLAGS) $(if $(ISAL),-DHAVE_ISAL)
-EXT_SHARED := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -ljansson -lz -llzma -llzo2 -llz4 -lzstd -lcrypto
+EXT_SHARED := -lsquashfuse $(call pkg,fuse3,-lfuse3) -lcap -ljansson -lyaml -lz -llzma -llzo2 -llz4 -lzstd -lcrypto
 # Loading nine libraries is a quarter of a start whose image is mounted already: `vial` takes its own from their archives,
 # as far as those are installed. STATIC_LIBS=0 for who replaces libraries under programs. Never the C library: NSS needs it.
 STATIC_LIBS ?= 1
 archive   = $(if $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),-l:lib$(1).a,-l$(1))
 EXT_VIAL  := $(if $(filter 0,$(STATIC_LIBS)),$(EXT_SHARED),$(filter-out -l%,$(EXT_SHARED)) \
              $(foreach l,$(patsubst -l%,%,$(filter-out -lpthread,$(filter -l%,$(EXT_SHARED)))),$(call archive,$(l))) -ldl)
-EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(call pkg,libcurl,-lcurl) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lcrypto -lcap -lsqlite3 \
+EXT_IMAGE := -lsquashfs $(call pkg,libarchive,-larchive) $(call pkg,libcurl,-lcurl) $(if $(ISAL),-lisal) -lz -lzstd -ljansson -lyaml -lcrypto -lcap -lsqlite3 \
             $(call pkg,libseccomp,-lseccomp)
 
 # Checks signatures while a start waits: of libraries, only these, and from their archives too.

@@ -135,7 +135,8 @@ static int apply_mounts(const struct gpu_edits *e, struct plan *p, const char *w
 				continue;
 			return vl_fail_sys(err, errno, "%s: %s", why, m->src);
 		}
-		unsigned flags = has_word(&m->options, "ro") ? PLAN_RO : 0;
+		unsigned flags = (has_word(&m->options, "ro") ? PLAN_RO : 0u) |
+				 (has_word(&m->options, "noexec") ? PLAN_NOEXEC : 0u);
 		bind(p, m->src, m->dst, flags | PLAN_NONESTED | (m->optional ? PLAN_OPTIONAL : 0u), why);
 	}
 	return 0;

@@ -55,6 +55,7 @@ check_edges() {
 	done <<-'EOT'
 		jansson\.h              base/json\.c
 		openssl/                base/(hash|sha256)\.c|sif/(crypto|dsse|integrity|keys|keyring|sign|verify|cert|unlock|token|keyfile|ocsp|pgp|encrypted)\.[ch]
+		yaml\.h                 gpu/yaml(_out)?\.c
 		curl/                   oci/http\.c
 		archive                 oci/archive\.c|image/tarball\.c
 		sqfs/                   image/(squash|unsquash|codec)\.[ch]

@@ -23,9 +23,10 @@ struct gpu_node {      /* a device node */
 	bool optional;    /* no such node: go on without it */
 };
 struct gpu_mount {
-	char *src, *dst;        /* absolute: on the host, in the container */
-	struct vl_strv options; /* as mount(8) has them; only ro, rw, and what is so in every container, can be kept */
-	bool optional;          /* no such source: go on without it */
+	char *src, *dst; /* absolute: on the host, in the container */
+	struct vl_strv
+		options; /* as mount(8) has them; only ro, rw, noexec, and what is so in every container, can be kept */
+	bool optional;   /* no such source: go on without it */
 };
 struct gpu_hook {
 	char *name; /* prestart, createRuntime, createContainer, startContainer, poststart, poststop */
@@ -57,6 +58,41 @@ struct gpu_hook *gpu_add_hook(struct gpu_edits *e, const char *name, const char 
 void gpu_add_env(struct gpu_edits *e, const char *key_value);
 void gpu_add_lib_dir(struct gpu_edits *e, const char *dir); /* once, however often */
 void gpu_add_gid(struct gpu_edits *e, gid_t gid);           /* once, however often */
+
+/* Hands the hooks to the plan and takes them off the list: createContainer and startContainer. The others are -ENOTSUP:
+ * they run outside of a container, where vial leaves no process behind. why as above. */
+int gpu_hooks_apply(struct gpu_edits *e, struct plan *p, const char *why, struct vl_err *err);
+
+/* ---- CDI: devices as their vendors describe them (cdi*.c, yaml*.c) ------------------------------ */
+
+struct gpu_cdi_part {
+	char *origin; /* for --explain: a device and its file, or a file */
+	struct gpu_edits edits;
+};
+struct gpu_cdi { /* to be applied in this order; no two are at one place */
+	struct gpu_cdi_part *parts;
+	size_t n_parts;
+};
+void gpu_cdi_free(struct gpu_cdi *c);
+#define GPU_CDI __attribute__((cleanup(gpu_cdi_free)))
+/* The devices of these names (VENDOR/CLASS=NAME; =all is all of the kind, unless there is a device of that name), from the
+ * specifications in these directories, of which the later counts more (n 0: /etc/cdi and /var/run/cdi). Files that cannot
+ * be used are an error when a device is not found, else one warning. -EINVAL: a name; -ENOENT; -ENOTUNIQ: two files of a
+ * directory have it; -ENOTSUP: it needs what a container without root cannot have; -ESTALE: the device of the host is not
+ * what the file says. */
+int gpu_cdi_find(const struct vl_strv *names, const struct vl_strv *dirs, const struct vl_progress *say,
+		 struct gpu_cdi *ret, struct vl_err *err);
+
+struct gpu_cdi_named { /* a device to be described */
+	const char *name;
+	const struct gpu_edits *edits;
+};
+/* A specification of that kind, in the least version that has what is in it. common: edits of each device, NULL = none.
+ * Returns new. -EINVAL: the rules of the format do not allow it. */
+int gpu_cdi_write(const char *kind, const struct gpu_cdi_named *devices, size_t n, const struct gpu_edits *common,
+		  bool yaml, char **ret, struct vl_err *err);
+
+/* ---- into a plan (edits.c) --------------------------------------------------------------------- */
 
 /* Appends the edits to the plan: nodes and mounts as binds, environment ahead of what the user sets. Call before the user's
  * variables are added. why: what asked for it, a literal, for --explain. What a container without root cannot have and can do without (a
