@@ -43,6 +43,8 @@ static vl_json *image(const struct plan *p, const struct ctr_preview *v)
 
 static const char *changes(const struct plan *p)
 {
+	if (p->sealed)
+		return "refused, once hooks of devices have made theirs in memory";
 	if (p->writable)
 		return "kept in the image";
 	if (p->n_overlays && p->overlays[p->n_overlays - 1].writable)
@@ -82,6 +84,7 @@ static vl_json *mount_flags(const struct plan_mount *m)
 		      { PLAN_LINK, "link" },
 		      { PLAN_STICKY, "sticky" },
 		      { PLAN_DEFAULT, "default" },
+		      { PLAN_NOEXEC, "noexec" },
 		      { PLAN_NONESTED, "nonested" } };
 	vl_json *j = vl_json_new_arr();
 
@@ -144,6 +147,23 @@ static vl_json *mounts(const struct plan *p)
 		add_id_file(all, p, "/etc/passwd");
 	if (!p->fakeroot)
 		add_id_file(all, p, "/etc/group");
+	return all;
+}
+
+/* ---- hooks ---------------------------------------------------------------------------------- */
+
+static vl_json *hooks(const struct plan *p)
+{
+	vl_json *all = vl_json_new_arr();
+
+	for (size_t i = 0; i < p->n_hooks; i++) {
+		vl_json *j = vl_json_new_obj();
+		put_str(j, "name", p->hooks[i].path);
+		put_str(j, "kind", p->hooks[i].inside ? "startContainer" : "createContainer");
+		vl_json_set(j, "argv", new_list(&p->hooks[i].argv));
+		put_str(j, "origin", p->hooks[i].why);
+		vl_json_add(all, j);
+	}
 	return all;
 }
 
@@ -243,8 +263,11 @@ static const char *get(const struct vl_strv *l, const char *key, size_t n)
 }
 
 /* In the order in which they win. */
-static char *set_by(const struct action_opts *o, const char *kv, size_t n)
+static char *set_by(const struct making *m, const char *kv, size_t n)
 {
+	const struct action_opts *o = m->o;
+	const char *device = get(&m->p->env_why, kv, n);
+
 	static const char *const prefixes[] = { "VIALENV_", "APPTAINERENV_", "SINGULARITYENV_" };
 
 	if (get(&o->env, kv, n))
@@ -255,7 +278,7 @@ static char *set_by(const struct action_opts *o, const char *kv, size_t n)
 		if (v && vl_streq(v, kv + n + 1))
 			return vl_steal(&name);
 	}
-	return vl_strdup("--env-file");
+	return vl_strdup(device ? device : "--env-file");
 }
 
 static const char *search_path_of(const struct plan_env *e, const char *kv, size_t n)
@@ -275,7 +298,7 @@ static char *origin(const struct making *m, const struct ctr_preview *v, const c
 	const char *file = get(&v->files, kv, n), *list = search_path_of(e, kv, n), *host = get(&e->host, kv, n);
 
 	if (get(&e->set, kv, n))
-		return set_by(m->o, kv, n);
+		return set_by(m, kv, n);
 	if (n == 4 && !strncmp(kv, "HOME", 4))
 		return vl_strdup(m->o->home ? "--home" : m->p->fakeroot ? "--fakeroot" : "user database");
 	if (file)
@@ -455,6 +478,7 @@ static void print_text(const vl_json *j)
 	say_list("limits", vl_json_arr(j, "limits"), ", ");
 	say_overlays(vl_json_arr(j, "overlays"));
 	say_mounts(vl_json_arr(j, "mounts"));
+	say_rows("hooks", vl_json_arr(j, "hooks"), ": ", "kind", "origin");
 	say_rows("environment", vl_json_arr(j, "environment"), "=", "value", "origin");
 	say_list("and whatever the image's /bin/sh makes of ", vl_json_arr(run, "through_shell_files"), ", ");
 	say_rows("variables of the host that stay outside", vl_json_arr(j, "left_out"), "", NULL, "why");
@@ -481,6 +505,7 @@ int cmd_explain(const struct making *m)
 	vl_json_set(j, "limits", limits(p));
 	vl_json_set(j, "overlays", overlays(p));
 	vl_json_set(j, "mounts", mounts(p));
+	vl_json_set(j, "hooks", hooks(p));
 	vl_json_set(j, "environment", environment(m, &v));
 	vl_json_set(j, "left_out", left_out(m));
 	if (m->o->json) {

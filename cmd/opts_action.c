@@ -92,6 +92,12 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "rocm", OPT_FLAG, O(gpu.rocm), NULL, "the host's AMD driver; so far only tells whether there is one",
 	  "ROCM", 0 },
 	{ 0, "no-rocm", OPT_FLAG, O(gpu.no_rocm), NULL, "", "ROCM_OFF NO_ROCM", OPT_HIDDEN },
+	{ 0, "device", OPT_LIST, O(device), "VENDOR/CLASS=NAME",
+	  "a device as its vendor describes it (CDI), with the files and variables it needs; =all: all of the class",
+	  "DEVICE", 0 },
+	{ 0, "cdi-dirs", OPT_LIST, O(cdi_dirs), "DIR",
+	  "where devices are described, the later counts more (default /etc/cdi, /var/run/cdi)", "CDI_DIRS",
+	  OPT_ENV_FIRST },
 	/* environment and process */
 	{ 'e', "cleanenv", OPT_FLAG, O(cleanenv), NULL, "do not take over the host's environment", "CLEANENV", 0 },
 	{ 0, "clean", OPT_STR, O(clean), "LEVEL",
@@ -142,8 +148,6 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "tmp-sandbox", OPT_FLAG, O(unsquash), NULL, "not needed here", NULL, OPT_HIDDEN },
 	/* what is not to be had */
 	REFUSED(0, "fusemount", "FUSESPEC", "not supported yet; mount it on the host and --bind the place"),
-	REFUSED(0, "device", NULL, "CDI devices are not supported yet; --bind /dev/NAME"),
-	REFUSED(0, "cdi-dirs", NULL, "CDI devices are not supported yet; --bind /dev/NAME"),
 	REFUSED(0, "intel-hpu", "INTEL_HPU", "not supported yet; --bind the devices and libraries"),
 	REFUSED(0, "compat32", NULL, "not supported yet; --bind the 32-bit libraries"),
 	REFUSED(0, "containlibs", "CONTAINLIBS", "not supported; --bind the libraries"),

@@ -143,5 +143,5 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	cmd_plan_gpu(&o->gpu, say);
 	if ((r = cmd_plan_isolation(&o->iso, say, p, err)) < 0)
 		return r;
-	return cmd_plan_env(&m);
+	return (r = cmd_plan_cdi(&m)) < 0 ? r : cmd_plan_env(&m);
 }

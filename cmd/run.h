@@ -100,7 +100,7 @@ struct action_opts {
 	bool passphrase;
 	struct vl_strv security, add_caps, drop_caps;
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
-	struct vl_strv overlay;
+	struct vl_strv overlay, device, cdi_dirs;
 	const char *tmpfs_size;
 	bool check;         /* hold: of the image only */
 	bool explain, json; /* tell it and start nothing */
@@ -223,6 +223,11 @@ int cmd_plan_limits(const struct isolation_opts *o, const struct vl_progress *sa
 		    struct vl_err *err);
 /* The text of an --apply-cgroups file; name is for messages. For the tests too. */
 int cmd_limits_from_toml(const char *text, size_t len, const char *name, struct plan_limits *l, struct vl_err *err);
+
+/* ---- plan_cdi.c ---- */
+
+/* --device. After what the user binds, before the variables. */
+int cmd_plan_cdi(const struct making *m);
 
 /* ---- plan_overlay.c ---- */
 
