@@ -373,7 +373,8 @@ int gpu_yaml_parse(const char *text, size_t len, const char *what, vl_json **ret
 	if (!yaml_parser_initialize(&y.parser))
 		abort();
 	yaml_parser_set_encoding(&y.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&y.parser, (const unsigned char *)text, len);
+	size_t mark = len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0; /* of some editors */
+	yaml_parser_set_input_string(&y.parser, (const unsigned char *)text + mark, len - mark);
 	int r = read_document(&y, ret, err);
 	free_anchors(&y);
 	yaml_parser_delete(&y.parser);
