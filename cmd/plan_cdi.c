@@ -36,6 +36,18 @@ static int check_names(const struct making *m, const struct gpu_edits *e, const 
 	return 0;
 }
 
+/* Under the name apptainer a '$' in a user's value begins a variable; in a file of a vendor it is itself. */
+static void keep_dollars(struct vl_strv *env)
+{
+	for (size_t i = 0; i < env->n; i++) {
+		VL_BUF struct vl_buf b = { 0 };
+		for (const char *s = env->v[i]; *s; s++)
+			vl_buf_addf(&b, "%s%c", *s == '$' ? "\\" : "", *s);
+		free(env->v[i]);
+		env->v[i] = vl_steal(&b.data);
+	}
+}
+
 static int apply(const struct making *m, struct gpu_cdi_part *part)
 {
 	VL_FREE char *text = vl_asprintf("--device %s", part->origin);
@@ -48,6 +60,8 @@ static int apply(const struct making *m, struct gpu_cdi_part *part)
 		const char *kv = part->edits.env.v[i];
 		vl_strv_take(&m->p->env_why, vl_asprintf("%.*s=%s", (int)strcspn(kv, "="), kv, why));
 	}
+	if (m->p->env.eval)
+		keep_dollars(&part->edits.env);
 	return gpu_edits_apply(&part->edits, m->p, why, m->say, m->err);
 }
 

@@ -137,7 +137,7 @@ static int get_list(const struct reading *r, struct place at, const vl_json *j, 
 	if (*ret && !vl_json_arr(j, key))
 		return bad(r, at, "%s is no list", key);
 	if (vl_json_len(*ret) > GPU_CDI_LIST_MAX)
-		return bad(r, at, "%s has more than %u entries", key, GPU_CDI_LIST_MAX);
+		return bad(r, at, "%s: more than %u entries", key, GPU_CDI_LIST_MAX);
 	return 0;
 }
 

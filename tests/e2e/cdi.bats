@@ -52,6 +52,13 @@ hook() {
 	expect 0 vial exec --device v.com/c=one --env A=user "$SIF" sh -c 'echo "$A $B"; echo "$LD_LIBRARY_PATH"'
 	stdout_has 'user device'
 	stdout_has /from/device
+	# a vendor's text is no template, under whatever name
+	ln -s "$VIAL" apptainer
+	spec c.yaml v.com/e '' one "env: ['D=\$HOME and \${A}']"
+	expect 0 vial exec --device v.com/e=one "$SIF" sh -c 'echo "$D"'
+	stdout_is '$HOME and ${A}'
+	expect 0 ./apptainer exec --device v.com/e=one "$SIF" sh -c 'echo "$D"'
+	stdout_is '$HOME and ${A}'
 	echo mine >mine
 	spec b.yaml v.com/d "mounts: [{hostPath: $PWD/lib.so, containerPath: /opt/x}]" one 'env: [C=1]'
 	expect 0 vial exec --device v.com/d=one --bind "$PWD/mine:/opt/x" "$SIF" cat /opt/x

@@ -457,8 +457,8 @@ gives() {
 	stderr_is ""
 	APPTAINER_NV=1 expect 0 apptainer exec --nv=false "$IMAGE" true
 	stderr_is ""
-	expect 1 apptainer exec --device vendor.com/gpu=all "$IMAGE" true
-	stderr_has "not supported yet"
+	expect 255 apptainer exec --cdi-dirs "$PWD" --device vendor.com/gpu=all "$IMAGE" true
+	one_fatal_line "there is no CDI device vendor.com/gpu=all"
 }
 
 # Elsewhere the image needs nothing for it; here it takes the two ways of env.c.

@@ -550,7 +550,7 @@ TEST(lists_and_texts_have_limits)
 	vl_buf_adds(&gids, "]");
 	VL_FREE char *many = around(EDITS, "1.0.0", gids.data);
 	CHECK_EQ(gpu_cdi_parse(many, strlen(many), false, "x", &s, &err), -EINVAL);
-	CHECK_HAS(err.text, "additionalGids has more than 4096 entries");
+	CHECK_HAS(err.text, "additionalGids: more");
 	vl_buf_adds(&notes, NAMED ",\"annotations\":{\"a\":\"");
 	add_times(&notes, "x", 256 << 10);
 	vl_buf_adds(&notes, "\"}");
