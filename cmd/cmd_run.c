@@ -73,8 +73,16 @@ int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_a
 		return cmd_usage(c, "--restart goes with instance start and instance run");
 	if (!instance && o->pid_file && !opt_getenv("PID_FILE"))
 		return cmd_usage(c, "--pid-file goes with instance start and instance run");
-	if (action != PLAN_KEEP && (o->check || o->wanted || o->fd))
-		return cmd_usage(c, "--%s goes with hold", o->check ? "check" : o->wanted ? "wanted" : "fd");
+	if (action != PLAN_KEEP &&
+	    (o->check || o->wanted || o->fd || o->named || o->forget || o->save || o->entrypoint))
+		return cmd_usage(c, "--%s goes with hold",
+				 o->check    ? "check"
+				 : o->wanted ? "wanted"
+				 : o->fd     ? "fd"
+				 : o->named  ? "named"
+				 : o->forget ? "forget"
+				 : o->save   ? "save"
+					     : "with-entrypoint");
 	if (instance && (o->explain || o->json))
 		return cmd_usage(c, "--%s does not go with instances; use it with exec or run",
 				 o->explain ? "explain" : "json");
@@ -91,7 +99,7 @@ static bool tell(int sock, int r, const char *image, struct vl_err *err)
 	return vl_msg_send_err(sock, err) == 0;
 }
 
-static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int argc, char **argv)
+static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int door, int argc, char **argv)
 {
 	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
 	PLAN struct plan plan = PLAN_INIT;
@@ -108,12 +116,13 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		return cmd_start_inside(c, o, action, instance, argc - 1, argv + 1);
 
 	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
+	plan.keep_door = door;
 	plan.environment = environ;
 	if (check_words(c, o)) {
 		free_opts(o);
 		return EXIT_USAGE;
 	}
-	bool config = action == PLAN_RUN || c->profile == PROFILE_VIAL || o->oci_defaults;
+	bool config = action == PLAN_RUN || o->entrypoint || c->profile == PROFILE_VIAL || o->oci_defaults;
 	c->image_pem = o->pem_path;
 	c->image_passphrase = o->passphrase;
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
@@ -194,38 +203,59 @@ static int check(struct cmd_ctx *c, struct action_opts *o, const char *word)
 	return r < 0 ? EXIT_OWN : 0;
 }
 
+static int hold_named(struct cmd_ctx *c, struct action_opts *o, const char *word)
+{
+	struct named n;
+	struct vl_err err = { 0 };
+	int r = cmd_named_enter(o, word, &n, &err), status = r < 0 ? EXIT_OWN : 0;
+
+	if (r < 0 && !tell((int)o->fd, r, word, &err))
+		vl_logf(&c->log, VL_FATAL, "%s", err.text);
+	if (r == 0)
+		status = start(c, o, PLAN_KEEP, n.door, 1, (char *[]){ n.image, NULL });
+	else
+		free_opts(o);
+	cmd_named_leave(&n, status != 0);
+	return status;
+}
+
 /* For who puts processes into containers by himself: the Slurm plugin, instances. What goes wrong is said on the
  * descriptor too: who asks there tells the user. */
 int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	const struct action_opts *o = opts;
+	struct vl_err err = { 0 };
 
 	(void)self;
 	if (cmd_action_check(c, o, PLAN_KEEP, false))
 		return EXIT_USAGE;
 	if (o->check && !o->fd)
 		return check(c, opts, argv[0]);
+	if (o->forget)
+		return cmd_named_forget(o, &err) < 0 ? cmd_fail(c, &err) : 0;
 	if (!o->fd || o->fd > INT_MAX || fcntl((int)o->fd, F_SETFD, FD_CLOEXEC) < 0)
 		return cmd_usage(c, "hold needs the number of an open socket: --fd N");
 	if (o->check)
 		return check(c, opts, argv[0]);
+	if (o->save)
+		return cmd_hold_save(c, o);
 	if (o->wanted && (o->wanted > INT_MAX || fcntl((int)o->wanted, F_SETFD, FD_CLOEXEC) < 0))
 		return cmd_usage(c, "--wanted takes the number of an open socket");
 	if (o->wanted && (getpgrp() == getpid() || setpgid(0, 0) == 0))
 		end_with((int)o->wanted);
-	return start(c, opts, PLAN_KEEP, argc, argv);
+	return o->named ? hold_named(c, opts, argv[0]) : start(c, opts, PLAN_KEEP, -1, argc, argv);
 }
 
 int cmd_exec_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_EXEC, argc, argv);
+	return start(c, opts, PLAN_EXEC, -1, argc, argv);
 }
 
 int cmd_run_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_RUN, argc, argv);
+	return start(c, opts, PLAN_RUN, -1, argc, argv);
 }
 
 /* The help text is a file of the image, which is read by a program of the image: nothing of it is parsed out here. */
@@ -239,17 +269,17 @@ int cmd_run_help_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int 
 	char *words[] = { argv[0], (char *)"/bin/sh", (char *)"-c", (char *)text, (char *)"sh", file, NULL };
 
 	(void)self, (void)argc;
-	return start(c, o, PLAN_EXEC, (int)VL_COUNT(words) - 1, words);
+	return start(c, o, PLAN_EXEC, -1, (int)VL_COUNT(words) - 1, words);
 }
 
 int cmd_shell_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_SHELL, argc, argv);
+	return start(c, opts, PLAN_SHELL, -1, argc, argv);
 }
 
 int cmd_test_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_TEST, argc, argv);
+	return start(c, opts, PLAN_TEST, -1, argc, argv);
 }

@@ -30,6 +30,18 @@ static void set_default_program(const struct making *m, const vl_json *config, i
 		vl_strv_add(&m->p->run_default, argv[i]);
 }
 
+/* For who comes in by himself: what its ENTRYPOINT does to the environment. An image without one needs nothing. */
+static void set_entrypoint(const struct making *m, const vl_json *config)
+{
+	const vl_json *words = vl_json_arr(config, "Entrypoint");
+
+	for (size_t k = 0; words && k < vl_json_len(words); k++)
+		if (vl_json_string(vl_json_at(words, k)))
+			vl_strv_add(&m->p->run_default, vl_json_string(vl_json_at(words, k)));
+	m->p->entrypoint = m->p->run_default.n > 0;
+	m->p->entrypoint_log = m->o->entrypoint_log;
+}
+
 /* What the image's OCI configuration says; *ret_workdir is new or NULL. */
 static int use_config(const struct making *m, int argc, char **argv, char **ret_workdir)
 {
@@ -45,6 +57,8 @@ static int use_config(const struct making *m, int argc, char **argv, char **ret_
 		config = j;
 	if (m->p->action == PLAN_RUN)
 		set_default_program(m, config, argc, argv);
+	if (m->p->action == PLAN_KEEP && m->o->entrypoint)
+		set_entrypoint(m, config);
 	const char *workdir = vl_json_str(config, "WorkingDir");
 	if (workdir && *workdir == '/' && !vl_streq(workdir, "/"))
 		*ret_workdir = vl_strdup(workdir);

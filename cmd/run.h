@@ -102,8 +102,11 @@ struct action_opts {
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
 	struct vl_strv overlay, device, cdi_dirs;
 	const char *tmpfs_size;
-	bool check;         /* hold: of the image only */
-	bool explain, json; /* tell it and start nothing */
+	bool check;                               /* hold: of the image only */
+	bool forget;                              /* hold: only remove what the job's containers with names have left */
+	bool entrypoint, entrypoint_log;          /* hold */
+	const char *named, *job_dir, *job, *save; /* hold: see hold_named.c, hold_save.c */
+	bool explain, json;                       /* tell it and start nothing */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
@@ -194,6 +197,26 @@ struct vl_progress cmd_action_say(struct cmd_ctx *c);
 int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_action action, bool instance);
 /* Says what ctr_run failed with; the exit status. */
 int cmd_action_failed(const struct cmd_ctx *c, enum plan_action action, int r, int status, const struct vl_err *err);
+
+/* ---- hold_named.c: a container that later steps of a job find again ---- */
+
+struct named {
+	char *name, *image;   /* what it is made of, as cmd_action_image takes it */
+	int dir, door, other; /* door: where others of the same name ask */
+	bool made;            /* by this process */
+};
+bool cmd_named_is_word(const char *word);
+/* 0: the container is to be made, with o as it is now, of n->image; 1: it was there, was passed on, and is over. word: the
+ * image, "-" = that of the container. On failure too, cmd_named_leave is for the caller. */
+int cmd_named_enter(struct action_opts *o, const char *word, struct named *n, struct vl_err *err);
+void cmd_named_leave(struct named *n, bool failed);
+/* All containers of the job on this node: its steps are over. */
+int cmd_named_forget(const struct action_opts *o, struct vl_err *err);
+
+/* ---- hold_save.c ---- */
+
+/* Asks the keeper at the socket and writes what its container has as an image. The exit status. */
+int cmd_hold_save(struct cmd_ctx *c, const struct action_opts *o);
 
 /* ---- inside.c ---- */
 

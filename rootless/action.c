@@ -86,6 +86,13 @@ int ctr_choose_program(const struct ctr_tree *tree, const struct plan *p, struct
 		return r;
 	switch (p->action) {
 	case PLAN_KEEP:
+		if (p->entrypoint) {
+			add_all(ret, &p->run_default);
+			vl_strv_add(ret, "/bin/sh");
+			vl_strv_add(ret, "-c");
+			vl_strv_take(ret, vl_asprintf("exec " CTR_PRINT_ENV " -0 >&%d", CTR_ENTRY_FD));
+			break;
+		}
 		vl_strv_add(ret, CTR_PRINT_ENV);
 		vl_strv_add(ret, "-0");
 		break;

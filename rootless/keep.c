@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err)
 {
@@ -64,25 +65,118 @@ static int add_changes(char *const *before, char *const *after, struct vl_buf *r
 	return 0;
 }
 
-/* All that the descriptor gives, as words that end in NUL. */
-static int read_words(int fd, struct vl_strv *ret, struct vl_err *err)
+#define ENV_MAX (16 * CTR_CHANGES_MAX)
+
+/* Reads what there is. 1: there may be more later; 0: there will not. */
+static int read_some(int fd, struct vl_buf *b, struct vl_err *err)
 {
-	VL_BUF struct vl_buf b = { 0 };
 	char piece[4096];
 	ssize_t n;
 
 	while ((n = read(fd, piece, sizeof piece)) != 0) {
+		if (n < 0 && errno == EAGAIN)
+			return 1;
 		if (n < 0 && errno != EINTR)
 			return vl_fail_sys(err, errno, "cannot read the image's environment");
 		if (n > 0)
-			vl_buf_add(&b, piece, (size_t)n);
-		if (b.len > 16 * CTR_CHANGES_MAX)
-			return vl_fail(err, E2BIG, "the image's environment is larger than %u bytes",
-				       16 * CTR_CHANGES_MAX);
+			vl_buf_add(b, piece, (size_t)n);
+		if (b->len > ENV_MAX)
+			return vl_fail(err, E2BIG, "the image's environment is larger than %u bytes", ENV_MAX);
+	}
+	return 0;
+}
+
+/* All that a process writes, as words that end in NUL. It may leave others behind that have the descriptor too: when it
+ * has ended, `ended` can be read, -1 = no such. */
+static int read_words(int fd, int ended, struct vl_strv *ret, struct vl_err *err)
+{
+	VL_BUF struct vl_buf b = { 0 };
+	struct pollfd p[] = { { .fd = fd, .events = POLLIN }, { .fd = ended, .events = POLLIN } };
+	int r = 1;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	for (bool over = false; r == 1 && !over;) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return vl_fail_sys(err, errno, "cannot wait for the image's environment");
+		over = p[1].revents;
+		r = read_some(fd, &b, err);
 	}
 	for (size_t at = 0; at < b.len; at += strlen(b.data + at) + 1)
 		vl_strv_add(ret, b.data + at);
-	return 0;
+	return VL_MIN(r, 0);
+}
+
+/* ---- the image's entrypoint ------------------------------------------------------------------- */
+
+/* What an entrypoint writes is not the environment, and the step's output is not for it. */
+static void become_entrypoint(const struct plan *p, const struct ctr_start *s, int to)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), status = 0;
+	struct vl_err err = { 0 };
+
+	dup2(null, STDIN_FILENO);                                      /* not close-on-exec: its input */
+	dup2(p->entrypoint_log ? STDERR_FILENO : null, STDOUT_FILENO); /* not close-on-exec: its output */
+	if (!p->entrypoint_log)
+		dup2(null, STDERR_FILENO); /* not close-on-exec: its errors */
+	dup2(to, CTR_ENTRY_FD);            /* not close-on-exec: where its command prints to */
+	ctr_exec(p, s, &status, &err);
+	_exit(status ? status : 1);
+}
+
+/* Has a process group with the entrypoint and what that starts, says how it ended, and stays until the keeper is gone,
+ * by whatever: then it ends them all. */
+static void guard(const struct plan *p, const struct ctr_start *s, int to, int sock)
+{
+	setpgid(0, 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		become_entrypoint(p, s, to);
+	vl_close_all_but(&sock, 1);
+	if (pid < 0)
+		_exit(1);
+	struct pollfd l[] = { { .fd = sock, .events = POLLIN },
+			      { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN } };
+	while (!l[0].revents) {
+		poll(l, 2, -1);
+		if (l[1].revents) {
+			int status = vl_wait(pid);
+			vl_msg_send(sock, VL_MSG_OK, &status, sizeof status);
+			vl_closep(&l[1].fd);
+		}
+	}
+	kill(0, SIGKILL);
+}
+
+static int run_entrypoint(const struct plan *p, const struct ctr_start *s, struct vl_strv *ret, int *ret_guard,
+			  struct vl_err *err)
+{
+	int pipes[2], pair[2], status = 0;
+	enum vl_msg_type type;
+	size_t n = 0;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return vl_fail_sys(err, errno, "cannot make a pipe");
+	VL_CLOSE int from = pipes[0];
+	VL_CLOSE int to = pipes[1];
+	if (vl_msg_pair(pair, err) < 0)
+		return -err->code;
+	VL_CLOSE int ours = vl_move_fd_above_stdio(pair[0]);
+	VL_CLOSE int theirs = vl_move_fd_above_stdio(pair[1]);
+	pid_t pid = fork();
+	if (pid == 0)
+		guard(p, s, to, theirs);
+	vl_closep(&to);
+	vl_closep(&theirs);
+	int r = pid < 0 ? vl_fail_sys(err, errno, "cannot start a process") : read_words(from, ours, ret, err);
+	if (r == 0 && (vl_msg_recv(ours, &type, &status, sizeof status, &n) < 0 || n != sizeof status))
+		return vl_fail(err, EIO, "%s: the process that runs the image's entrypoint is gone", p->image_path);
+	if (r == 0 && (status || !ret->n))
+		return vl_fail(err, EIO,
+			       "%s: the image's entrypoint ends with status %d and %s its command; see "
+			       "--container-entrypoint-log",
+			       p->image_path, status, ret->n ? "has started" : "has not started");
+	*ret_guard = vl_steal_fd(&ours);
+	return r;
 }
 
 /* The start is `env -0`, through the image's shell: what it prints is the environment. */
@@ -103,7 +197,7 @@ static int run_for_environment(const struct plan *p, const struct ctr_start *s, 
 		_exit(ctr_exec(p, s, &status, err) < 0);
 	}
 	vl_closep(&to);
-	int r = read_words(from, ret, err);
+	int r = read_words(from, -1, ret, err);
 	vl_closep(&from);
 	status = vl_wait(pid);
 	if (r == 0 && status)
@@ -111,15 +205,17 @@ static int run_for_environment(const struct plan *p, const struct ctr_start *s, 
 	return r;
 }
 
-int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err)
+int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, int *ret_guard,
+		     struct vl_err *err)
 {
 	VL_STRV struct vl_strv printed = { 0 };
 	const struct vl_strv *after = &s->env;
 
 	if (!p->environment)
 		return 0;
-	if (!vl_streq(s->argv.v[0], CTR_PRINT_ENV)) {
-		int r = run_for_environment(p, s, &printed, err);
+	if (p->entrypoint || !vl_streq(s->argv.v[0], CTR_PRINT_ENV)) {
+		int r = p->entrypoint ? run_entrypoint(p, s, &printed, ret_guard, err)
+				      : run_for_environment(p, s, &printed, err);
 		if (r < 0)
 			return r;
 		after = &printed;
@@ -174,32 +270,67 @@ static void answer_door(const struct ctr_door *door, const struct vl_buf *change
 		ctr_door_show(door, changes, sock);
 }
 
-static void let_go(const struct ctr_door *door, int sock)
+static void let_go(const struct ctr_door *door, const struct ctr_lines *l)
 {
-	int keep[CTR_WAYS + 1] = { sock };
+	int keep[CTR_WAYS + 3] = { l->sock };
 	size_t n = 1;
 
+	if (l->door >= 0)
+		keep[n++] = l->door;
+	if (l->guard >= 0)
+		keep[n++] = l->guard;
 	for (size_t i = 0; i < CTR_WAYS; i++)
 		if (door->fd[i] >= 0)
 			keep[n++] = door->fd[i];
 	vl_close_all_but(keep, n);
 }
 
-int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, uid_t user, struct vl_err *err)
+/* On the one end of a pair. 0: it was asked and answered. */
+static int answer_pair(const struct ctr_door *door, const struct vl_buf *changes, int sock)
+{
+	enum vl_msg_type type;
+	char none;
+	int r = vl_msg_recv(sock, &type, &none, 1, NULL);
+
+	if (r == 0 && type == VL_MSG_OK)
+		ctr_door_show(door, changes, sock);
+	return r;
+}
+
+int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, const struct ctr_lines *l, uid_t user,
+	     struct vl_err *err)
 {
 	int listening = 0;
 	socklen_t len = sizeof listening;
-	enum vl_msg_type type;
-	char none;
-	int r;
+	struct pollfd p[] = { { .fd = l->sock, .events = POLLIN }, { .fd = l->door, .events = POLLIN } };
+	int r = 0;
 
-	if (getsockopt(sock, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
-		return vl_fail_sys(err, errno, "the keeper's descriptor %d", sock);
-	let_go(door, sock);
+	if (getsockopt(l->sock, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
+		return vl_fail_sys(err, errno, "the keeper's descriptor %d", l->sock);
+	let_go(door, l);
 	while (listening)
-		answer_door(door, changes, sock, user);
-	while ((r = vl_msg_recv(sock, &type, &none, 1, NULL)) == 0)
-		if (type == VL_MSG_OK)
-			ctr_door_show(door, changes, sock);
+		answer_door(door, changes, l->sock, user);
+	while (r == 0) {
+		poll(p, 2, -1);
+		if (p[1].revents)
+			answer_door(door, changes, l->door, user);
+		if (p[0].revents)
+			r = answer_pair(door, changes, l->sock);
+	}
 	return r == -EPIPE ? 0 : vl_fail_sys(err, -r, "the keeper cannot hear");
+}
+
+int ctr_relay(int other, int sock, int door, bool *ret_gone, struct vl_err *err)
+{
+	CTR_DOOR struct ctr_door way = CTR_DOOR_INIT;
+	VL_STRV struct vl_strv words = { 0 };
+	VL_BUF struct vl_buf changes = { 0 };
+	int r = ctr_door_ask(other, -1, &way, &words, err);
+
+	*ret_gone = r == -EPIPE || r == -ECONNRESET;
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < words.n; i++)
+		add_text(&changes, words.v[i], strlen(words.v[i]));
+	return ctr_keep(&way, &changes, &(struct ctr_lines){ sock, door, -1 }, geteuid(), err);
 }

@@ -341,22 +341,30 @@ int ctr_enter_filters(const struct plan *p, struct ctr_start *start, struct vl_e
 /* ---- keep.c ---- */
 
 #define CTR_PRINT_ENV "env" /* the program a keeper has its environment made for */
+#define CTR_ENTRY_FD 9      /* where it prints to below an entrypoint: a digit, as shells want it */
 
 /* The namespaces this process is in, and the directory that is to be its root. */
 int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err);
 /* What the door's answers are made of: text is the changes of the environment. */
 #define CTR_CHANGES_MAX 65536 /* of a message; a socket takes about three times that */
-/* How s->env differs from p->environment, in ret, each with a NUL at its end. Runs the image's shell when it takes one.
- * -E2BIG. */
-int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, struct vl_err *err);
 /* alone.c: a line about a step whose image has MPI and whose tasks nobody tells of each other. Call inside. */
 void ctr_warn_of_lone_ranks(const struct plan *p, const struct vl_progress *say);
+/* How s->env differs from p->environment, in ret, each with a NUL at its end. Runs the image's shell when it takes one,
+ * and the entrypoint that the plan asks for. *ret_guard: when it is closed, what that left running ends. -E2BIG. */
+int ctr_keep_changes(const struct plan *p, const struct ctr_start *s, struct vl_buf *ret, int *ret_guard,
+		     struct vl_err *err);
 /* Who has connected, if he is that user: the caller, asked before a filter could answer in the kernel's place. */
 int ctr_door_accept(int listener, uid_t user); /* socket or -errno */
 /* Gives him the way in. */
 int ctr_door_show(const struct ctr_door *door, const struct vl_buf *changes, int sock);
-/* Answers until it is over. Nothing of the caller's stays open but sock: no terminal, no pipe. */
-int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, int sock, uid_t user, struct vl_err *err);
+struct ctr_lines {
+	int sock;  /* as plan.keep_fd */
+	int door;  /* a listening socket beside it; -1 = none */
+	int guard; /* stays open; -1 = none */
+};
+/* Answers until it is over. Nothing else of the caller's stays open: no terminal, no pipe. */
+int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, const struct ctr_lines *l, uid_t user,
+	     struct vl_err *err);
 
 /* ---- seccomp.c ---- */
 

@@ -242,11 +242,13 @@ static int keep(const struct plan *p, const struct ctr_start *s, uid_t user, con
 		struct vl_err *err)
 {
 	VL_BUF struct vl_buf changes = { 0 };
+	VL_CLOSE int guard = -1;
 
 	ctr_warn_of_lone_ranks(p, say);
-	int r = ctr_keep_changes(p, s, &changes, err);
+	int r = ctr_keep_changes(p, s, &changes, &guard, err);
 
-	return r < 0 ? r : ctr_keep(&s->door, &changes, p->keep_fd, user, err);
+	return r < 0 ? r
+		     : ctr_keep(&s->door, &changes, &(struct ctr_lines){ p->keep_fd, p->keep_door, guard }, user, err);
 }
 
 int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, struct vl_err *err)

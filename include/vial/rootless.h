@@ -176,6 +176,9 @@ struct plan {
 	struct plan_env env;
 	enum plan_action action;
 	int keep_fd;                    /* PLAN_KEEP, instance: where it is asked for the way in; the plan's own */
+	int keep_door;                  /* PLAN_KEEP: a listening socket beside it, for others; borrowed; -1 = none */
+	bool entrypoint;                /* PLAN_KEEP: run_default is started around the environment of who comes in */
+	bool entrypoint_log;            /* what it writes is shown on standard error */
 	struct plan_instance *instance; /* stays when its program has ended; borrowed; NULL = it is none */
 	char *const *environment;       /* PLAN_KEEP: who comes in is told what is different from it; borrowed */
 	struct vl_strv argv;            /* exec: program and arguments; else arguments */
@@ -193,7 +196,8 @@ struct plan {
 
 #define PLAN_INIT                                                                                                      \
 	{                                                                                                              \
-		.image_fd = -1, .record = -1, .keep_fd = -1, .umask = -1, .status_missing = 127, .status_denied = 126  \
+		.image_fd = -1, .record = -1, .keep_fd = -1, .keep_door = -1, .umask = -1, .status_missing = 127,      \
+		.status_denied = 126                                                                                   \
 	}
 void ctr_plan_free(struct plan *p);
 #define PLAN __attribute__((cleanup(ctr_plan_free)))
@@ -317,6 +321,10 @@ void ctr_door_free(struct ctr_door *d);
  * err; -ETIMEDOUT, -EPIPE when it is gone. ret_changes: how the container's environment differs from that of its plan,
  * KEY=VALUE or KEY alone for what is not in it. */
 int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_strv *ret_changes, struct vl_err *err);
+/* For who waits at a door for others: asks at the one he is connected to, and passes the way in on, as ctr_run does with
+ * PLAN_KEEP. door: a listening socket beside sock, or -1. Returns when the other end of sock is closed everywhere. -EPIPE
+ * before anything was passed on: the other keeper is gone, and *ret_gone is set. */
+int ctr_relay(int other, int sock, int door, bool *ret_gone, struct vl_err *err);
 /* Enters with one thread. *ret_pid: the pid namespace was another one, and only children will be in it. The cwd is the
  * container's root, the capabilities are those of its user namespace: ctr_reduce_caps comes next. */
 int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);
