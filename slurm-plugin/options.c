@@ -8,15 +8,23 @@ const struct vsp_row vsp_rows[VSP_WORDS] = {
 			"an image in a registry, [USER@][REGISTRY#]NAME[:TAG] or docker://..." },
 	[VSP_MOUNTS] = { "mounts", "SRC:DST[:ro],...", "show these paths of the node in the container" },
 	[VSP_WORKDIR] = { "workdir", "DIR", "working directory in the container (default: that of the job)" },
+	[VSP_NAME] = { "name", "NAME[:auto|create|exec|no_exec]",
+		       "keep the container, and what is changed in it, for later steps of the job that give this "
+		       "name" },
+	[VSP_SAVE] = { "save", "PATH", "write what the container has as an image when the step has ended" },
 	[VSP_MOUNT_HOME] = { "mount-home", NULL, "show the home directory in the container (the default)" },
 	[VSP_NO_MOUNT_HOME] = { "no-mount-home", NULL, "do not show the home directory in the container" },
 	[VSP_REMAP_ROOT] = { "remap-root", NULL, "be root in the container" },
 	[VSP_NO_REMAP_ROOT] = { "no-remap-root", NULL, "be oneself in the container (the default)" },
-	[VSP_WRITABLE] = { "writable", NULL, "changes are kept in memory and thrown away at the end of the step" },
+	[VSP_WRITABLE] = { "writable", NULL,
+			   "changes are allowed, and thrown away at the end of the step unless the container has a "
+			   "name" },
 	[VSP_READONLY] = { "readonly", NULL, "nothing can be changed in the container (the default)" },
 	[VSP_ENV] = { "env", "NAME,...", "variables of the job that are stronger than those of the image" },
-	[VSP_ENTRYPOINT] = { "entrypoint", NULL, "run the image's entrypoint before the command (refused)" },
-	[VSP_NO_ENTRYPOINT] = { "no-entrypoint", NULL, "do not run the image's entrypoint (always so)" },
+	[VSP_ENTRYPOINT] = { "entrypoint", NULL,
+			     "run the image's entrypoint once, and the tasks in the environment that it makes" },
+	[VSP_NO_ENTRYPOINT] = { "no-entrypoint", NULL, "do not run the image's entrypoint (the default)" },
+	[VSP_ENTRYPOINT_LOG] = { "entrypoint-log", NULL, "show what the entrypoint writes, on standard error" },
 	[VSP_UNSHARE] = { "unshare", "net,ipc,uts", "namespaces that the container has of its own" },
 };
 
@@ -143,6 +151,41 @@ static int contradiction(const struct vsp_options *o, enum vsp_word a, enum vsp_
 		       : 0;
 }
 
+bool vsp_options_wanted(const struct vsp_options *o)
+{
+	return o->value[VSP_IMAGE] || o->value[VSP_NAME];
+}
+
+/* NAME[:MODE]; the rest is checked by who makes the directory of that name. */
+static int check_name(const char *value, struct vl_err *err)
+{
+	static const char *const modes[] = { "auto", "create", "exec", "no_exec" };
+	const char *colon = strchr(value, ':');
+	bool known = !colon;
+
+	for (size_t i = 0; i < VL_COUNT(modes) && !known; i++)
+		known = vl_streq(colon + 1, modes[i]);
+	if (!known)
+		return vl_fail(err, EINVAL, "name %s: '%s' is not known; auto, create, exec and no_exec are", value,
+			       colon + 1);
+	size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+	if (!n || n > 64 || *value == '.' || (value[n] && value + n != colon))
+		return vl_fail(err, EINVAL, "name '%s': up to 64 letters, digits, '.', '_' and '-', no dot in front",
+			       value);
+	return 0;
+}
+
+static int check_values(const struct vsp_options *o, struct vl_err *err)
+{
+	int r = o->value[VSP_NAME] ? check_name(o->value[VSP_NAME], err) : 0;
+
+	if (r == 0 && o->value[VSP_SAVE] && !*o->value[VSP_SAVE])
+		return vl_fail(err, EINVAL, "save: to which file?");
+	if (r == 0 && o->value[VSP_WORKDIR] && o->value[VSP_WORKDIR][0] != '/')
+		return vl_fail(err, EINVAL, "the working directory %s must be an absolute path", o->value[VSP_WORKDIR]);
+	return r;
+}
+
 int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, struct vl_strv *ret, struct vl_err *err)
 {
 	int r = each_word(o->value[VSP_MOUNTS], ret, add_mount, err);
@@ -152,25 +195,26 @@ int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, 
 
 	if (r == 0)
 		r = each_word(o->value[VSP_UNSHARE], ret, add_unshare, err);
+
+	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
+						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
+						  { VSP_WRITABLE, VSP_READONLY },
+						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT } };
+	static const struct {
+		enum vsp_word word;
+		const char *option;
+	} flags[] = { { VSP_NO_MOUNT_HOME, "--no-home" },
+		      { VSP_REMAP_ROOT, "--fakeroot" },
+		      { VSP_WRITABLE, "--writable-tmpfs" },
+		      { VSP_ENTRYPOINT, "--with-entrypoint" },
+		      { VSP_ENTRYPOINT_LOG, "--entrypoint-log" } };
+
+	for (size_t i = 0; i < VL_COUNT(pairs) && r == 0; i++)
+		r = contradiction(o, pairs[i][0], pairs[i][1], err);
 	if (r == 0)
-		r = contradiction(o, VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME, err);
-	if (r == 0)
-		r = contradiction(o, VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT, err);
-	if (r == 0)
-		r = contradiction(o, VSP_WRITABLE, VSP_READONLY, err);
-	if (r < 0)
-		return r;
-	if (o->value[VSP_ENTRYPOINT]) /* job scripts that name it rely on it */
-		return vl_fail(err, ENOTSUP,
-			       "the image's entrypoint is not run; write what it does before the command, as "
-			       "`vial inspect` shows it");
-	if (o->value[VSP_NO_MOUNT_HOME])
-		vl_strv_add(ret, "--no-home");
-	if (o->value[VSP_REMAP_ROOT])
-		vl_strv_add(ret, "--fakeroot");
-	if (o->value[VSP_WRITABLE])
-		vl_strv_add(ret, "--writable-tmpfs");
-	if (o->value[VSP_WORKDIR] && o->value[VSP_WORKDIR][0] != '/')
-		return vl_fail(err, EINVAL, "the working directory %s must be an absolute path", o->value[VSP_WORKDIR]);
-	return 0;
+		r = check_values(o, err);
+	for (size_t i = 0; i < VL_COUNT(flags) && r == 0; i++)
+		if (o->value[flags[i].word])
+			vl_strv_add(ret, flags[i].option);
+	return r;
 }

@@ -11,6 +11,8 @@ enum vsp_word {
 	VSP_IMAGE,
 	VSP_MOUNTS,
 	VSP_WORKDIR,
+	VSP_NAME,
+	VSP_SAVE,
 	VSP_MOUNT_HOME,
 	VSP_NO_MOUNT_HOME,
 	VSP_REMAP_ROOT,
@@ -20,6 +22,7 @@ enum vsp_word {
 	VSP_ENV,
 	VSP_ENTRYPOINT,
 	VSP_NO_ENTRYPOINT,
+	VSP_ENTRYPOINT_LOG,
 	VSP_UNSHARE,
 	VSP_WORDS
 };
@@ -40,6 +43,8 @@ void vsp_options_free(struct vsp_options *o);
 /* The image as `vial` takes it: a path stays one, [USER@][REGISTRY#]NAME[:TAG] becomes docker://REGISTRY/NAME[:TAG].
  * Returns new. */
 char *vsp_image_name(const char *word);
+/* Is a container asked for? One with a name may be there already, without an image named. */
+bool vsp_options_wanted(const struct vsp_options *o);
 /* The options as `vial hold` takes them, checked. -EINVAL. */
 struct vsp_site;
 int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, struct vl_strv *ret,
@@ -51,6 +56,7 @@ struct vsp_site {
 	const char *prefix; /* of the options; "container" */
 	const char *vial;   /* the program; absolute */
 	const char *mounts; /* in every container, in the user's form; NULL = none */
+	const char *names;  /* directory on the node for containers with names */
 	long timeout;       /* seconds that a container may take to be there, its conversion included */
 	bool check;         /* look at images before a job is queued */
 };
@@ -67,15 +73,42 @@ int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct 
 /* In slurmstepd, before any task: what the tasks will share. Cannot fail because of the user: that would drain the node. */
 struct vsp_step;
 struct vsp_step *vsp_step_new(void); /* NULL: no memory, no descriptors */
+struct vsp_task {
+	const struct vsp_site *site;
+	const struct vsp_options *options;
+	char *const *environment;
+	const char *script; /* of a batch job, else NULL */
+	uint32_t job;
+	unsigned nodes; /* of the step */
+};
 /* In a task, as the user, right before Slurm executes the program: the first one makes the container, all enter it.
- * environment: the task's. script: of a batch job, else NULL. *ret_changes: what is different inside, KEY=VALUE or KEY. */
-int vsp_step_enter(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-		   char *const *environment, const char *script, struct vl_strv *ret_changes, struct vl_err *err);
+ * *ret_changes: what is different inside, KEY=VALUE or KEY. */
+int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv *ret_changes, struct vl_err *err);
+struct vsp_user {
+	uid_t uid;
+	gid_t gid;
+	const gid_t *groups; /* the others */
+	size_t n_groups;
+};
+/* In slurmstepd, as root, when a task has ended with that status of wait(). After the last of n the container's content
+ * is saved, if that was asked for, as the user. */
+int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o, int status,
+			uint32_t n, const struct vsp_user *u, struct vl_err *err);
 /* In slurmstepd, when all tasks are forked. */
 void vsp_step_forked(struct vsp_step *s);
 /* Is the caller the first task that has something to complain about? One line is enough for all of them. */
 bool vsp_step_tells(struct vsp_step *s);
 /* In slurmstepd, after the last task: the container goes, and is waited for a little. */
 void vsp_step_end(struct vsp_step *s);
+
+/* ---- job.c: on the node, when a job has ended, as root ---- */
+
+/* Becomes the user in a child that becomes argv. Returns its exit status, 128 + signal, or -errno. */
+int vsp_run_as(const struct vsp_user *u, const char *cwd, char *const *argv);
+/* Where the job's containers with names are kept on this node; new. node: its name, NULL = it has none. */
+char *vsp_job_word(uint32_t job, const char *node);
+/* They go. */
+int vsp_job_end(const struct vsp_site *site, uint32_t job, const char *node, const struct vsp_user *u,
+		struct vl_err *err);
 
 #endif

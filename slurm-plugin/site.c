@@ -1,4 +1,5 @@
-/* required spank_vial.so prefix=container vial=/usr/bin/vial mounts=/scratch,/opt/site:/opt/site:ro timeout=600 check=yes */
+/* required spank_vial.so prefix=container vial=/usr/bin/vial mounts=/scratch,/opt/site:/opt/site:ro names=/tmp
+ * timeout=600 check=yes */
 #include "plugin.h"
 
 #ifndef VSP_VIAL
@@ -17,6 +18,8 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		site->vial = value;
 	} else if ((value = vl_prefix(word, "mounts="))) {
 		site->mounts = value;
+	} else if ((value = vl_prefix(word, "names=")) && *value == '/') {
+		site->names = value;
 	} else if ((value = vl_prefix(word, "timeout="))) {
 		long seconds = strtol(value, &end, 10);
 		if (*end || end == value || seconds < 1 || seconds > 86400)
@@ -26,7 +29,8 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		site->check = vl_streq(word, "check=yes");
 	} else {
 		return vl_fail(err, EINVAL,
-			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, timeout=, check= are",
+			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, names=/DIR, timeout=, "
+			       "check= are",
 			       word);
 	}
 	return 0;
@@ -36,7 +40,9 @@ int vsp_site_read(int argc, char **argv, struct vsp_site *ret, struct vl_err *er
 {
 	int r = 0;
 
-	*ret = (struct vsp_site){ .prefix = "container", .vial = VSP_VIAL, .timeout = TIMEOUT, .check = true };
+	*ret = (struct vsp_site){
+		.prefix = "container", .vial = VSP_VIAL, .names = "/tmp", .timeout = TIMEOUT, .check = true
+	};
 	for (int i = 0; i < argc; i++) {
 		struct vl_err one = { 0 };
 		if (set(ret, argv[i], &one) < 0 && r == 0) {

@@ -84,7 +84,7 @@ static int check_request(void)
 	struct vl_err err = { 0 };
 
 	vsp_options_add_environment(&vial.options, from_caller, NULL);
-	if (!vial.options.value[VSP_IMAGE])
+	if (!vsp_options_wanted(&vial.options))
 		return 0;
 	return vsp_submit(&vial.site, &vial.options, &err) < 0 ? say(&err) : 0;
 }
@@ -111,7 +111,7 @@ static void prepare_step(spank_t sp)
 	if (spank_get_item(sp, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == EXTERN_STEP)
 		return;
 	vsp_options_add_environment(&vial.options, from_job, &j);
-	if (vial.options.value[VSP_IMAGE])
+	if (vsp_options_wanted(&vial.options))
 		vial.step = vsp_step_new();
 }
 
@@ -172,23 +172,74 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 	VL_STRV struct vl_strv changes = { 0 };
 	struct vl_err err = { 0 };
 	char **environment = NULL;
+	uint32_t nodes = 0;
+	struct vsp_task t = { .site = &vial.site, .options = &vial.options };
 
-	if (!vial.options.value[VSP_IMAGE])
+	if (!vsp_options_wanted(&vial.options))
 		return 0;
+	if (spank_get_item(sp, S_JOB_ID, &t.job) == ESPANK_SUCCESS &&
+	    spank_get_item(sp, S_JOB_NNODES, &nodes) == ESPANK_SUCCESS)
+		t.nodes = nodes;
 	if (vial.bad.code)
 		err = vial.bad;
 	else if (!vial.step)
 		vl_fail(&err, ENOMEM, "this node cannot prepare a container for the step");
 	else if (spank_get_item(sp, S_JOB_ENV, &environment) != ESPANK_SUCCESS || !environment)
 		vl_fail(&err, EINVAL, "the job has no environment");
-	else if (vsp_step_enter(vial.step, &vial.site, &vial.options, environment, batch_script(sp), &changes, &err) ==
-		 0)
+	t.environment = environment;
+	t.script = batch_script(sp);
+	if (!err.code && vsp_step_enter(vial.step, &t, &changes, &err) == 0)
 		apply_changes(sp, &changes);
 	if (!err.code)
 		return 0;
 	if (!vsp_step_tells(vial.step))
 		_exit(1); /* as slurmstepd would, which first says twice in each task that we failed */
 	return say(&err);
+}
+
+static bool whose(spank_t sp, struct vsp_user *ret)
+{
+	return spank_get_item(sp, S_JOB_UID, &ret->uid) == ESPANK_SUCCESS &&
+	       spank_get_item(sp, S_JOB_GID, &ret->gid) == ESPANK_SUCCESS;
+}
+
+int slurm_spank_task_exit(spank_t sp, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	struct vl_err err = { 0 };
+	struct vsp_user u = { 0 };
+	uint32_t tasks = 0;
+	gid_t *groups = NULL;
+	int status = 0, n = 0;
+
+	if (!vial.step || spank_get_item(sp, S_TASK_EXIT_STATUS, &status) != ESPANK_SUCCESS ||
+	    spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || !whose(sp, &u))
+		return 0;
+	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
+		u.groups = groups;
+		u.n_groups = (size_t)n;
+	}
+	if (vsp_step_task_ended(vial.step, &vial.site, &vial.options, status, tasks, &u, &err) < 0)
+		say(&err);
+	return 0;
+}
+
+/* By slurmd, when nothing of the job is left on the node, also after scancel and time limits: what named containers have
+ * kept between its steps goes. */
+int slurm_spank_job_epilog(spank_t sp, int argc, char **argv)
+{
+	struct vl_err err = { 0 };
+	struct vsp_site site;
+	struct vsp_user u = { 0 };
+	uint32_t job = 0;
+
+	(void)vsp_site_read(argc, argv, &site, &err); /* nonsense beside it does not hide the directory */
+	if (spank_get_item(sp, S_JOB_ID, &job) != ESPANK_SUCCESS || !whose(sp, &u))
+		return 0;
+	if (vsp_job_end(&site, job, getenv("SLURMD_NODENAME"), &u, &err) < 0)
+		say(&err);
+	return 0; /* another result would drain the node */
 }
 
 int slurm_spank_exit(spank_t sp, int argc, char **argv)

@@ -3,15 +3,19 @@
  * failing is this step's affair and not the node's. */
 #include "plugin.h"
 
+#include "../rootless/emulate.h"
+
 #include <vial/rootless.h>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define ENTER_MS 60000 /* a container that is there answers at once; a node that swaps, later */
@@ -24,6 +28,7 @@ struct shared {               /* by the tasks, which are forks of one process */
 	enum state state;
 	bool begun, told; /* by whoever came first; atomic */
 	pid_t keeper;
+	char cwd[4096]; /* of the tasks: what they name is relative to it */
 	struct vl_err why;
 };
 /* Ends of two pairs. On the first one is asked: when all copies of the tasks' end are closed, the keeper goes, and one of
@@ -34,6 +39,8 @@ struct vsp_step {
 	struct shared *shared;
 	int tasks, keepers;
 	int waiting, wanted;
+	uint32_t ended; /* tasks; and the signal that ended one */
+	int signal;
 };
 
 struct vsp_step *vsp_step_new(void)
@@ -55,8 +62,11 @@ struct vsp_step *vsp_step_new(void)
 	pthread_mutex_init(&shared->lock, &a);
 	pthread_mutexattr_destroy(&a);
 	struct vsp_step *s = vl_alloc(sizeof *s);
-	*s = (struct vsp_step){ shared, vl_move_fd_above_stdio(pair[0]), vl_move_fd_above_stdio(pair[1]),
-				vl_move_fd_above_stdio(wait[0]), vl_move_fd_above_stdio(wait[1]) };
+	*s = (struct vsp_step){ .shared = shared,
+				.tasks = vl_move_fd_above_stdio(pair[0]),
+				.keepers = vl_move_fd_above_stdio(pair[1]),
+				.waiting = vl_move_fd_above_stdio(wait[0]),
+				.wanted = vl_move_fd_above_stdio(wait[1]) };
 	return s;
 }
 
@@ -75,11 +85,8 @@ bool vsp_step_tells(struct vsp_step *s)
 /* ---- the keeper --------------------------------------------------------------------------------- */
 
 struct keeper {
-	const struct vsp_site *site;
-	const struct vsp_options *o;
+	const struct vsp_task *t;
 	const struct vsp_step *step;
-	char *const *environment;
-	const char *script;
 	struct vl_strv argv, env;
 };
 
@@ -97,7 +104,7 @@ static void add_server_files(const struct keeper *k, struct vl_strv *v)
 	static const char *const names[] = { "PMIX_SERVER_TMPDIR" };
 
 	for (size_t i = 0; i < VL_COUNT(names); i++) {
-		const char *kv = find(k->environment, names[i], strlen(names[i]));
+		const char *kv = find(k->t->environment, names[i], strlen(names[i]));
 		const char *dir = kv ? strchr(kv, '=') + 1 : "";
 		if (*dir != '/' || access(dir, F_OK) < 0)
 			continue;
@@ -106,38 +113,53 @@ static void add_server_files(const struct keeper *k, struct vl_strv *v)
 	}
 }
 
+/* Which directory it is on this node, of those that the user's jobs have. */
+static void add_name(const struct vsp_task *t, struct vl_strv *v)
+{
+	const char *node = find(t->environment, "SLURMD_NODENAME", 15);
+
+	if (!t->options->value[VSP_NAME])
+		return;
+	VL_FREE char *job = vsp_job_word(t->job, node ? node + 16 : NULL);
+	vl_strv_take(v, vl_asprintf("--named=%s", t->options->value[VSP_NAME]));
+	vl_strv_take(v, vl_asprintf("--job-dir=%s", t->site->names));
+	vl_strv_take(v, vl_asprintf("--job=%s", job));
+}
+
 static int make_argv(struct keeper *k, struct vl_err *err)
 {
 	struct vl_strv *v = &k->argv;
 
-	vl_strv_add(v, k->site->vial);
+	vl_strv_add(v, k->t->site->vial);
 	vl_strv_add(v, "--quiet");
 	vl_strv_add(v, "hold");
 	vl_strv_add(v, "--fd");
 	vl_strv_take(v, vl_asprintf("%d", k->step->keepers));
 	vl_strv_add(v, "--wanted");
 	vl_strv_take(v, vl_asprintf("%d", k->step->wanted));
-	int r = vsp_options_words(k->site, k->o, v, err);
+	int r = vsp_options_words(k->t->site, k->t->options, v, err);
+	add_name(k->t, v);
 	add_server_files(k, v);
-	if (k->script) { /* slurmd's copy, in its spool directory */
+	if (k->t->script) { /* slurmd's copy, in its spool directory */
 		vl_strv_add(v, "--bind");
-		vl_strv_take(v, vl_asprintf("%s::ro", k->script));
+		vl_strv_take(v, vl_asprintf("%s::ro", k->t->script));
 	}
 	vl_strv_add(v, "--");
-	vl_strv_take(v, vsp_image_name(k->o->value[VSP_IMAGE]));
+	vl_strv_take(v, k->t->options->value[VSP_IMAGE] ? vsp_image_name(k->t->options->value[VSP_IMAGE])
+							: vl_strdup("-")); /* that of the name */
 	return r;
 }
 
 /* The job's, and once more those that are stronger than the image. */
 static void make_environment(struct keeper *k)
 {
-	const char *list = k->o->value[VSP_ENV] ? k->o->value[VSP_ENV] : "";
+	const char *list = k->t->options->value[VSP_ENV] ? k->t->options->value[VSP_ENV] : "";
 
-	for (char *const *e = k->environment; *e; e++)
+	for (char *const *e = k->t->environment; *e; e++)
 		vl_strv_add(&k->env, *e);
 	while (*list) {
 		size_t n = strcspn(list, ",");
-		const char *kv = n ? find(k->environment, list, n) : NULL;
+		const char *kv = n ? find(k->t->environment, list, n) : NULL;
 		if (kv)
 			vl_strv_take(&k->env, vl_asprintf("VIALENV_%s", kv));
 		list += n + (list[n] == ',');
@@ -158,17 +180,16 @@ static void become_keeper(void *arg)
 	fcntl(k->step->keepers, F_SETFD, 0); /* not close-on-exec: the program's ends */
 	fcntl(k->step->wanted, F_SETFD, 0);  /* not close-on-exec: see above */
 	k->step->shared->keeper = getpid();
-	execve(k->site->vial, k->argv.v, k->env.v);
+	execve(k->t->site->vial, k->argv.v, k->env.v);
 	struct vl_err err = { 0 };
-	vl_fail_sys(&err, errno, "cannot run %s; the site's plugstack.conf names it", k->site->vial);
+	vl_fail_sys(&err, errno, "cannot run %s; the site's plugstack.conf names it", k->t->site->vial);
 	vl_msg_send_err(k->step->keepers, &err);
 }
 
 /* What goes wrong here is said where it is asked for, as by the keeper itself. */
-static void start_keeper(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-			 char *const *environment, const char *script)
+static void start_keeper(struct vsp_step *s, const struct vsp_task *t)
 {
-	struct keeper k = { .site = site, .o = o, .step = s, .environment = environment, .script = script };
+	struct keeper k = { .t = t, .step = s };
 	struct vl_err err = { 0 };
 	pid_t wait = 0;
 
@@ -202,14 +223,14 @@ static int lock(struct shared *s, long seconds)
 }
 
 /* The first one starts the keeper; one at a time waits for it, as long as it takes. */
-static int make_sure(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-		     char *const *environment, const char *script, struct vl_err *err)
+static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err *err)
 {
+	const struct vsp_site *site = t->site;
 	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
 	VL_STRV struct vl_strv changes = { 0 };
 
 	if (!__atomic_exchange_n(&s->shared->begun, true, __ATOMIC_ACQ_REL))
-		start_keeper(s, site, o, environment, script);
+		start_keeper(s, t);
 	vl_closep(&s->keepers);
 	vl_closep(&s->wanted);
 	int r = lock(s->shared, site->timeout + LOCK_MORE);
@@ -271,28 +292,89 @@ static void be_as_usual(const struct as_usual *was)
 	prctl(PR_SET_NAME, was->name);
 }
 
-int vsp_step_enter(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-		   char *const *environment, const char *script, struct vl_strv *ret_changes, struct vl_err *err)
+/* Is root the only id that there is? In the container. */
+static bool is_alone(void)
+{
+	char map[64];
+	VL_CLOSE int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, map, sizeof map - 1);
+	unsigned inside = 1, outside, count = 0;
+
+	if (n <= 0)
+		return false;
+	map[n] = 0;
+	return sscanf(map, "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 && count == 1 &&
+	       strchr(map, '\n') == map + n - 1;
+}
+
+/* The last of it: no more rights than `vial exec` leaves a program, and what root expects to work where it cannot. */
+static int become_usual(bool root, struct vl_err *err)
+{
+	VL_CLEANUP(ctr_emulation_free) struct ctr_emulation ids = CTR_EMULATION_INIT;
+	struct plan self = { .user = { .uid = geteuid() } };
+	bool alone = root && is_alone();
+	int r = alone ? ctr_emulation_start(&ids, err) : 0;
+
+	/* false: this root may be one by chroot alone, out of which a second one leads */
+	if (r == 0)
+		r = ctr_reduce_caps(&self, false, err);
+	return r == 0 && alone ? ctr_emulation_enter(&ids, err) : r;
+}
+
+int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv *ret_changes, struct vl_err *err)
 {
 	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
 	VL_FREE char *cwd = getcwd(NULL, 0);
-	const char *home = find(environment, "HOME", 4);
+	const char *home = find(t->environment, "HOME", 4);
 	bool pid = false;
 
 	struct as_usual before;
 
+	if (t->options->value[VSP_SAVE] && t->nodes > 1)
+		return vl_fail(err, EINVAL,
+			       "save: the step has %u nodes, each with a container of its own; save one of a "
+			       "step on one node (-N 1)",
+			       t->nodes);
+	snprintf(s->shared->cwd, sizeof s->shared->cwd, "%s", cwd ? cwd : "/");
 	let_be_ended(&before);
-	int r = make_sure(s, site, o, environment, script, err);
+	int r = make_sure(s, t, err);
 	be_as_usual(&before);
 	if (r == 0)
 		r = ctr_door_ask(s->tasks, ENTER_MS, &door, ret_changes, err);
 	if (r == 0)
 		r = ctr_enter(&door, &pid, err);
 	if (r == 0)
-		r = enter_cwd(o->value[VSP_WORKDIR], cwd, home ? home + 5 : NULL, ret_changes, err);
-	struct plan self = { .user = { .uid = geteuid() } };
-	/* false: this root may be one by chroot alone, out of which a second one leads */
-	return r < 0 ? r : ctr_reduce_caps(&self, false, err);
+		r = enter_cwd(t->options->value[VSP_WORKDIR], cwd, home ? home + 5 : NULL, ret_changes, err);
+	return r < 0 ? r : become_usual(t->options->value[VSP_REMAP_ROOT], err);
+}
+
+/* ---- the end of a task ----------------------------------------------------------------------------- */
+
+static int save(struct vsp_step *s, const struct vsp_site *site, const char *path, const struct vsp_user *u,
+		struct vl_err *err)
+{
+	VL_CLOSE int sock = fcntl(s->tasks, F_DUPFD, 3); /* not close-on-exec: where the way in is asked for */
+	VL_FREE char *fd = vl_asprintf("--fd=%d", sock), *out = vl_asprintf("--save=%s", path);
+	VL_FREE char *cwd = vl_strndup(s->shared->cwd, sizeof s->shared->cwd);
+	char *argv[] = { (char *)site->vial, (char *)"--quiet", (char *)"hold", fd, out, (char *)"-", NULL };
+	int status = sock < 0 ? -errno : vsp_run_as(u, cwd, argv);
+
+	return status ? vl_fail(err, EIO, "the container is not saved to %s (status %d)", path, status) : 0;
+}
+
+int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o, int status,
+			uint32_t n, const struct vsp_user *u, struct vl_err *err)
+{
+	const char *path = o->value[VSP_SAVE];
+
+	if (WIFSIGNALED(status))
+		s->signal = WTERMSIG(status);
+	if (++s->ended < n || !path || s->shared->state != THERE)
+		return 0;
+	if (s->signal) /* who is killed has not finished what it did */
+		return vl_fail(err, EINTR, "the container is not saved to %s: a task was ended by signal %d", path,
+			       s->signal);
+	return save(s, site, path, u, err);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------ */

@@ -46,7 +46,7 @@ int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct 
 	VL_STRV struct vl_strv words = { 0 };
 	int r = vsp_options_words(site, o, &words, err);
 
-	if (r < 0 || !site->check)
+	if (r < 0 || !site->check || !o->value[VSP_IMAGE])
 		return r;
 	VL_FREE char *image = vsp_image_name(o->value[VSP_IMAGE]);
 	if (!strstr(image, "://"))

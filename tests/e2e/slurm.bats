@@ -4,17 +4,10 @@ load images
 load ../slurm/slurm
 
 setup_file() {
-	is_root || return 0
-	make_images
-	export ENV_SIF=$BATS_FILE_TMPDIR/env.sif HANG MOUNTS
-	MOUNTS=$(grep -c vial /proc/self/mounts || true)
-	make_oci "$BATS_FILE_TMPDIR/layout" latest '{"Env":["COLOR=image","PATH=/usr/bin:/bin"],"WorkingDir":"/usr","Entrypoint":["/bin/entry"]}' "$TREE"
-	"$VIAL" -q build "$ENV_SIF" "oci:$BATS_FILE_TMPDIR/layout:latest"
-	[ -e "${VIAL%/*}/spank_vial.so" ] || return 0
-	start_cluster -n 4
-	# the time limit of a job is a minute at least: it runs while the others do
-	mv "$SIF" "$ENV_SIF" "$PLACE"
-	SIF=$PLACE/test.sif ENV_SIF=$PLACE/env.sif HANG=$PLACE/hang
+	export HANG ENV_CONFIG='{"Env":["COLOR=image","PATH=/usr/bin:/bin"],"WorkingDir":"/usr","Entrypoint":["/bin/entry"]}'
+	slurm_setup_file -n 4
+	[ -n "${PLACE:-}" ] || return 0
+	HANG=$PLACE/hang
 	mkdir "$HANG"
 	cp -a "$TREE/." "$HANG"
 	mkdir -p "$HANG/.singularity.d/env"
@@ -22,31 +15,8 @@ setup_file() {
 	chmod -R go+rX "$PLACE"
 }
 teardown_file() { stop_cluster; }
-setup() {
-	common_setup
-	need_slurm
-	export MARK=$BATS_TEST_NAME
-	rm -rf "${WORK:?}"/*
-}
-teardown() {
-	if [ -n "${PLACE:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ]; then
-		site
-		if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
-			cluster_story
-			user scancel -s KILL -u "$SLURM_USER"
-		fi
-		nothing_left
-	fi
-	common_teardown
-}
-
-srun() { user srun "$@"; }
-# ended STATUS PID: a child of this shell, which `run` could not wait for.
-ended() {
-	local s=0
-	wait "$2" || s=$?
-	[ "$s" -eq "$1" ] || { echo "status $s, not $1" && return 1; }
-}
+setup() { slurm_setup; }
+teardown() { slurm_teardown; }
 
 # ---- tasks -----------------------------------------------------------------------------------
 

@@ -6,6 +6,45 @@ need_slurm() {
 	if [ ! -e "${VIAL%/*}/spank_vial.so" ] || ! command -v slurmctld slurmd munged >/dev/null; then skip "needs Slurm"; fi
 }
 
+# What every file does: images and a cluster; before and after each test.
+slurm_setup_file() { # CLUSTER-OPTION...
+	is_root || return 0
+	make_images
+	export ENV_SIF=$BATS_FILE_TMPDIR/env.sif MOUNTS
+	MOUNTS=$(grep -c vial /proc/self/mounts || true)
+	make_oci "$BATS_FILE_TMPDIR/layout" latest "${ENV_CONFIG:-{\}}" "$TREE"
+	"$VIAL" -q build "$ENV_SIF" "oci:$BATS_FILE_TMPDIR/layout:latest"
+	[ -e "${VIAL%/*}/spank_vial.so" ] || return 0
+	start_cluster "$@"
+	mv "$SIF" "$ENV_SIF" "$PLACE"
+	SIF=$PLACE/test.sif ENV_SIF=$PLACE/env.sif
+	chmod -R go+rX "$PLACE"
+}
+slurm_setup() {
+	common_setup
+	need_slurm
+	export MARK=$BATS_TEST_NAME
+	rm -rf "${WORK:?}"/*
+}
+slurm_teardown() {
+	if [ -n "${PLACE:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ]; then
+		site
+		if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
+			cluster_story
+			user scancel -s KILL -u "$SLURM_USER"
+		fi
+		nothing_left
+	fi
+	common_teardown
+}
+srun() { user srun "$@"; }
+# ended STATUS PID: a child of this shell, which `run` could not wait for.
+ended() {
+	local s=0
+	wait "$2" || s=$?
+	[ "$s" -eq "$1" ] || { echo "status $s, not $1" && return 1; }
+}
+
 # start_cluster ARG...: of devcluster. The programs are copied to where the user may read them.
 start_cluster() {
 	export PLACE PLUGIN WORK DEVCLUSTER_DIR SLURM_USER
@@ -54,6 +93,7 @@ job_ended() { [[ $(job_state "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_
 no_jobs() { [ -z "$(user squeue -h)" ]; }
 has_line() { grep -qs -- "$2" "$1"; }
 nodes_fine() { [ -z "$(user sinfo -hN -t down,drain,fail -o '%N %E')" ]; }
+no_names() { [ -z "$(find "/tmp/vial-$VIAL_TEST_UID" -maxdepth 1 -name 'slurm-*' 2>/dev/null)" ]; }
 no_sockets() { [ -z "$(find "/run/user/$VIAL_TEST_UID" "/dev/shm/vial-$VIAL_TEST_UID" "/tmp/vial-$VIAL_TEST_UID" -type s 2>/dev/null)" ]; }
 
 # What a test that failed leaves for who reads of it: its jobs, their output, what the daemons say of them.
@@ -73,5 +113,6 @@ nothing_left() {
 	devcluster strays || return 1
 	eventually no_sockets || { echo "a holder's socket is left"; return 1; }
 	[ "$(grep -c vial /proc/self/mounts)" -eq "$MOUNTS" ] || { echo "a mount is left" && grep vial /proc/self/mounts && return 1; }
+	no_names || { echo "a container's directory is left" && ls -R "/tmp/vial-$VIAL_TEST_UID" && return 1; }
 	nodes_fine || { user sinfo -N -o '%N %T %E'; return 1; }
 }

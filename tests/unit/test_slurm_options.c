@@ -63,7 +63,8 @@ TEST(what_excludes_each_other_is_refused)
 {
 	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
 						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
-						  { VSP_WRITABLE, VSP_READONLY } };
+						  { VSP_WRITABLE, VSP_READONLY },
+						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT } };
 
 	for (size_t i = 0; i < VL_COUNT(pairs); i++) {
 		struct vsp_options o = { 0 };
@@ -75,8 +76,46 @@ TEST(what_excludes_each_other_is_refused)
 	}
 	VL_FREE char *relative = with(VSP_WORKDIR, "here"), *entry = with(VSP_ENTRYPOINT, NULL);
 	VL_FREE char *unknown = with(VSP_UNSHARE, "net,pid"), *none = with(VSP_NO_ENTRYPOINT, NULL);
-	CHECK(!relative && !entry && !unknown);
+	VL_FREE char *nowhere = with(VSP_SAVE, ""), *log = with(VSP_ENTRYPOINT_LOG, NULL);
+	CHECK(!relative && !unknown && !nowhere);
+	CHECK_STR(entry, "--with-entrypoint");
+	CHECK_STR(log, "--entrypoint-log");
 	CHECK_STR(none, "");
+}
+
+TEST(names_are_words_with_a_known_mode)
+{
+	static const struct {
+		const char *given;
+		bool good;
+	} cases[] = {
+		{ "box", true },
+		{ "box:auto", true },
+		{ "box:create", true },
+		{ "b.o_x-1:exec", true },
+		{ "box:no_exec", true },
+		{ "", false },
+		{ ":auto", false },
+		{ "box:", false },
+		{ "box:Auto", false },
+		{ "box:auto:exec", false },
+		{ ".box", false },
+		{ "..", false },
+		{ "a/b", false },
+		{ "a b", false },
+		{ "a\nb", false },
+		{ "0123456789012345678901234567890123456789012345678901234567890123", true },
+		{ "01234567890123456789012345678901234567890123456789012345678901234", false },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		struct vsp_options o = { 0 };
+		vsp_options_set(&o, VSP_NAME, cases[i].given);
+		CHECK(vsp_options_wanted(&o));
+		VL_FREE char *got = words(&o);
+		CHECK((got != NULL) == cases[i].good);
+		vsp_options_free(&o);
+	}
 }
 
 TEST(images_are_paths_or_names)
@@ -139,13 +178,15 @@ TEST(environment_comes_after_the_options)
 
 TEST(sites_words_are_kept_beside_nonsense)
 {
-	const char *argv[] = { "prefix=box", "nonsense", "timeout=5", "timeout=x", "check=no", "vial=relative" };
+	const char *argv[] = { "prefix=box", "nonsense",      "timeout=5", "timeout=x",
+			       "check=no",   "vial=relative", "names=here" };
 	struct vl_err err = { 0 };
 	struct vsp_site s;
 
-	CHECK(vsp_site_read(6, (char **)argv, &s, &err) == -EINVAL);
+	CHECK(vsp_site_read(7, (char **)argv, &s, &err) == -EINVAL);
 	CHECK(strstr(err.text, "nonsense"));
 	CHECK_STR(s.prefix, "box");
 	CHECK(s.timeout == 5 && !s.check);
+	CHECK_STR(s.names, "/tmp");
 	CHECK(vsp_site_read(0, NULL, &s, &err) == 0 && s.check && *s.vial == '/');
 }

@@ -1,0 +1,217 @@
+# What the Slurm plugin keeps, saves and runs beside the tasks: containers with names, saved ones, entrypoints, root.
+load common
+load images
+load ../slurm/slurm
+
+setup_file() {
+	export ENTRY_SIF
+	slurm_setup_file -n 2
+	[ -n "${PLACE:-}" ] || return 0
+	copy_program "$TREE" chown
+	make_sif "$PLACE/chown.sif" "$TREE"
+	cp -a "$TREE" "$BATS_FILE_TMPDIR/entry"
+	cat >"$BATS_FILE_TMPDIR/entry/bin/entry" <<-'EOF'
+		#!/bin/sh
+		echo "of entry: $1"
+		echo "of entry, once" >>"${ENTRY_LOG:-/dev/null}"
+		case ${HOW:-} in
+		fail) exit 3 ;;
+		alone) exit 0 ;;
+		daemon) sleep 1000 & ;;
+		hang) sleep 1000 ;;
+		esac
+		export FROM_ENTRY="$1 and more"
+		shift
+		exec "$@"
+	EOF
+	chmod 755 "$BATS_FILE_TMPDIR/entry/bin/entry"
+	make_oci "$BATS_FILE_TMPDIR/entry-layout" latest '{"Env":["COLOR=image","PATH=/usr/bin:/bin"],"Entrypoint":["/bin/entry","first"],"Cmd":["last"]}' "$BATS_FILE_TMPDIR/entry"
+	ENTRY_SIF=$PLACE/entry.sif
+	"$VIAL" -q build "$ENTRY_SIF" "oci:$BATS_FILE_TMPDIR/entry-layout:latest"
+	chmod go+r "$ENTRY_SIF"
+}
+teardown_file() { stop_cluster; }
+setup() { slurm_setup; }
+teardown() { slurm_teardown; }
+
+# batch TEXT [SBATCH-OPTION...]: runs it as a job's script on one node; its output is in $WORK/out.
+batch() {
+	local text=$1
+	shift
+	printf '#!/bin/sh\n%s\n' "$text" >"$WORK/job.sh"
+	user sbatch --wait -o out "$@" job.sh || { cat "$WORK/out" && return 1; }
+}
+
+# ---- names -------------------------------------------------------------------------------------
+
+@test "a container with a name keeps its changes for the next steps, which need not name the image" {
+	batch "srun -QN 2 --container-image=$SIF --container-name=box --container-writable sh -c 'echo \$SLURMD_NODENAME >/etc/mine'
+		srun -QN 2 --container-name=box sh -c 'cat /etc/mine /etc/file' | sort
+		srun -QN 1 --container-name=box touch /etc/x 2>/dev/null && echo writable
+		srun -QN 1 --container-name=box --container-writable sh -c 'echo more >>/etc/mine; cat /etc/mine'
+		ls -d /tmp/vial-*/slurm-*" -N 2
+	[ "$(sed -n '1,4p' "$WORK/out")" = "$(printf 'in the image\nin the image\nn1\nn2')" ] || { cat "$WORK/out" && return 1; }
+	[ "$(sed -n '5,6p' "$WORK/out")" = "$(printf 'n1\nmore')" ] || { cat "$WORK/out" && return 1; }
+	[ "$(grep -c '/slurm-' "$WORK/out")" -eq 2 ]
+	eventually no_names
+}
+
+@test "steps at the same time are in one container, and the second outlives the first" {
+	batch "srun -Qn 1 --overlap --container-image=$SIF --container-name=box --container-writable sh -c 'echo >up1; echo 1 >/etc/one; while [ ! -e up2 ]; do sleep 0.1; done' &
+		while [ ! -e up1 ]; do sleep 0.1; done
+		srun -Qn 2 --overlap --container-name=box:exec sh -c 'stat -Lc %i /proc/self/ns/user; echo >up2; while [ ! -e up3 ]; do sleep 0.1; done; cat /etc/one; echo 2 >/etc/two' &
+		wait %1 2>/dev/null || wait \$!
+		srun -Qn 1 --overlap --container-name=box --container-writable sh -c 'stat -Lc %i /proc/self/ns/user; echo >up3'
+		wait
+		srun -Qn 1 --container-name=box cat /etc/two" -n 4
+	[ "$(grep -cx '1' "$WORK/out")" -eq 2 ] || { cat "$WORK/out" && return 1; }
+	[ "$(tail -n 1 "$WORK/out")" = 2 ]
+	[ "$(grep -x '[0-9]\{3,\}' "$WORK/out" | sort -u | wc -l)" -eq 1 ]
+}
+
+@test "create, exec and no_exec; a name with another image" {
+	batch "srun --container-name=box cat /etc/file
+		srun --container-name=box:exec --container-image=$SIF true
+		srun --container-name=box:create --container-image=/none true
+		srun --container-name=box:create --container-image=$SIF true && echo made
+		srun --container-name=box:create --container-image=$SIF true
+		srun --container-name=box --container-image=$ENV_SIF true
+		srun --container-name=box:no_exec cat /etc/file"
+	local n=0 want
+	for want in 'there is no container box' 'no step of this job' 'there is no such file' '^made' 'exists already' 'is made of' '^in the image'; do
+		has_line "$WORK/out" "$want" || { echo "no line: $want" && cat "$WORK/out" && return 1; }
+	done
+	expect 1 srun --container-image="$SIF" --container-name=box:some true
+	stderr_has "'some' is not known"
+	expect 1 srun --container-image="$SIF" --container-name=../box true
+	stderr_has "no dot in front"
+}
+
+@test "names of two jobs and of two users do not meet" {
+	batch "srun --container-image=$SIF --container-name=box --container-writable sh -c 'echo 1 >/etc/one; echo >up; while [ ! -e go ]; do sleep 0.1; done'" &
+	eventually test -e "$WORK/up"
+	expect 1 srun --container-name=box true
+	expect 0 srun --container-image="$SIF" --container-name=box sh -c 'ls /etc/one 2>/dev/null; cat /etc/file'
+	stdout_is "in the image"
+	expect 0 devcluster exec srun --container-image="$SIF" --container-name=box cat /etc/file
+	touch "$WORK/go"
+	wait $!
+	eventually no_names
+	[ ! -e /tmp/vial-0 ] || ! ls -d /tmp/vial-0/slurm-* 2>/dev/null
+}
+
+# A job that has kept changes and is in a step, at $WORK/up
+named_job() {
+	printf '#!/bin/sh\n%s\n' "srun --container-image=$SIF --container-name=box --container-writable sh -c 'mkdir -m 0 /etc/closed; echo >up; exec sleep 1000'" >"$WORK/job.sh"
+	expect 0 user sbatch --parsable -o out "$@" job.sh
+	eventually test -e "$WORK/up"
+	! no_names
+}
+
+@test "nothing of a name is left after scancel, nor after kill -9 of its keeper and of slurmstepd" {
+	named_job
+	user scancel "$output"
+	eventually no_jobs
+	eventually no_names
+	rm "$WORK/up"
+	named_job
+	local id=$output stepd
+	kill -KILL "$(keepers)"
+	stepd=$(awk '/^PPid/ { print $2 }' "/proc/$(marked '^sleep 1000' | head -n 1)/status")
+	[[ $(tr '\0' ' ' <"/proc/$stepd/cmdline") == slurmstepd* ]]
+	kill -KILL "$stepd"
+	for stepd in $(marked '^sleep 1000'); do kill -KILL "$stepd"; done
+	user scancel "$id"
+	eventually no_jobs
+	eventually no_names
+}
+
+# ---- saving ------------------------------------------------------------------------------------
+
+@test "--container-save writes what the container has, and nothing of the host's" {
+	expect 0 srun -n 2 --container-image="$SIF" --container-writable --container-save=new.sif sh -c 'echo "$SLURM_PROCID" >"/etc/new$SLURM_PROCID"'
+	[ -s "$WORK/new.sif" ]
+	[ "$(stat -c %U "$WORK/new.sif")" = "$SLURM_USER" ]
+	expect 0 srun --container-image=./new.sif cat /etc/new0 /etc/new1 /etc/file
+	stdout_is "$(printf '0\n1\nin the image')"
+	# without what was mounted
+	expect 0 user "$VIAL" ls new.sif:/proc
+	stdout_is ""
+	# again, of a read-only one, over the old one
+	expect 0 srun --container-image="$SIF" --container-save="$WORK/new.sif" true
+	expect 1 srun --container-image=./new.sif cat /etc/new0
+	[ "$(find "$WORK" -name '*.sif*' -o -name '.*new*' | wc -l)" -eq 1 ]
+}
+
+@test "--container-save of what cannot be saved is told and leaves nothing" {
+	expect 0 srun --container-image="$SIF" --container-save=/none/new.sif true
+	stderr_has "the container is not saved to /none/new.sif"
+	run srun --container-image="$SIF" --container-save=new.sif sh -c 'kill -KILL $$'
+	expect 1 srun -N 2 --container-image="$SIF" --container-save=new.sif true
+	stderr_has "2 nodes"
+	[ -z "$(find "$WORK" -name '*new.sif*')" ]
+}
+
+# ---- the image's entrypoint --------------------------------------------------------------------
+
+@test "--container-entrypoint: once for all tasks, which are in the environment it makes" {
+	expect 0 srun -n 3 --container-image="$ENTRY_SIF" sh -c 'echo "$FROM_ENTRY, $COLOR"'
+	stdout_is "$(printf ', image\n, image\n, image')"
+	expect 0 user env ENTRY_LOG="$WORK/log" srun -n 3 --container-image="$ENTRY_SIF" --container-entrypoint sh -c 'echo "$FROM_ENTRY, $COLOR"'
+	stdout_is "$(printf 'first and more, image\nfirst and more, image\nfirst and more, image')"
+	stderr_lacks "of entry"
+	[ "$(wc -l <"$WORK/log")" -eq 1 ]
+	expect 0 srun -n 3 --container-image="$ENTRY_SIF" --container-entrypoint --container-entrypoint-log true
+	stderr_has "of entry: first"
+	# an image without one
+	expect 0 srun --container-image="$SIF" --container-entrypoint cat /etc/file
+	expect 1 srun --container-image="$SIF" --container-entrypoint --no-container-entrypoint true
+	stderr_has "exclude each other"
+}
+
+@test "an entrypoint that fails, or does not start its command, fails the step; what it leaves behind ends with it" {
+	expect 1 user env HOW=fail srun -n 2 --container-image="$ENTRY_SIF" --container-entrypoint true
+	stderr_has "entrypoint ends with status 3 and has not started its command"
+	expect 1 user env HOW=alone srun --container-image="$ENTRY_SIF" --container-entrypoint true
+	stderr_has "entrypoint ends with status 0 and has not started its command"
+	expect 0 user env HOW=daemon srun --container-image="$ENTRY_SIF" --container-entrypoint sh -c 'echo "$FROM_ENTRY"'
+	stdout_is "first and more"
+	site timeout=2
+	expect 1 user env HOW=hang srun --container-image="$ENTRY_SIF" --container-entrypoint true
+	stderr_has "not ready within 2 seconds"
+}
+
+# ---- root and namespaces -----------------------------------------------------------------------
+
+@test "--container-remap-root: root in the container, oneself outside" {
+	expect 0 srun -n 2 --container-image="$PLACE/chown.sif" --container-remap-root --container-writable sh -c 'id -u; touch mine.$SLURM_PROCID; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo done'
+	[ "$(sort <<<"$output")" = "$(printf '0\n0\ndone\ndone')" ]
+	[ "$(stat -c %U "$WORK/mine.0" "$WORK/mine.1" | sort -u)" = "$SLURM_USER" ]
+	expect 0 srun --container-image="$SIF" --container-remap-root --no-container-mount-home id -u
+	expect 0 srun --container-image="$SIF" --no-container-remap-root id -un
+	stdout_is "$SLURM_USER"
+	expect 1 srun --container-image="$SIF" --container-remap-root --no-container-remap-root true
+	stderr_has "exclude each other"
+}
+
+@test "--container-remap-root without subordinate ids: what root expects to work is answered as done" {
+	expect 4 user env VIAL_IGNORE_SUBUID=1 srun -n 3 --container-image="$PLACE/chown.sif" --container-remap-root --container-writable \
+		sh -c 'id -u; cat /proc/self/uid_map; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo done; exit 4'
+	[ "$(grep -cx 0 <<<"$output")" -eq 3 ]
+	[ "$(grep -cx done <<<"$output")" -eq 3 ]
+	[ "$(grep -cx ' *0 *[0-9]* *1' <<<"$output")" -eq 3 ] # one id, and nobody else's
+}
+
+@test "--container-unshare: namespaces of its own, the same for all tasks" {
+	local ns
+	for ns in ipc uts net; do
+		expect 0 srun -n 2 --container-image="$SIF" --container-unshare="$ns" stat -Lc %i "/proc/self/ns/$ns"
+		[ "$(sort -u <<<"$output" | wc -l)" -eq 1 ]
+		[[ $output != *"$(stat -Lc %i "/proc/self/ns/$ns")"* ]]
+	done
+	expect 0 srun --container-image="$SIF" --container-unshare=ipc,net cat /proc/net/dev
+	[ "$(grep -c : <<<"$output")" -eq 1 ]
+	stdout_has " lo:"
+	expect 1 srun --container-image="$SIF" --container-unshare=pid true
+	stderr_has "cannot unshare 'pid'"
+}
