@@ -1,0 +1,92 @@
+# The life of steps with a container, where it goes on for long or ends badly: limits, nodes that fail, many, at once.
+load common
+load images
+load ../slurm/slurm
+
+setup_file() { slurm_setup_file -n 4; }
+teardown_file() { stop_cluster; }
+setup() { slurm_setup; }
+teardown() {
+	if [ -n "${PLACE:-}" ] && ! nodes_fine; then # one failure is enough
+		devcluster restart-node n3 >/dev/null 2>&1 || true
+		admin update node=n3 state=resume 2>/dev/null || true
+	fi
+	slurm_teardown
+}
+
+# as the cluster's administrator
+admin() { devcluster exec scontrol "$@"; }
+node_is() { [[ $(user sinfo -hN -n "$1" -o %T) =~ ^($2)$ ]]; }
+
+# long_job SBATCH-OPTION...: a job whose script and step are in containers and wait; *output* is its id.
+long_job() {
+	local i n=$1
+	shift
+	printf '#!/bin/sh\nsrun -n %d --container-image=%s --container-name=box --container-writable sh -c %s\n' "$n" "$SIF" \
+		"'echo >/etc/x; echo >up.\$SLURM_PROCID; while [ ! -e go ]; do sleep 0.1; done; cat /etc/file'" >"$WORK/job.sh"
+	expect 0 user sbatch --parsable -o out -n "$n" "$@" job.sh
+	for ((i = 0; i < n; i++)); do eventually test -e "$WORK/up.$i"; done
+}
+
+@test "a slurmd that is killed and comes back: the step goes on, and the job is tidied up after" {
+	long_job 2 -N 2
+	local id=$output
+	devcluster kill-node n2
+	touch "$WORK/go"
+	devcluster restart-node n2
+	eventually job_ended "$id"
+	job_is "$id" COMPLETED
+	[ "$(grep -cx 'in the image' "$WORK/out")" -eq 2 ]
+}
+
+@test "a node that fails takes its job with it, and the others are as before" {
+	long_job 4 -N 4 --no-requeue
+	local id=$output
+	devcluster crash-node n3
+	admin update node=n3 state=down reason=test
+	eventually job_ended "$id"
+	job_is "$id" NODE_FAIL
+	devcluster restart-node n3 || admin update node=n3 state=resume
+	eventually node_is n3 idle
+	# as the boot of such a node would
+	rm -rf "/tmp/vial-$VIAL_TEST_UID/slurm-$id.n3"
+	expect 0 srun -N 4 --container-image="$SIF" cat /etc/file
+	[ "$(grep -cx 'in the image' <<<"$output")" -eq 4 ]
+}
+
+@test "a heterogeneous job has a container on each node of each part" {
+	expect 0 user salloc -Q -N 1 -n 1 : -N 2 -n 3 srun --het-group=0,1 --container-image="$SIF" \
+		sh -c 'echo "$SLURMD_NODENAME $SLURM_PROCID"; cat /etc/file'
+	[ "$(grep -cx 'in the image' <<<"$output")" -eq 4 ]
+	[ "$(grep -x 'n.*' <<<"$output" | cut -d' ' -f1 | sort -u | wc -l)" -eq 3 ]
+}
+
+@test "a job over its time limit; and meanwhile short steps, one after the other" {
+	local n=200 id
+	[ "${CI:-}" != true ] || n=50
+	long_job 4 -N 2 -t 1
+	id=$output
+	admin update job="$id" EndTime=now # else it would have its minute; Slurm looks every 30 seconds
+	# several rows at a time: what a step takes is for the most part Slurm's waiting
+	printf '#!/bin/sh\nfor i in $(seq %d); do srun -Qn 1 --exact --container-image=%s cat /etc/file || exit 9; done\n' $((n / 4)) "$SIF" >"$WORK/row.sh"
+	chmod 755 "$WORK/row.sh"
+	expect 0 user salloc -Q -N 1 -n 4 sh -c 'for k in 1 2 3 4; do ./row.sh >row.$k 2>&1 & p="$p $!"; done; for k in $p; do wait $k || exit 9; done'
+	[ "$(cat "$WORK"/row.[1-4] | grep -cx 'in the image')" -eq "$n" ]
+	[ "$(cat "$WORK"/row.[1-4] | wc -l)" -eq "$n" ]
+	eventually job_ended "$id"
+	job_is "$id" TIMEOUT
+	has_line "$WORK/out" 'DUE TO TIME LIMIT'
+}
+
+@test "jobs of two users on the same nodes, at once" {
+	local i pids=()
+	for i in 1 2 3; do
+		user srun -N 4 -n 16 --container-image="$SIF" cat /etc/file >"$WORK/user.$i" 2>&1 &
+		pids+=($!)
+		devcluster exec srun -N 4 -n 16 --container-image="$SIF" cat /etc/file >"$BATS_TEST_TMPDIR/root.$i" 2>&1 &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do ended 0 "$i"; done
+	[ "$(cat "$WORK"/user.* | grep -cx 'in the image')" -eq 48 ]
+	[ "$(cat "$BATS_TEST_TMPDIR"/root.* | grep -cx 'in the image')" -eq 48 ]
+}
