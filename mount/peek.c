@@ -15,9 +15,12 @@ int vmnt_peek_open(const struct vmnt_image *image, struct vmnt_peek **ret, struc
 {
 	struct vmnt_peek *p = vl_alloc(sizeof *p);
 	struct vmnt_image one = *image;
+	struct stat st;
 
 	one.threads = 1;
 	one.memory = MEMORY;
+	if (!one.size && fstat(image->fd, &st) == 0 && (uint64_t)st.st_size > one.off)
+		one.size = (uint64_t)st.st_size - one.off; /* a question that the filter forbids */
 	int r = vl_drop_privileges(err);
 	if (r == 0)
 		r = vmnt_jail(err);
@@ -121,6 +124,18 @@ char *vmnt_peek_text(struct vmnt_peek *p, const char *path, size_t max)
 		if ((n = vmnt_sq_read(&p->s, &i, at, text + at, (size_t)i.size - at)) <= 0)
 			return NULL;
 	return vl_steal(&text);
+}
+
+ssize_t vmnt_peek_read(struct vmnt_peek *p, const char *path, uint64_t off, void *buf, size_t n)
+{
+	struct sq_inode i;
+	int r = resolve(&p->s, path, &i);
+
+	if (r < 0)
+		return r;
+	if (!S_ISREG(i.mode))
+		return -EINVAL;
+	return off >= i.size ? 0 : vmnt_sq_read(&p->s, &i, off, buf, (size_t)VL_MIN((uint64_t)n, i.size - off));
 }
 
 int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret)

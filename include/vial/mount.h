@@ -187,6 +187,8 @@ void vmnt_peek_free(struct vmnt_peek *p); /* NULL is fine */
 /* Paths lead through links as in a container of the image. */
 bool vmnt_peek_has(struct vmnt_peek *p, const char *path);
 char *vmnt_peek_text(struct vmnt_peek *p, const char *path, size_t max); /* returns new; NULL: no file, or longer */
+/* Bytes of a file, at least one before its end; -errno. */
+ssize_t vmnt_peek_read(struct vmnt_peek *p, const char *path, uint64_t off, void *buf, size_t n);
 int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret);
 
 /* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */
