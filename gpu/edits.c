@@ -26,6 +26,7 @@ void gpu_edits_free(struct gpu_edits *e)
 	free(e->gids);
 	vl_strv_free(&e->env);
 	vl_strv_free(&e->lib_dirs);
+	vl_strv_free(&e->shut);
 	*e = (struct gpu_edits){ 0 };
 }
 
@@ -79,6 +80,11 @@ void gpu_add_lib_dir(struct gpu_edits *e, const char *dir)
 	vl_strv_add(&e->lib_dirs, dir);
 }
 
+void gpu_add_shut(struct gpu_edits *e, const char *path)
+{
+	vl_strv_add(&e->shut, path);
+}
+
 void gpu_add_gid(struct gpu_edits *e, gid_t gid)
 {
 	for (size_t i = 0; i < e->n_gids; i++)
@@ -96,6 +102,17 @@ static void bind(struct plan *p, const char *src, const char *dst, unsigned flag
 	p->mounts[p->n_mounts - 1].why = why;
 }
 
+/* The host's path that the plan shows there, with its links resolved; new, or NULL. */
+static char *shown_there(const struct plan *p, const char *path)
+{
+	const struct plan_mount *m = ctr_plan_mount_over(p, path);
+
+	if (!m || m->kind != PLAN_BIND || !(m->flags & PLAN_DEVICES))
+		return NULL;
+	VL_FREE char *host = vl_asprintf("%s%s", m->src, path + strlen(m->dst));
+	return realpath(host, NULL);
+}
+
 static int apply_nodes(const struct gpu_edits *e, struct plan *p, const char *why, struct vl_err *err)
 {
 	struct stat st;
@@ -109,13 +126,25 @@ static int apply_nodes(const struct gpu_edits *e, struct plan *p, const char *wh
 		}
 		if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISFIFO(st.st_mode))
 			return vl_fail(err, ENODEV, "%s: %s is no device", why, n->host);
+		VL_FREE char *shown = shown_there(p, n->path), *real = realpath(n->host, NULL);
 		/* the whole of the host's /dev is there already, in most containers */
-		if (vl_streq(n->host, n->path) && ctr_plan_shows(p, n->path))
+		if (shown && real && vl_streq(shown, real))
 			continue;
 		bool ro = *n->access && !strchr(n->access, 'w');
-		bind(p, n->host, n->path, PLAN_DEVICES | PLAN_NONESTED | (ro ? PLAN_RO : 0u), why);
+		bind(p, n->host, n->path,
+		     PLAN_DEVICES | PLAN_NONESTED | (ro ? PLAN_RO : 0u) | (n->optional ? PLAN_OPTIONAL : 0u), why);
 	}
 	return 0;
+}
+
+/* The node over itself, by a mount on which no device works: the way a device cgroup would refuse it, for root too. */
+static void apply_shut(const struct gpu_edits *e, struct plan *p, const char *why)
+{
+	for (size_t i = 0; i < e->shut.n; i++) {
+		VL_FREE char *host = shown_there(p, e->shut.v[i]);
+		if (host)
+			bind(p, host, e->shut.v[i], PLAN_NONESTED, why);
+	}
 }
 
 static bool has_word(const struct vl_strv *l, const char *word)
@@ -165,10 +194,15 @@ int gpu_edits_apply(const struct gpu_edits *e, struct plan *p, const char *why, 
 	int r = apply_nodes(e, p, why, err);
 	if (r < 0 || (r = apply_mounts(e, p, why, err)) < 0)
 		return r;
+	apply_shut(e, p, why);
 	check_gids(e, p, why, say);
 	for (size_t i = 0; i < e->env.n; i++)
 		vl_strv_add(&p->env.set, e->env.v[i]);
 	for (size_t i = 0; i < e->lib_dirs.n; i++) {
+		if (vl_streq(e->lib_dirs.v[i], GPU_LIBS)) { /* which has a place of its own in the rules */
+			p->env.libs = true;
+			continue;
+		}
 		VL_FREE char *before = vl_steal(&p->env.ld_last);
 		p->env.ld_last = vl_asprintf("%s%s%s", before ? before : "", before ? ":" : "", e->lib_dirs.v[i]);
 	}

@@ -35,7 +35,7 @@ check_edges() {
 		mount) allowed="base sif mount" ;;
 		image) allowed="base oci sif image" ;;
 		rootless) allowed="base mount rootless" ;;
-		gpu) allowed="base rootless gpu" ;;
+		gpu) allowed="base mount rootless gpu" ;;
 		slurm-plugin) allowed="base rootless" ;;
 		*) allowed=$folders ;;
 		esac

@@ -43,7 +43,8 @@ struct gpu_edits {
 	size_t n_hooks;
 	struct vl_strv env;      /* KEY=VALUE; beats the image, not the user */
 	struct vl_strv lib_dirs; /* of the container: searched by its loader after the image's own */
-	gid_t *gids;             /* supplementary groups besides the caller's */
+	struct vl_strv shut; /* paths in the container: nodes that shall not open where the host's /dev shows them */
+	gid_t *gids;         /* supplementary groups besides the caller's */
 	size_t n_gids;
 };
 void gpu_edits_free(struct gpu_edits *e);
@@ -57,7 +58,8 @@ struct gpu_hook *gpu_add_hook(struct gpu_edits *e, const char *name, const char 
 /* KEY=VALUE; replaces what was there for KEY. */
 void gpu_add_env(struct gpu_edits *e, const char *key_value);
 void gpu_add_lib_dir(struct gpu_edits *e, const char *dir); /* once, however often */
-void gpu_add_gid(struct gpu_edits *e, gid_t gid);           /* once, however often */
+void gpu_add_shut(struct gpu_edits *e, const char *path);
+void gpu_add_gid(struct gpu_edits *e, gid_t gid); /* once, however often */
 
 /* Hands the hooks to the plan and takes them off the list: createContainer and startContainer. The others are -ENOTSUP:
  * they run outside of a container, where vial leaves no process behind. why as above. */
@@ -100,5 +102,132 @@ int gpu_cdi_write(const char *kind, const struct gpu_cdi_named *devices, size_t 
  * hook (-ENOTSUP: whoever can run it has taken it off the list before). The plan borrows nothing. */
 int gpu_edits_apply(const struct gpu_edits *e, struct plan *p, const char *why, const struct vl_progress *say,
 		    struct vl_err *err);
+
+/* ---- the host (host.c, found.c) ----------------------------------------------------------------- */
+
+/* All that is read of the host is read below one directory: "/", or a tree that a test has made. */
+struct gpu_host {
+	int fd;     /* owned */
+	char *root; /* owned; "" or an absolute path without links */
+};
+#define GPU_HOST_INIT                                                                                                  \
+	{                                                                                                              \
+		.fd = -1                                                                                               \
+	}
+int gpu_host_open(const char *root, struct gpu_host *ret, struct vl_err *err); /* root: NULL = "/" */
+void gpu_host_close(struct gpu_host *h);
+#define GPU_HOST __attribute__((cleanup(gpu_host_close)))
+
+enum gpu_vendor { GPU_NVIDIA, GPU_AMD, GPU_INTEL, GPU_HABANA, GPU_VENDORS };
+extern const char *const gpu_vendor_names[GPU_VENDORS];
+
+/* May the caller use it? */
+enum gpu_access {
+	GPU_OPENS,
+	GPU_NO_NODE, /* the driver knows it, /dev does not */
+	GPU_DENIED,  /* EPERM: a scheduler's device cgroup */
+	GPU_SHUT,    /* EACCES: permissions of the node */
+};
+struct gpu_slice { /* a part of a device, with MIG */
+	unsigned gi, ci;
+	int gi_minor, ci_minor; /* of its /dev/nvidia-caps/nvidia-cap*; -1 = not known */
+};
+struct gpu_device {
+	enum gpu_vendor vendor;
+	unsigned index;       /* among those of its vendor, as the vendor's tools count */
+	int minor;            /* of its node; -1 = it has none of its own */
+	char *name;           /* of the model; NULL = not known */
+	char *uuid, *pci;     /* NULL = not known; pci in lower case, as in 0000:3b:00.0 */
+	struct vl_strv nodes; /* of this device alone, the first decides; in the container */
+	enum gpu_access access;
+	struct gpu_slice *slices;
+	size_t n_slices;
+};
+struct gpu_found {
+	struct gpu_device *devices; /* by vendor and index */
+	size_t n;
+	char *driver[GPU_VENDORS];          /* its version, "" = there, of unknown version; NULL = not loaded */
+	struct vl_strv common[GPU_VENDORS]; /* nodes of no single device that are there */
+	bool wsl, tegra;
+};
+/* Looks for devices of all vendors, or of those in the set of 1 << vendor. Runs nothing and loads nothing. */
+void gpu_find(const struct gpu_host *h, unsigned vendors, struct gpu_found *ret);
+void gpu_found_free(struct gpu_found *f);
+#define GPU_FOUND __attribute__((cleanup(gpu_found_free)))
+
+/* Of the devices of a vendor, which are meant by a list as in NVIDIA_VISIBLE_DEVICES: numbers, UUIDs or beginnings of
+ * them, PCI addresses, "all", "none", "" or "void"; with MIG GPU:SLICE and MIG-GPU-UUID/GI/CI. ret is one for each device of f.
+ * -ENODEV names what is not there. what: for the message. */
+int gpu_choose(const struct gpu_found *f, enum gpu_vendor vendor, const char *list, const char *what, bool *ret,
+	       struct vl_err *err);
+
+/* ---- the driver's files (driver.c) -------------------------------------------------------------- */
+
+enum gpu_caps { /* NVIDIA_DRIVER_CAPABILITIES */
+		GPU_CAP_UTILITY = 1,
+		GPU_CAP_COMPUTE = 2,
+		GPU_CAP_VIDEO = 4,
+		GPU_CAP_GRAPHICS = 8,
+		GPU_CAP_DISPLAY = 16,
+		GPU_CAP_NGX = 32,
+		GPU_CAP_COMPAT32 = 64,
+		GPU_CAP_ALL = 63, /* what "all" means: not compat32 */
+};
+/* "all", or words with commas. *ret_unknown: NULL, or gets the first word that is none; new or NULL. */
+unsigned gpu_caps_parse(const char *text, char **ret_unknown);
+
+/* ---- the image (image.c) ------------------------------------------------------------------------ */
+
+struct gpu_image {
+	enum { GPU_LIBC_NONE, GPU_LIBC_GLIBC, GPU_LIBC_MUSL } libc;
+	struct vl_strv versions;  /* of symbols of its libc: GLIBC_2.31 */
+	struct vl_strv libraries; /* file names of families known here that its loader finds */
+	struct vl_strv cudart;    /* versions of CUDA's runtime that lie in it, as in 12.4.127 or 12 */
+	char *cuda_compat;        /* version of the driver's libraries in /usr/local/cuda/compat */
+	char *rocm;               /* version in /opt/rocm */
+};
+/* Reads it in a child without privileges; it is not mounted for that. kind, fd, off, size: as in a plan. */
+int gpu_image_look(enum plan_image kind, int fd, uint64_t off, uint64_t size, const char *name, struct gpu_image *ret,
+		   struct vl_err *err);
+void gpu_image_free(struct gpu_image *i);
+#define GPU_IMAGE __attribute__((cleanup(gpu_image_free)))
+bool gpu_image_has(const struct gpu_image *i, const char *soname);
+/* The first of these versions that the libc of the image lacks, or NULL. */
+const char *gpu_image_lacks(const struct gpu_image *i, const struct vl_strv *needs);
+
+struct gpu_file {
+	char *src;   /* path on the host, without links */
+	char *dst;   /* in the container; NULL = it stays outside */
+	char *name;  /* SONAME, or the name of the file */
+	char *needs; /* the newest GLIBC_x that it needs; NULL = none */
+	char *why;   /* it stays outside because; NULL = it does not */
+	enum gpu_vendor vendor;
+	bool library, newer; /* newer: it stays outside for the image's libc */
+	bool dir;
+};
+struct gpu_files {
+	struct gpu_file *v;
+	size_t n;
+};
+#define GPU_LIBS "/.singularity.d/libs"
+/* The files of a vendor's driver for these capabilities. image: NULL = whatever the image. */
+void gpu_find_files(const struct gpu_host *h, const struct gpu_found *f, enum gpu_vendor vendor, unsigned caps,
+		    const struct gpu_image *image, struct gpu_files *ret);
+/* What a container needs for the chosen devices, one bool for each of f, and for these files. The others are shut if shut. */
+void gpu_make_edits(const struct gpu_host *h, const struct gpu_found *f, enum gpu_vendor vendor, const bool *chosen,
+		    bool shut, const struct gpu_files *files, struct gpu_edits *ret);
+void gpu_files_free(struct gpu_files *f);
+#define GPU_FILES __attribute__((cleanup(gpu_files_free)))
+
+/* ---- versions (cuda.c) -------------------------------------------------------------------------- */
+
+/* -1, 0, 1: by their numbers, part by part. */
+int gpu_version_cmp(const char *a, const char *b);
+/* The newest CUDA that a driver's version supports by itself, "12.4"; NULL = not known, older than all. */
+const char *gpu_cuda_of_driver(const char *driver);
+/* The oldest driver for this version of CUDA, of the same major version at least; NULL = not known. */
+const char *gpu_driver_for_cuda(const char *cuda);
+/* NVIDIA_REQUIRE_CUDA and its kin: 1 it holds, 0 it does not, -1 it cannot be told. brand, arch: NULL = not known. */
+int gpu_requirement(const char *text, const char *cuda, const char *driver, const char *arch, const char *brand);
 
 #endif

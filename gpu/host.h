@@ -1,0 +1,82 @@
+/* What the host has: below one directory, which is "/" but for tests. Within the folder. */
+#ifndef GPU_HOST_H
+#define GPU_HOST_H
+
+#include <vial/gpu.h>
+
+#include <elf.h>
+
+/* ---- host.c ---- */
+
+/* Path of the host with all its links resolved, and the root in front: what a bind takes. Returns new, or NULL. */
+char *gpu_real(const struct gpu_host *h, const char *path);
+/* The path with the root in front, as it is: links stay links. Returns new. */
+char *gpu_under(const struct gpu_host *h, const char *path);
+bool gpu_exists(const struct gpu_host *h, const char *path);
+/* A small file, also of /proc and /sys; NULL: there is none, or it is longer. Returns new. */
+char *gpu_text(const struct gpu_host *h, const char *path, size_t max);
+/* Names in a directory, sorted as numbers where they are; none when there is no such directory. */
+void gpu_list(const struct gpu_host *h, const char *path, struct vl_strv *ret);
+/* The value of a line "KEY: VALUE" or "KEY VALUE"; returns new, or NULL. */
+char *gpu_value(const char *text, const char *key);
+/* A file of the host as a gpu_read for gpu_elf_load. */
+ssize_t gpu_read_fd(void *fd, void *p, size_t n, uint64_t off);
+
+/* ---- elf.c: of a library, what its loader would ask for ---- */
+
+/* Bytes at off; fewer at the end; -errno. */
+typedef ssize_t gpu_read(void *arg, void *p, size_t n, uint64_t off);
+struct gpu_elf {
+	unsigned class, machine; /* ELFCLASS*, EM_* */
+	char *soname;            /* NULL = it has none */
+	struct vl_strv needs;    /* names of symbol versions that other libraries must have */
+	struct vl_strv defines;  /* and that it has itself */
+};
+/* -ENOEXEC: no shared object of a byte order of ours, or a damaged one. */
+int gpu_elf_load(gpu_read *read, void *arg, struct gpu_elf *ret);
+void gpu_elf_free(struct gpu_elf *e);
+#define GPU_ELF __attribute__((cleanup(gpu_elf_free)))
+extern const unsigned gpu_native_class, gpu_native_machine; /* of this program */
+
+/* ---- ldcache.c: /etc/ld.so.cache ---- */
+
+#define GPU_LDCACHE_MAX (16u << 20) /* real ones have some 100 KB */
+typedef void gpu_ldcache_entry(void *arg, const char *name, const char *path);
+/* Calls f for each library of the cache. -EBADMSG: not such a file, or a damaged one. */
+int gpu_ldcache(const char *data, size_t len, gpu_ldcache_entry *f, void *arg);
+
+/* ---- families.c ---- */
+
+enum gpu_kind {
+	GPU_DRIVER,  /* of the driver: its version is the driver's */
+	GPU_OWN,     /* of the driver, with a version of its own */
+	GPU_NEUTRAL, /* of nobody: the image's own is better */
+	GPU_STACK, /* of a vendor's user space, which belongs into the image: the host's where the image has none of it */
+};
+struct gpu_family {
+	enum gpu_vendor vendor;
+	enum gpu_kind kind;
+	unsigned caps;     /* GPU_CAP_*: which of them need it */
+	const char *name;  /* up to ".so"; "libnvidia-*" is all that begin so and are in no other row */
+	const char *group; /* NEUTRAL and STACK: libraries that come from one place or not at all */
+	bool bare;         /* programs look for it without a version in its name too */
+};
+/* Whose is a file of that name? NULL: of no family. */
+const struct gpu_family *gpu_family_of(const char *file);
+extern const char *const gpu_lib_dirs[]; /* where libraries may be besides the linker's cache; ends with NULL */
+
+/* ---- of vendors ---- */
+
+void gpu_find_nvidia(const struct gpu_host *h, struct gpu_found *f);
+void gpu_find_amd(const struct gpu_host *h, struct gpu_found *f);
+void gpu_find_intel(const struct gpu_host *h, struct gpu_found *f);
+void gpu_find_habana(const struct gpu_host *h, struct gpu_found *f);
+struct gpu_device *gpu_new_device(struct gpu_found *f, enum gpu_vendor vendor);
+/* Adds the device's node and what stat and access say of it. */
+void gpu_device_node(const struct gpu_host *h, struct gpu_device *d, const char *path);
+/* The dri nodes of the device at that PCI address: /dev/dri/card* only if cards. */
+void gpu_device_dri(const struct gpu_host *h, struct gpu_device *d, bool cards);
+/* Nodes that belong to no single device, with * for a number, if they are there. */
+void gpu_common_nodes(const struct gpu_host *h, struct vl_strv *ret, const char *const *patterns);
+
+#endif
