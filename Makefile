@@ -52,8 +52,8 @@ PROGRAMS := $(O)/vial $(O)/vial-image $(O)/vial-verify
 
 # The Slurm plugin, where Slurm's header is. It is loaded into slurmstepd: few objects, of their own, position-independent.
 SPANK     := $(if $(wildcard /usr/include/slurm/spank.h $(SLURM_INCLUDE)/slurm/spank.h),$(O)/spank_vial.so)
-SPANK_SRC := $(wildcard slurm-plugin/*.c) rootless/enter.c rootless/caps.c rootless/emulate.c \
-             rootless/emulate_ids.c base/err.c base/mem.c base/str.c base/fd.c base/proc.c base/apart.c
+SPANK_SRC := $(wildcard slurm-plugin/*.c) rootless/enter.c rootless/narrow.c rootless/caps.c rootless/emulate.c \
+             rootless/emulate_ids.c mount/api.c base/err.c base/mem.c base/str.c base/fd.c base/proc.c base/apart.c
 SPANKDIR  ?= $(PREFIX)/lib/slurm
 
 .PHONY: all

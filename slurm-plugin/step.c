@@ -344,6 +344,8 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv 
 	if (r == 0)
 		r = ctr_enter(&door, &pid, err);
 	if (r == 0)
+		r = ctr_narrow_devices(t->environment, ret_changes, err);
+	if (r == 0)
 		r = enter_cwd(t->options->value[VSP_WORKDIR], cwd, home ? home + 5 : NULL, ret_changes, err);
 	return r < 0 ? r : become_usual(t->options->value[VSP_REMAP_ROOT], err);
 }

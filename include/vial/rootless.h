@@ -338,6 +338,14 @@ int ctr_reduce_caps(const struct plan *p, bool may_chroot, struct vl_err *err);
 int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_strv *env, const struct vl_progress *say,
 		   int *ret_status, struct vl_err *err);
 
+/* Devices of several tasks in one container: a variable of its plan that only ctr_narrow_devices reads, a list with ';' of
+ * KEY:NODES:NODES..., where NODES is /dev/A[+/dev/B...] of one device and KEY the variable in which a task has its numbers. */
+#define CTR_DEVICES "VIAL_TASK_DEVICES"
+/* In a container just entered, with all capabilities: devices that are not this task's, by its device cgroup or else its
+ * environment, do not open any more; its mount namespace is its own then. Takes the variable out of changes, and adds what is
+ * another number now. */
+int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, struct vl_err *err);
+
 /* ---- instances: containers with a name (instance.c, instance_keep.c) --------------------------- */
 
 #define CTR_INSTANCE_NAME_MAX 64
