@@ -87,7 +87,7 @@ struct isolation_opts {
 };
 
 struct gpu_opts {
-	bool nv, no_nv, nvccli, rocm, no_rocm;
+	bool nv, no_nv, nvccli, rocm, no_rocm, intel, intel_hpu, compat32;
 };
 
 struct action_opts {
@@ -237,8 +237,14 @@ int cmd_plan_isolation(const struct isolation_opts *o, const struct vl_progress 
 
 /* ---- plan_gpu.c ---- */
 
-/* Nothing found is a warning. */
-void cmd_plan_gpu(const struct gpu_opts *o, const struct vl_progress *say);
+/* After the files: what of /dev is there already counts. Before the user's variables, which beat those of devices. Nothing
+ * found is a warning. */
+int cmd_plan_gpu(const struct making *m);
+/* A variable of the image's OCI configuration; returns new or NULL. */
+char *cmd_image_variable(const struct action_image *image, const char *name);
+struct gpu_host;
+/* The machine: "/", or what a test says it is. */
+int cmd_gpu_host(struct gpu_host *ret, struct vl_err *err);
 
 /* ---- plan_limits.c ---- */
 

@@ -93,6 +93,17 @@ const struct cmd commands[] = {
 	  "  vial fetch docker://python:3.12\n",
 	  .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_fetch_opts, sizeof(struct fetch_opts), cmd_fetch_run) },
+	{ "gpu check", "IMAGE", "Tell whether an image will find its GPU on this machine",
+	  "What the image needs, by its variables and files, against the driver, the devices of this job and\n"
+	  "what this user may open. Ends with 0 when a GPU can be used, else with 1.",
+	  "  vial gpu check app.sif\n  vial gpu check --json app.sif\n",
+	  .min_args = 1, .max_args = 1, .interspersed = true,
+	  RUN(cmd_gpu_check_opts, sizeof(struct cmd_gpu_opts), cmd_gpu_check_run) },
+	{ "gpu list", "", "List GPUs, drivers and what of them a container would get",
+	  "Reads what the kernel tells: no library of a vendor is loaded and no device is woken.",
+	  "  vial gpu list\n  vial gpu list --files\n  vial gpu list --json\n",
+	  .max_args = 0, .interspersed = true,
+	  RUN(cmd_gpu_list_opts, sizeof(struct cmd_gpu_opts), cmd_gpu_list_run) },
 	{ "hold", "--fd N IMAGE", "Keep a container for processes that enter it",
 	  "For schedulers' plugins: makes the container, starts nothing in it, and gives the way in to whoever\n"
 	  "asks on the socket N, until its other end is closed. Takes the options of exec.",
