@@ -380,6 +380,13 @@ struct cmd_overlay_opts {
 extern const struct opt cmd_overlay_create_opts[];
 cmd_fn cmd_overlay_create_run;
 
+/* cmd_gpu_cdi.c */
+struct cmd_gpu_cdi_opts {
+	const char *format, *output, *vendor;
+};
+extern const struct opt cmd_gpu_cdi_opts[];
+cmd_fn cmd_gpu_cdi_run;
+
 /* cmd_gpu.c, cmd_gpu_check.c */
 struct cmd_gpu_opts {
 	bool json, files;

@@ -93,6 +93,12 @@ const struct cmd commands[] = {
 	  "  vial fetch docker://python:3.12\n",
 	  .min_args = 1, .max_args = 1, .interspersed = true,
 	  IMAGE(cmd_fetch_opts, sizeof(struct fetch_opts), cmd_fetch_run) },
+	{ "gpu cdi", "", "Describe this machine's devices for container runtimes (CDI)",
+	  "Prints a CDI specification: each device by number and UUID, and all, with the driver's files. In /etc/cdi every runtime\n"
+	  "that knows CDI finds it; vial takes it with --device VENDOR/CLASS=NAME. Write it anew when the driver changes.",
+	  "  vial gpu cdi\n  vial gpu cdi --output /etc/cdi/vial.yaml\n  vial exec --device nvidia.com/gpu=0 app.sif nvidia-smi\n",
+	  .max_args = 0, .interspersed = true,
+	  RUN(cmd_gpu_cdi_opts, sizeof(struct cmd_gpu_cdi_opts), cmd_gpu_cdi_run) },
 	{ "gpu check", "IMAGE", "Tell whether an image will find its GPU on this machine",
 	  "What the image needs, by its variables and files, against the driver, the devices of this job and\n"
 	  "what this user may open. Ends with 0 when a GPU can be used, else with 1.",
