@@ -145,7 +145,7 @@ static int verify(int snap, const struct keys *keys, struct verify_answer *ret, 
 	if (r == -ENOENT)
 		return vl_fail(err, ENODATA,
 			       "it has no hash tree, which `vial sign` adds; `vial verify` reads all of it");
-	if (r < 0 || (r = check_signature(&img, o.partition->group, keys, ret, err)) < 0 ||
+	if (r < 0 || !o.partition || (r = check_signature(&img, o.partition->group, keys, ret, err)) < 0 ||
 	    (r = read_tree(&img, &o, ret, err)) < 0)
 		return r;
 	for (size_t i = 0; i < img.n; i++)
@@ -169,7 +169,7 @@ int main(int argc, char **argv)
 	sif_crypto_alone();
 	signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error like others */
 	int r = load_keys(argv + 3, argc - 3, &keys, &err);
-	VL_CLOSE int snap = r < 0 || (r = vl_drop_privileges(&err)) < 0 ? -1 : snapshot((int)fd, &err);
+	VL_CLOSE int snap = r < 0 || vl_drop_privileges(&err) < 0 ? -1 : snapshot((int)fd, &err);
 	if (snap >= 0 && verify(snap, &keys, &answer, &err) == 0 &&
 	    vl_msg_send_fd((int)sock, snap, &answer, sizeof answer) == 0)
 		return 0;

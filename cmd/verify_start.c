@@ -58,7 +58,7 @@ static int hear(int sock, struct verify_answer *ret, int *ret_snapshot, struct v
 		struct verify_answer answer;
 		struct vl_err err;
 	} m;
-	enum vl_msg_type type;
+	enum vl_msg_type type = VL_MSG_ERR;
 	size_t n = 0;
 	VL_CLOSE int fd = -1;
 
@@ -91,7 +91,7 @@ static int read_config(int snapshot, const struct verify_answer *a, char **ret, 
 static int finish(int sock, struct cmd_verified *ret, struct vl_err *err)
 {
 	VL_CLOSE int snapshot = -1;
-	struct verify_answer a;
+	struct verify_answer a = { 0 };
 	struct cmd_verified v = { 0 };
 	int r = hear(sock, &a, &snapshot, err);
 
@@ -168,7 +168,7 @@ static int claimed_tree(struct action_image *i, struct vl_err *err)
 	if (r == -ENOENT)
 		return vl_fail(err, ENODATA,
 			       "it has no hash tree, which `vial sign` adds; `vial verify` reads all of it");
-	if (r < 0 || (r = vl_pread_full(i->fd, b, sizeof b, o.tree->off, "the hash tree", err)) < 0 ||
+	if (r < 0 || !o.tree || (r = vl_pread_full(i->fd, b, sizeof b, o.tree->off, "the hash tree", err)) < 0 ||
 	    (r = sif_tree_parse(b, sizeof b, &t, err)) < 0 || (r = sif_tree_levels(&o, &t, &i->tree.off, err)) < 0)
 		return r;
 	i->tree.block = t.block;
@@ -190,7 +190,7 @@ int cmd_action_verify(const struct action_opts *o, struct action_image *i, struc
 	int r = begin(i->fd, &o->verify_key, &i->verifier_pid, err);
 	i->verifier = VL_MAX(r, 0);
 	i->starter = getpid();
-	if (r < 0 || (r = claimed_tree(i, err)) < 0)
+	if (r < 0 || claimed_tree(i, err) < 0)
 		return vl_wrap(err, "%s is not verified", i->path);
 	return open_log(o->verify_log, i, err);
 }

@@ -51,7 +51,7 @@ void sif_tree_encode(const struct sif_tree *t, uint8_t ret[SIF_TREE_DESCRIPTOR])
 
 void sif_tree_shape(uint32_t block, uint64_t size, struct sif_tree_shape *ret)
 {
-	uint64_t blocks[SIF_TREE_LEVELS], n = size / block + (size % block != 0), at = 0;
+	uint64_t blocks[SIF_TREE_LEVELS] = { 0 }, n = size / block + (size % block != 0), at = 0;
 
 	*ret = (struct sif_tree_shape){ 0 };
 	while (n > 1) {
