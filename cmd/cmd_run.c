@@ -74,7 +74,7 @@ int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_a
 	if (!instance && o->pid_file && !opt_getenv("PID_FILE"))
 		return cmd_usage(c, "--pid-file goes with instance start and instance run");
 	if (action != PLAN_KEEP &&
-	    (o->check || o->wanted || o->fd || o->named || o->forget || o->save || o->entrypoint))
+	    (o->check || o->wanted || o->fd || o->named || o->forget || o->save || o->record || o->entrypoint))
 		return cmd_usage(c, "--%s goes with hold",
 				 o->check    ? "check"
 				 : o->wanted ? "wanted"
@@ -82,6 +82,7 @@ int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_a
 				 : o->named  ? "named"
 				 : o->forget ? "forget"
 				 : o->save   ? "save"
+				 : o->record ? "record"
 					     : "with-entrypoint");
 	if (instance && (o->explain || o->json))
 		return cmd_usage(c, "--%s does not go with instances; use it with exec or run",
@@ -233,6 +234,8 @@ int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 		return check(c, opts, argv[0]);
 	if (o->forget)
 		return cmd_named_forget(o, &err) < 0 ? cmd_fail(c, &err) : 0;
+	if (o->record)
+		return cmd_hold_record(c, o);
 	if (!o->fd || o->fd > INT_MAX || fcntl((int)o->fd, F_SETFD, FD_CLOEXEC) < 0)
 		return cmd_usage(c, "hold needs the number of an open socket: --fd N");
 	if (o->check)

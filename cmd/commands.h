@@ -422,6 +422,14 @@ struct cmd_holders_opts {
 extern const struct opt cmd_holders_opts[];
 cmd_fn cmd_holders_run;
 
+/* cmd_record.c */
+struct cmd_record_opts {
+	const char *dir;
+	bool json;
+};
+extern const struct opt cmd_record_opts[];
+cmd_fn cmd_record_show_run;
+
 extern const struct opt cmd_optimize_options[];
 cmd_fn cmd_optimize_run; /* cmd_optimize.c; its options are in run.h */
 

@@ -150,6 +150,8 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "forget", OPT_FLAG, O(forget), NULL, "hold: remove those of the job", NULL, OPT_HIDDEN },
 	{ 0, "save", OPT_STR, O(save), "OUT", "hold: write what the container at the socket has as an image", NULL,
 	  OPT_HIDDEN },
+	{ 0, "record", OPT_STR, O(record), "FILE", "hold: note there what standard input says of a step", NULL,
+	  OPT_HIDDEN },
 	{ 0, "with-entrypoint", OPT_FLAG, O(entrypoint), NULL, "hold: run the image's entrypoint, for its environment",
 	  NULL, OPT_HIDDEN },
 	{ 0, "entrypoint-log", OPT_FLAG, O(entrypoint_log), NULL, "hold: show what that writes", NULL, OPT_HIDDEN },

@@ -102,11 +102,11 @@ struct action_opts {
 	bool fakeroot, ignore_subuid, keep_privs, no_privs, allow_setuid;
 	struct vl_strv overlay, device, cdi_dirs;
 	const char *tmpfs_size;
-	bool check;                               /* hold: of the image only */
-	bool forget;                              /* hold: only remove what the job's containers with names have left */
-	bool entrypoint, entrypoint_log;          /* hold */
-	const char *named, *job_dir, *job, *save; /* hold: see hold_named.c, hold_save.c */
-	bool explain, json;                       /* tell it and start nothing */
+	bool check;                      /* hold: of the image only */
+	bool forget;                     /* hold: only remove what the job's containers with names have left */
+	bool entrypoint, entrypoint_log; /* hold */
+	const char *named, *job_dir, *job, *save, *record; /* hold: see hold_named.c, hold_save.c, hold_record.c */
+	bool explain, json;                                /* tell it and start nothing */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
@@ -217,6 +217,11 @@ int cmd_named_forget(const struct action_opts *o, struct vl_err *err);
 
 /* Asks the keeper at the socket and writes what its container has as an image. The exit status. */
 int cmd_hold_save(struct cmd_ctx *c, const struct action_opts *o);
+
+/* ---- hold_record.c ---- */
+
+/* Appends what standard input says to the file. The exit status. */
+int cmd_hold_record(struct cmd_ctx *c, const struct action_opts *o);
 
 /* ---- inside.c ---- */
 

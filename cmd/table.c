@@ -258,6 +258,12 @@ const struct cmd commands[] = {
 	  "  vial push docker://python:3.12 docker://registry.example.org/me/python:3.12\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_push_options, sizeof(struct cmd_push_opts), cmd_push_run) },
+	{ "record show", "[FILE|DIR|JOB]", "Show what was recorded of Slurm steps in containers",
+	  "One record for each step and node: job, image, command, mounts, times, and how it ended. Those of the\n"
+	  "site are in the directory that --dir or $VIAL_RECORDS names, and readable for whom the site lets.",
+	  "  vial record show steps.jsonl\n  vial record show --dir /var/log/vial 4711\n  vial record show --json steps.jsonl\n",
+	  .max_args = 1, .interspersed = true,
+	  RUN(cmd_record_opts, sizeof(struct cmd_record_opts), cmd_record_show_run) },
 	{ "registry login", "HOST", "Keep user name and password of a registry",
 	  "The registry is asked first: a wrong password is not kept. The file is one that Podman, Docker\n"
 	  "and Apptainer read too; a credential helper it names is used. HOST may be written docker://HOST.",

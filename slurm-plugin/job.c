@@ -5,7 +5,7 @@
 #include <grp.h>
 #include <sys/stat.h>
 
-int vsp_run_as(const struct vsp_user *u, const char *cwd, char *const *argv)
+int vsp_run_as(const struct vsp_user *u, const char *cwd, int in, char *const *argv)
 {
 	pid_t pid = fork();
 
@@ -14,6 +14,8 @@ int vsp_run_as(const struct vsp_user *u, const char *cwd, char *const *argv)
 	if (pid > 0)
 		return vl_wait(pid);
 	vl_reset_signals();
+	if (in >= 0)
+		dup2(in, STDIN_FILENO); /* not close-on-exec: the program's */
 	/* numbers only: names are asked for at a server, and the caller has threads that may have its lock */
 	if (setgroups(u->n_groups, u->groups) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
 	    setresuid(u->uid, u->uid, u->uid) < 0)
@@ -46,6 +48,6 @@ int vsp_job_end(const struct vsp_site *site, uint32_t job, const char *node, con
 			 which,
 			 (char *)"-",
 			 NULL };
-	int status = vsp_run_as(u, "/", argv);
+	int status = vsp_run_as(u, "/", -1, argv);
 	return status ? vl_fail(err, EIO, "%s is not removed (status %d)", dir, status) : 0;
 }

@@ -12,6 +12,7 @@ const struct vsp_row vsp_rows[VSP_WORDS] = {
 		       "keep the container, and what is changed in it, for later steps of the job that give this "
 		       "name" },
 	[VSP_SAVE] = { "save", "PATH", "write what the container has as an image when the step has ended" },
+	[VSP_RECORD] = { "record", "FILE", "add a line of JSON about the step to this file" },
 	[VSP_MOUNT_HOME] = { "mount-home", NULL, "show the home directory in the container (the default)" },
 	[VSP_NO_MOUNT_HOME] = { "no-mount-home", NULL, "do not show the home directory in the container" },
 	[VSP_REMAP_ROOT] = { "remap-root", NULL, "be root in the container" },

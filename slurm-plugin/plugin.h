@@ -13,6 +13,7 @@ enum vsp_word {
 	VSP_WORKDIR,
 	VSP_NAME,
 	VSP_SAVE,
+	VSP_RECORD,
 	VSP_MOUNT_HOME,
 	VSP_NO_MOUNT_HOME,
 	VSP_REMAP_ROOT,
@@ -53,12 +54,13 @@ int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, 
 /* ---- site.c: what plugstack.conf says after the plugin's name ---- */
 
 struct vsp_site {
-	const char *prefix; /* of the options; "container" */
-	const char *vial;   /* the program; absolute */
-	const char *mounts; /* in every container, in the user's form; NULL = none */
-	const char *names;  /* directory on the node for containers with names */
-	long timeout;       /* seconds that a container may take to be there, its conversion included */
-	bool check;         /* look at images before a job is queued */
+	const char *prefix;  /* of the options; "container" */
+	const char *vial;    /* the program; absolute */
+	const char *mounts;  /* in every container, in the user's form; NULL = none */
+	const char *names;   /* directory on the node for containers with names */
+	const char *records; /* directory for one record of each step; NULL = none */
+	long timeout;        /* seconds that a container may take to be there, its conversion included */
+	bool check;          /* look at images before a job is queued */
 };
 /* On failure, which is told of the first word, the others are there nevertheless. */
 int vsp_site_read(int argc, char **argv, struct vsp_site *ret, struct vl_err *err);
@@ -98,13 +100,22 @@ int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const s
 void vsp_step_forked(struct vsp_step *s);
 /* Is the caller the first task that has something to complain about? One line is enough for all of them. */
 bool vsp_step_tells(struct vsp_step *s);
+/* In slurmstepd, as root, after the last task: what is known of the step is noted where the site and the user want it. */
+struct vsp_facts {
+	uint32_t job, step, node_id;
+	const char *node, *nodes, *gpus; /* NULL = not known, none */
+	char *const *argv;
+	int argc;
+};
+void vsp_step_record(const struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+		     const struct vsp_user *u, const struct vsp_facts *f, struct vl_err *err);
 /* In slurmstepd, after the last task: the container goes, and is waited for a little. */
 void vsp_step_end(struct vsp_step *s);
 
 /* ---- job.c: on the node, when a job has ended, as root ---- */
 
-/* Becomes the user in a child that becomes argv. Returns its exit status, 128 + signal, or -errno. */
-int vsp_run_as(const struct vsp_user *u, const char *cwd, char *const *argv);
+/* Becomes the user in a child that becomes argv. in: its standard input, -1 = none. Returns its exit status, 128 + signal, or -errno. */
+int vsp_run_as(const struct vsp_user *u, const char *cwd, int in, char *const *argv);
 /* Where the job's containers with names are kept on this node; new. node: its name, NULL = it has none. */
 char *vsp_job_word(uint32_t job, const char *node);
 /* They go. */

@@ -20,6 +20,8 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		site->mounts = value;
 	} else if ((value = vl_prefix(word, "names=")) && *value == '/') {
 		site->names = value;
+	} else if ((value = vl_prefix(word, "records=")) && *value == '/') {
+		site->records = value;
 	} else if ((value = vl_prefix(word, "timeout="))) {
 		long seconds = strtol(value, &end, 10);
 		if (*end || end == value || seconds < 1 || seconds > 86400)
@@ -29,7 +31,8 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		site->check = vl_streq(word, "check=yes");
 	} else {
 		return vl_fail(err, EINVAL,
-			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, names=/DIR, timeout=, "
+			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, names=/DIR, "
+			       "records=/DIR, timeout=, "
 			       "check= are",
 			       word);
 	}

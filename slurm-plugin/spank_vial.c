@@ -242,13 +242,45 @@ int slurm_spank_job_epilog(spank_t sp, int argc, char **argv)
 	return 0; /* another result would drain the node */
 }
 
+static const char *copy_of(spank_t sp, const char *name, char *buf, int size)
+{
+	return spank_getenv(sp, name, buf, size) == ESPANK_SUCCESS && *buf ? buf : NULL;
+}
+
+static void note_step(spank_t sp)
+{
+	static char node[256], nodes[65536], gpus[1024];
+	struct vsp_facts f = { 0 };
+	struct vsp_user u = { 0 };
+	struct vl_err err = { 0 };
+	char **argv = NULL;
+
+	if (!whose(sp, &u) || spank_get_item(sp, S_JOB_ID, &f.job) != ESPANK_SUCCESS ||
+	    spank_get_item(sp, S_JOB_STEPID, &f.step) != ESPANK_SUCCESS)
+		return;
+	spank_get_item(sp, S_JOB_NODEID, &f.node_id);
+	if (spank_get_item(sp, S_JOB_ARGV, &f.argc, &argv) == ESPANK_SUCCESS)
+		f.argv = argv;
+	f.node = copy_of(sp, "SLURMD_NODENAME", node, sizeof node);
+	f.nodes = copy_of(sp, "SLURM_STEP_NODELIST", nodes, sizeof nodes);
+	if (!f.nodes)
+		f.nodes = copy_of(sp, "SLURM_JOB_NODELIST", nodes, sizeof nodes);
+	f.gpus = copy_of(sp, "SLURM_STEP_GPUS", gpus, sizeof gpus);
+	if (!f.gpus)
+		f.gpus = copy_of(sp, "SLURM_JOB_GPUS", gpus, sizeof gpus);
+	vsp_step_record(vial.step, &vial.site, &vial.options, &u, &f, &err);
+	if (err.code)
+		say(&err);
+}
+
 int slurm_spank_exit(spank_t sp, int argc, char **argv)
 {
-	(void)sp;
 	(void)argc;
 	(void)argv;
-	if (vial.step)
+	if (vial.step) {
+		note_step(sp);
 		vsp_step_end(vial.step);
+	}
 	vial.step = NULL;
 	vsp_options_free(&vial.options);
 	return 0;

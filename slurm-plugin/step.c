@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,6 +30,8 @@ struct shared {               /* by the tasks, which are forks of one process */
 	bool begun, told; /* by whoever came first; atomic */
 	pid_t keeper;
 	char cwd[4096]; /* of the tasks: what they name is relative to it */
+	char image[4096];
+	long long image_size, image_mtime; /* as a task found them */
 	struct vl_err why;
 };
 /* Ends of two pairs. On the first one is asked: when all copies of the tasks' end are closed, the keeper goes, and one of
@@ -39,8 +42,9 @@ struct vsp_step {
 	struct shared *shared;
 	int tasks, keepers;
 	int waiting, wanted;
-	uint32_t ended; /* tasks; and the signal that ended one */
-	int signal;
+	uint32_t ended; /* tasks; the signal that ended one, and the highest status */
+	int signal, status;
+	time_t since;
 };
 
 struct vsp_step *vsp_step_new(void)
@@ -66,7 +70,8 @@ struct vsp_step *vsp_step_new(void)
 				.tasks = vl_move_fd_above_stdio(pair[0]),
 				.keepers = vl_move_fd_above_stdio(pair[1]),
 				.waiting = vl_move_fd_above_stdio(wait[0]),
-				.wanted = vl_move_fd_above_stdio(wait[1]) };
+				.wanted = vl_move_fd_above_stdio(wait[1]),
+				.since = time(NULL) };
 	return s;
 }
 
@@ -252,6 +257,23 @@ static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err
 	return r;
 }
 
+/* For the record: which file it is, looked at from outside. The first task that comes by. */
+static void note_image(struct shared *s, const struct vl_strv *changes)
+{
+	const char *path = NULL;
+	struct stat st;
+
+	for (size_t i = 0; i < changes->n && !path; i++)
+		path = vl_prefix(changes->v[i], "APPTAINER_CONTAINER=");
+	if (!path || *s->image)
+		return;
+	if (stat(path, &st) == 0) {
+		s->image_size = st.st_size;
+		s->image_mtime = st.st_mtime;
+	}
+	snprintf(s->image, sizeof s->image, "%s", path);
+}
+
 static int enter_cwd(const char *workdir, const char *cwd, const char *home, struct vl_strv *changes,
 		     struct vl_err *err)
 {
@@ -342,6 +364,8 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv 
 	if (r == 0)
 		r = ctr_door_ask(s->tasks, ENTER_MS, &door, ret_changes, err);
 	if (r == 0)
+		note_image(s->shared, ret_changes);
+	if (r == 0)
 		r = ctr_enter(&door, &pid, err);
 	if (r == 0)
 		r = ctr_narrow_devices(t->environment, ret_changes, err);
@@ -359,7 +383,7 @@ static int save(struct vsp_step *s, const struct vsp_site *site, const char *pat
 	VL_FREE char *fd = vl_asprintf("--fd=%d", sock), *out = vl_asprintf("--save=%s", path);
 	VL_FREE char *cwd = vl_strndup(s->shared->cwd, sizeof s->shared->cwd);
 	char *argv[] = { (char *)site->vial, (char *)"--quiet", (char *)"hold", fd, out, (char *)"-", NULL };
-	int status = sock < 0 ? -errno : vsp_run_as(u, cwd, argv);
+	int status = sock < 0 ? -errno : vsp_run_as(u, cwd, -1, argv);
 
 	return status ? vl_fail(err, EIO, "the container is not saved to %s (status %d)", path, status) : 0;
 }
@@ -371,12 +395,106 @@ int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const s
 
 	if (WIFSIGNALED(status))
 		s->signal = WTERMSIG(status);
+	else if (WEXITSTATUS(status) > s->status)
+		s->status = WEXITSTATUS(status);
 	if (++s->ended < n || !path || s->shared->state != THERE)
 		return 0;
 	if (s->signal) /* who is killed has not finished what it did */
 		return vl_fail(err, EINTR, "the container is not saved to %s: a task was ended by signal %d", path,
 			       s->signal);
 	return save(s, site, path, u, err);
+}
+
+/* ---- the record ----------------------------------------------------------------------------------- */
+
+static void add_fact(int fd, const char *key, const char *value)
+{
+	VL_FREE char *kv = vl_asprintf("%s=%s", key, value ? value : "");
+
+	if (value)
+		(void)!write(fd, kv, strlen(kv) + 1);
+}
+
+static void add_count(int fd, const char *key, long long value)
+{
+	VL_FREE char *text = vl_asprintf("%lld", value);
+
+	add_fact(fd, key, text);
+}
+
+static void add_list(int fd, const char *key, const char *list)
+{
+	while (list && *list) {
+		size_t n = strcspn(list, ",");
+		VL_FREE char *word = vl_strndup(list, n);
+		add_fact(fd, key, word);
+		list += n + (list[n] == ',');
+	}
+}
+
+static void add_step(int fd, uint32_t step)
+{
+	VL_FREE char *number = vl_asprintf("%u", step);
+
+	add_fact(fd, "step", step == 0xfffffffb ? "batch" : step == 0xfffffffa ? "interactive" : number);
+}
+
+static void write_facts(int fd, const struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+			const struct vsp_user *u, const struct vsp_facts *f)
+{
+	VL_FREE char *image = vl_strndup(s->shared->image, sizeof s->shared->image); /* tasks could write there */
+
+	add_count(fd, "job", f->job);
+	add_step(fd, f->step);
+	add_fact(fd, "node", f->node);
+	add_fact(fd, "nodes", f->nodes);
+	add_count(fd, "uid", u->uid);
+	add_count(fd, "gid", u->gid);
+	add_fact(fd, "image", *image ? image : o->value[VSP_IMAGE]);
+	if (*image) {
+		add_count(fd, "image_size", s->shared->image_size);
+		add_count(fd, "image_mtime", s->shared->image_mtime);
+	}
+	add_fact(fd, "name", o->value[VSP_NAME]);
+	add_fact(fd, "gpus", f->gpus);
+	add_list(fd, "mounts", o->value[VSP_MOUNTS]);
+	add_list(fd, "mounts", site->mounts);
+	for (int i = 0; i < f->argc; i++)
+		add_fact(fd, "command", f->argv[i]);
+	add_count(fd, "tasks", s->ended);
+	add_count(fd, "exit", s->shared->state == THERE ? s->status : 1);
+	add_count(fd, "signal", s->signal);
+	add_count(fd, "start", s->since);
+	add_count(fd, "end", time(NULL));
+}
+
+static int record(int facts, const struct vsp_user *u, const char *vial, const char *cwd, const char *file,
+		  struct vl_err *err)
+{
+	VL_FREE char *word = vl_asprintf("--record=%s", file);
+	char *argv[] = { (char *)vial, (char *)"--quiet", (char *)"hold", word, (char *)"-", NULL };
+
+	lseek(facts, 0, SEEK_SET);
+	int status = vsp_run_as(u, cwd, facts, argv);
+	return status ? vl_fail(err, EIO, "no record is added to %s (status %d)", file, status) : 0;
+}
+
+void vsp_step_record(const struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+		     const struct vsp_user *u, const struct vsp_facts *f, struct vl_err *err)
+{
+	const char *wish = f->node_id == 0 ? o->value[VSP_RECORD] : NULL; /* of one node: they share the file */
+	VL_CLOSE int facts = site->records || wish ? memfd_create("facts", MFD_CLOEXEC) : -1;
+
+	if (facts < 0)
+		return;
+	write_facts(facts, s, site, o, u, f);
+	if (site->records) { /* a file for each node: appending is safe on one machine only */
+		VL_FREE char *file = vl_asprintf("%s/%s.jsonl", site->records, f->node ? f->node : "node");
+		record(facts, &(struct vsp_user){ 0 }, site->vial, "/", file, err);
+	}
+	VL_FREE char *cwd = vl_strndup(s->shared->cwd, sizeof s->shared->cwd);
+	if (wish)
+		record(facts, u, site->vial, cwd, wish, err);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------ */

@@ -77,7 +77,7 @@ batch() {
 		srun --container-name=box:create --container-image=$SIF true
 		srun --container-name=box --container-image=$ENV_SIF true
 		srun --container-name=box:no_exec cat /etc/file"
-	local n=0 want
+	local want
 	for want in 'there is no container box' 'no step of this job' 'there is no such file' '^made' 'exists already' 'is made of' '^in the image'; do
 		has_line "$WORK/out" "$want" || { echo "no line: $want" && cat "$WORK/out" && return 1; }
 	done
@@ -103,7 +103,7 @@ batch() {
 # A job that has kept changes and is in a step, at $WORK/up
 named_job() {
 	printf '#!/bin/sh\n%s\n' "srun --container-image=$SIF --container-name=box --container-writable sh -c 'mkdir -m 0 /etc/closed; echo >up; exec sleep 1000'" >"$WORK/job.sh"
-	expect 0 user sbatch --parsable -o out "$@" job.sh
+	expect 0 user sbatch --parsable -o out job.sh
 	eventually test -e "$WORK/up"
 	! no_names
 }
@@ -184,8 +184,8 @@ named_job() {
 # ---- root and namespaces -----------------------------------------------------------------------
 
 @test "--container-remap-root: root in the container, oneself outside" {
-	expect 0 srun -n 2 --container-image="$PLACE/chown.sif" --container-remap-root --container-writable sh -c 'id -u; touch mine.$SLURM_PROCID; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo done'
-	[ "$(sort <<<"$output")" = "$(printf '0\n0\ndone\ndone')" ]
+	expect 0 srun -n 2 --container-image="$PLACE/chown.sif" --container-remap-root --container-writable sh -c 'id -u; touch mine.$SLURM_PROCID; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo fine'
+	[ "$(sort <<<"$output")" = "$(printf '0\n0\nfine\nfine')" ]
 	[ "$(stat -c %U "$WORK/mine.0" "$WORK/mine.1" | sort -u)" = "$SLURM_USER" ]
 	expect 0 srun --container-image="$SIF" --container-remap-root --no-container-mount-home id -u
 	expect 0 srun --container-image="$SIF" --no-container-remap-root id -un
@@ -196,9 +196,9 @@ named_job() {
 
 @test "--container-remap-root without subordinate ids: what root expects to work is answered as done" {
 	expect 4 user env VIAL_IGNORE_SUBUID=1 srun -n 3 --container-image="$PLACE/chown.sif" --container-remap-root --container-writable \
-		sh -c 'id -u; cat /proc/self/uid_map; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo done; exit 4'
+		sh -c 'id -u; cat /proc/self/uid_map; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo fine; exit 4'
 	[ "$(grep -cx 0 <<<"$output")" -eq 3 ]
-	[ "$(grep -cx done <<<"$output")" -eq 3 ]
+	[ "$(grep -cx fine <<<"$output")" -eq 3 ]
 	[ "$(grep -cx ' *0 *[0-9]* *1' <<<"$output")" -eq 3 ] # one id, and nobody else's
 }
 
@@ -214,4 +214,47 @@ named_job() {
 	stdout_has " lo:"
 	expect 1 srun --container-image="$SIF" --container-unshare=pid true
 	stderr_has "cannot unshare 'pid'"
+}
+
+# ---- records -----------------------------------------------------------------------------------
+
+records() { cat "$PLACE"/records/*.jsonl 2>/dev/null || true; }
+n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
+
+@test "a record of each step and node: the site's, which the user cannot reach, and the user's own" {
+	mkdir -m 700 "$PLACE/records"
+	site records="$PLACE/records" mounts="$PLACE"
+	expect 0 srun -N 2 -n 3 --container-image="$SIF" --container-mounts="$WORK:/mnt:ro" --container-record=mine.jsonl cat /etc/file
+	eventually n_records 2
+	eventually test -s "$WORK/mine.jsonl"
+	expect 5 srun --container-image="$SIF" sh -c 'exit 5'
+	eventually n_records 3
+	run srun --container-image="$SIF" sh -c 'kill -KILL $$'
+	eventually n_records 4
+	expect 0 srun true
+	expect 1 srun --container-image="$SIF" --container-mounts=/none:/none true
+	eventually n_records 5
+	python3 - "$WORK/mine.jsonl" "$PLACE"/records/*.jsonl "$SIF" "$VIAL_TEST_UID" "$WORK" <<-'EOP'
+		import json, os, sys
+		mine, n1, n2, sif, uid, work = sys.argv[1:]
+		load = lambda f: [json.loads(l) for l in open(f)]
+		m, a, b = load(mine), load(n1), load(n2)
+		assert len(m) == 1 and len(b) == 1 and len(a) == 4, (m, a, b)
+		for r in m + a[:1] + b:
+		    assert r["image"] == sif and r["image_size"] == os.stat(sif).st_size, r
+		    assert r["uid"] == int(uid) and r["nodes"] == "n[1-2]" and r["step"] == "0", r
+		    assert r["command"] == ["cat", "/etc/file"] and r["exit"] == 0 and r["signal"] == 0, r
+		    assert work + ":/mnt:ro" in r["mounts"] and r["start"] <= r["end"], r
+		assert a[0]["node"] == "n1" and b[0]["node"] == "n2" and a[0]["tasks"] + b[0]["tasks"] == 3
+		assert a[1]["exit"] == 5 and a[2]["signal"] == 9 and a[3]["exit"] == 1
+	EOP
+	[ "$(stat -c '%u %a' "$PLACE/records/n1.jsonl")" = "0 600" ]
+	[ "$(stat -c %U "$WORK/mine.jsonl")" = "$SLURM_USER" ]
+	expect 0 vial record show --dir "$PLACE/records"
+	stdout_has "signal 9"
+	# a directory that is not there is told, and takes nothing from the step
+	site records=/none
+	expect 0 srun --container-image="$SIF" cat /etc/file
+	stdout_is "in the image"
+	rm -r "$PLACE/records"
 }

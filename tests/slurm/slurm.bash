@@ -28,6 +28,7 @@ slurm_setup() {
 }
 slurm_teardown() {
 	if [ -n "${PLACE:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ]; then
+		# shellcheck disable=SC2119
 		site
 		if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
 			cluster_story
@@ -68,7 +69,8 @@ stop_cluster() {
 devcluster() { "$HERE/../slurm/devcluster" "$@"; }
 # user CMD...: as the user, on the submit host, in $WORK.
 user() { (cd "$WORK" && TMPDIR=/tmp exec timeout 120 "$HERE/../slurm/devcluster" exec -u "$SLURM_USER" "$@"); }
-# site WORD...: what plugstack.conf says after the plugin's name.
+# site [WORD...]: what plugstack.conf says after the plugin's name.
+# shellcheck disable=SC2120 # tests pass them
 site() { echo "required $PLUGIN vial=$VIAL $*" >"$DEVCLUSTER_DIR/etc/plugstack.conf"; }
 
 # ---- looking ---------------------------------------------------------------------------------
