@@ -49,7 +49,7 @@ long_job() {
 	devcluster restart-node n3 || admin update node=n3 state=resume
 	eventually node_is n3 idle
 	# as the boot of such a node would
-	rm -rf "/tmp/vial-$VIAL_TEST_UID/slurm-$id.n3"
+	rm -rf "$PLACE/names/vial-$VIAL_TEST_UID"
 	expect 0 srun -N 4 --container-image="$SIF" cat /etc/file
 	[ "$(grep -cx 'in the image' <<<"$output")" -eq 4 ]
 }

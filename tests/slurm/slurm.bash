@@ -57,7 +57,8 @@ start_cluster() {
 	cp "$VIAL" "${VIAL%/*}/vial-image" "${VIAL%/*}/spank_vial.so" "$PLACE"
 	install -d -o "$VIAL_TEST_UID" "$WORK"
 	VIAL=$PLACE/vial
-	devcluster start -q -p "$PLUGIN vial=$VIAL" "$@" 3>&-
+	mkdir -m 1777 "$PLACE/names"
+	devcluster start -q -p "$PLUGIN vial=$VIAL names=$PLACE/names" "$@" 3>&-
 }
 
 stop_cluster() {
@@ -71,7 +72,7 @@ devcluster() { "$HERE/../slurm/devcluster" "$@"; }
 user() { (cd "$WORK" && TMPDIR=/tmp exec timeout 120 "$HERE/../slurm/devcluster" exec -u "$SLURM_USER" "$@"); }
 # site [WORD...]: what plugstack.conf says after the plugin's name.
 # shellcheck disable=SC2120 # tests pass them
-site() { echo "required $PLUGIN vial=$VIAL $*" >"$DEVCLUSTER_DIR/etc/plugstack.conf"; }
+site() { echo "required $PLUGIN vial=$VIAL names=$PLACE/names $*" >"$DEVCLUSTER_DIR/etc/plugstack.conf"; }
 
 # ---- looking ---------------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ job_ended() { [[ $(job_state "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_
 no_jobs() { [ -z "$(user squeue -h)" ]; }
 has_line() { grep -qs -- "$2" "$1"; }
 nodes_fine() { [ -z "$(user sinfo -hN -t down,drain,fail -o '%N %E')" ]; }
-no_names() { [ -z "$(find "/tmp/vial-$VIAL_TEST_UID" -maxdepth 1 -name 'slurm-*' 2>/dev/null)" ]; }
+no_names() { [ -z "$(ls -A "$PLACE/names")" ]; }
 no_sockets() { [ -z "$(find "/run/user/$VIAL_TEST_UID" "/dev/shm/vial-$VIAL_TEST_UID" "/tmp/vial-$VIAL_TEST_UID" -type s 2>/dev/null)" ]; }
 
 # What a test that failed leaves for who reads of it: its jobs, their output, what the daemons say of them.
@@ -115,6 +116,6 @@ nothing_left() {
 	devcluster strays || return 1
 	eventually no_sockets || { echo "a holder's socket is left"; return 1; }
 	[ "$(grep -c vial /proc/self/mounts)" -eq "$MOUNTS" ] || { echo "a mount is left" && grep vial /proc/self/mounts && return 1; }
-	no_names || { echo "a container's directory is left" && ls -R "/tmp/vial-$VIAL_TEST_UID" && return 1; }
+	no_names || { echo "a container's directory is left" && ls -R "$PLACE/names" && return 1; }
 	nodes_fine || { user sinfo -N -o '%N %T %E'; return 1; }
 }
