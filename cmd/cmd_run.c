@@ -123,7 +123,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		free_opts(o);
 		return EXIT_USAGE;
 	}
-	bool config = action == PLAN_RUN || o->entrypoint || c->profile == PROFILE_VIAL || o->oci_defaults || o->gpu.nvccli;
+	bool config =
+		action == PLAN_RUN || o->entrypoint || c->profile == PROFILE_VIAL || o->oci_defaults || o->gpu.nvccli;
 	c->image_pem = o->pem_path;
 	c->image_passphrase = o->passphrase;
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);

@@ -57,8 +57,9 @@ void ctr_warn_of_lone_ranks(const struct plan *p, const struct vl_progress *say)
 	if (!name)
 		return;
 	VL_FREE char *shown = vl_printable(name, strnlen(name, (size_t)(cache + len - name)));
-	vl_progress_warn(say,
-			 "%s has MPI (%s), but srun was not told of it: each of the %s tasks would be a world of its own. "
-			 "`vial mpi check %s` names the right --mpi=TYPE",
-			 p->image_path, shown, value(p->environment, "SLURM_STEP_NUM_TASKS"), p->image_path);
+	vl_progress_warn(
+		say,
+		"%s has MPI (%s), but srun was not told of it: each of the %s tasks would be a world of its own. "
+		"`vial mpi check %s` names the right --mpi=TYPE",
+		p->image_path, shown, value(p->environment, "SLURM_STEP_NUM_TASKS"), p->image_path);
 }
