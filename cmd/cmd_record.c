@@ -105,15 +105,18 @@ static void show_line(struct showing *s, const char *line, size_t len, const cha
 /* Line by line: a site keeps them for years. */
 static int show_file(struct showing *s, const char *path, struct vl_err *err)
 {
-	VL_CLOSE int fd = vl_open(path, O_RDONLY | O_NONBLOCK, 0, err);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	int fd = vl_open(path, O_RDONLY | O_NONBLOCK, 0, err);
 	VL_FREE char *line = NULL;
 	size_t cap = 0;
 	ssize_t n;
 
-	if (!f)
-		return fd < 0 ? fd : vl_fail_sys(err, errno, "cannot read %s", path);
-	fd = -1; /* f's */
+	if (fd < 0)
+		return fd;
+	FILE *f = fdopen(fd, "r");
+	if (!f) {
+		close(fd);
+		return vl_fail(err, ENOMEM, "cannot read %s", path);
+	}
 	while ((n = getline(&line, &cap, f)) >= 0 && n < (ssize_t)LINE_MAX)
 		show_line(s, line, (size_t)(n && line[n - 1] == '\n' ? n - 1 : n), path);
 	bool bad = ferror(f);

@@ -294,7 +294,7 @@ static int open_images(const struct making *m)
 						.off = part.off,
 						.size = part.size,
 						.name = b->image_path };
-		if (r < 0 || (r = cmd_policy_ask(m->c, &q, NULL, m->err)) < 0)
+		if (r < 0 || cmd_policy_ask(m->c, &q, NULL, m->err) < 0)
 			return vl_wrap(m->err, "%s", b->why);
 		b->image_fd = vl_steal_fd(&part.fd);
 		b->image_off = part.off;
