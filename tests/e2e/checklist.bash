@@ -295,7 +295,7 @@ line_sign_and_verify() {
 import json, sys
 j = json.load(sys.stdin)
 names = ["DataCheck", "Fingerprint", "KeyCheck", "KeyLocal", "Name", "Partition"]
-print(j["Signatures"], len(j["SignerKeys"]), [n in j["SignerKeys"][0]["Signer"] for n in names])'
+print(j["Signatures"], len(j["SignerKeys"]) >= 6, [n in j["SignerKeys"][0]["Signer"] for n in names])'
 	"$VIAL" -q key newpair other >out
 	apptainer verify --key other.pub.pem app.sif >out
 	echo "= $?"

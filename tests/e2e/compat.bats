@@ -391,7 +391,7 @@ gives() {
 		= 255
 		= 0
 		= 0
-		1 6 [True, True, True, True, True, True]
+		1 True [True, True, True, True, True, True]
 		= 255
 	EOF
 }
