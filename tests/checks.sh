@@ -160,6 +160,11 @@ check_uninstall() {
 }
 
 # What is committed builds by itself, without a warning, and into its own directory only.
+# A file at the top is there on purpose.
+check_rooms() {
+	git ls-tree --name-only HEAD | grep -vxE '\.(ci|clang-format|clang-tidy|gitignore|shellcheckrc)|CHANGELOG\.md|LICENSE|Makefile|README\.md|SECURITY\.md|bootstrap|docs|include|tests|base|policy|sif|oci|image|mount|rootless|gpu|cmd|slurm-plugin'
+}
+
 check_untracked() {
 	local clone
 	clone=$(mktemp -d)
