@@ -24,16 +24,27 @@ struct slurm {
 	const char *origin;
 };
 
-/* The value of MpiDefault; keys have no case, and the last one counts. Returns new or NULL. */
+/* What MpiDefault is; keys have no case, the last one counts, and Slurm's own default is none. Returns new. */
 static char *mpi_default(const char *conf)
 {
-	static const char key[] = "MpiDefault=";
-	const char *value = NULL;
+	static const char key[] = "MpiDefault", blank[] = " \t";
+	const char *value = "none";
 
-	for (const char *p = conf; (p = strcasestr(p, key)); p++)
-		if (p == conf || p[-1] == '\n')
-			value = p + strlen(key);
-	return value ? vl_strndup(value, strcspn(value, " \t\r\n#")) : NULL;
+	for (const char *line = conf; line; line = strchr(line, '\n')) {
+		line += strspn(line, "\n \t\r");
+		if (strncasecmp(line, key, strlen(key)) != 0)
+			continue;
+		const char *p = line + strlen(key);
+		p += strspn(p, blank);
+		if (*p == '=')
+			value = p + 1 + strspn(p + 1, blank);
+	}
+	return vl_strndup(value, strcspn(value, " \t\r\n#"));
+}
+
+static bool is_type(const char *type)
+{
+	return vl_streq(type, "none") || vl_streq(type, "pmi2") || vl_prefix(type, "pmix") || vl_prefix(type, "cray");
 }
 
 static void ask_slurm(const struct cmd_mpi_opts *o, struct slurm *ret)
@@ -146,6 +157,8 @@ int cmd_mpi_check_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int
 	int signal = 0;
 
 	(void)self, (void)argc;
+	if (o->mpi && !is_type(o->mpi))
+		return cmd_usage(c, "--mpi takes pmix, pmi2 or none, not '%s'", o->mpi);
 	int r = cmd_image_path_open(c, argv[0], &o->net, &p, &root, &err);
 	if (r == 0)
 		r = img_mpi_find(&root, &v, &n, &signal, &err);

@@ -64,6 +64,8 @@ json() { python3 -c 'import json, sys; d = json.loads(sys.argv[1]); print(*('"$1
 	expect 0 "$VIAL" mpi check --mpi pmix_v4 "$LIBS/ompi"
 	expect 1 "$VIAL" mpi check --mpi pmi2 "$LIBS/ompi"
 	stdout_has 'each rank would start alone'
+	expect 1 "$VIAL" mpi check --mpi foo "$LIBS/ompi"
+	stderr_has "not 'foo'"
 	expect 0 env SLURM_MPI_TYPE=pmi2 "$VIAL" mpi check "$LIBS/mpich"
 	stdout_has 'SLURM_MPI_TYPE'
 	expect 1 "$VIAL" mpi check --mpi pmix "$LIBS/odd"
@@ -76,6 +78,11 @@ json() { python3 -c 'import json, sys; d = json.loads(sys.argv[1]); print(*('"$1
 	expect 0 env -u SLURM_MPI_TYPE SLURM_CONF="$BATS_TEST_TMPDIR/slurm.conf" "$VIAL" mpi check "$LIBS/ompi"
 	stdout_has 'pmix (MpiDefault)'
 	expect 1 env -u SLURM_MPI_TYPE SLURM_CONF="$BATS_TEST_TMPDIR/slurm.conf" "$VIAL" mpi check "$LIBS/mpich"
+	printf 'MpiDefault=none\n  MpiDefault = pmi2\n' >"$BATS_TEST_TMPDIR/slurm.conf"
+	expect 0 env -u SLURM_MPI_TYPE SLURM_CONF="$BATS_TEST_TMPDIR/slurm.conf" "$VIAL" mpi check "$LIBS/mpich"
+	echo 'ClusterName=x' >"$BATS_TEST_TMPDIR/slurm.conf" # Slurm's own default
+	expect 1 env -u SLURM_MPI_TYPE SLURM_CONF="$BATS_TEST_TMPDIR/slurm.conf" "$VIAL" mpi check "$LIBS/mpich"
+	stdout_has '--mpi=none (MpiDefault)'
 	expect 0 env -u SLURM_MPI_TYPE SLURM_CONF=/nowhere "$VIAL" mpi check "$LIBS/mpich" # not known: only what to say
 	stdout_lacks 'here'
 }
