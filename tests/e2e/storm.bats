@@ -23,7 +23,8 @@ setup() {
 state() {
 	grep -vc ' /tmp/vial-.* fuse\.vial ' /proc/self/mountinfo # but for those of mountcmd.bats
 	find "$HOME" run tmp | sort
-	find /tmp /run /dev/shm -maxdepth 1 -user "$(id -u)" -name '*vial*' ! -name 'vial-tests.*' ! -name 'vial-unit-*' ! -name vial-fuse-mode 2>/dev/null | sort
+	find /tmp /run /dev/shm -maxdepth 1 -user "$(id -u)" -name '*vial*' ! -name 'vial-tests.*' ! -name 'vial-unit-*' \
+		! -name vial-fuse-mode ! -name 'vial-slurm.*' ! -name 'vial-[0-9]*' 2>/dev/null | sort # but for those of tests that run meanwhile
 }
 nothing_left() { python3 -B "$HERE/leftovers.py" "MARK=$MARK" "$SIF" "$SQUASHFS"; }
 same_as_before() {
