@@ -5,8 +5,7 @@ load ../slurm/slurm
 
 setup_file() {
 	make_images
-	export ENV_SIF=$SIF MOUNTS MPI_SIF LIBS=$BATS_FILE_TMPDIR/libs
-	MOUNTS=$(grep -c vial /proc/self/mounts || true)
+	export ENV_SIF=$SIF MPI_SIF LIBS=$BATS_FILE_TMPDIR/libs
 	make_libraries
 	is_root && [ -e "${VIAL%/*}/spank_vial.so" ] && command -v mpicc.mpich >/dev/null || return 0
 	start_cluster -n 2

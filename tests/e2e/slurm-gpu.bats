@@ -7,8 +7,7 @@ load ../slurm/slurm
 setup_file() {
 	is_root || return 0
 	make_images
-	export ENV_SIF=$BATS_FILE_TMPDIR/env.sif MOUNTS
-	MOUNTS=$(grep -c vial /proc/self/mounts || true)
+	export ENV_SIF=$BATS_FILE_TMPDIR/env.sif
 	make_oci "$BATS_FILE_TMPDIR/layout" latest '{"Env":["NVIDIA_VISIBLE_DEVICES=all"]}' "$TREE"
 	"$VIAL" -q build "$ENV_SIF" "oci:$BATS_FILE_TMPDIR/layout:latest"
 	[ -e "${VIAL%/*}/spank_vial.so" ] || return 0
