@@ -36,8 +36,9 @@ static int load(const char *path, STACK_OF(X509) * *ret, struct vl_err *err)
 }
 
 /* RFC 2253, as other tools print it */
-static void set_subject(struct sif_key *k, X509 *x)
+void sif_key_set_subject(struct sif_key *k, void *x509)
 {
+	X509 *x = x509;
 	BIO *bio = BIO_new(BIO_s_mem());
 	char *p = NULL;
 	long n = 0;
@@ -136,7 +137,7 @@ int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret
 			 : vl_fail(err, EINVAL, "%s: cannot read its key", o->cert);
 	}
 	if (r == 0)
-		set_subject(*ret, sk_X509_value(leaf, 0));
+		sif_key_set_subject(*ret, sk_X509_value(leaf, 0));
 	sk_X509_pop_free(leaf, X509_free);
 	sk_X509_pop_free(between, X509_free);
 	sk_X509_pop_free(anchors, X509_free);

@@ -18,6 +18,10 @@ bool sif_key_check(const struct sif_key *k, const void *p, size_t n, const uint8
 bool sif_key_pem_is_encrypted(const char *pem, size_t len);
 int sif_key_from_token(const char *uri, const struct sif_ask *ask, struct sif_key **ret, struct vl_err *err);
 
+/* ---- cert.c ---- */
+/* The key's signer becomes the subject of that certificate (an X509). */
+void sif_key_set_subject(struct sif_key *k, void *x509);
+
 /* ---- keyfile.c ---- */
 /* The key of the first certificate, whoever vouches for it; its signer is the subject. ret_pem: the certificate alone is
  * added to it; NULL = not wanted. */

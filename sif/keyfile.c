@@ -19,19 +19,6 @@ static X509 *first_certificate(const char *pem, size_t len)
 	return x;
 }
 
-static void set_subject(struct sif_key *k, X509 *x)
-{
-	BIO *bio = BIO_new(BIO_s_mem());
-	char *p = NULL;
-	long n = 0;
-
-	if (bio && X509_NAME_print_ex(bio, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0)
-		n = BIO_get_mem_data(bio, &p);
-	VL_FREE char *name = vl_strndup(n > 0 ? p : "", (size_t)VL_MAX(n, 0L));
-	sif_key_set_signer(k, SIF_SIGNER_CERTIFICATE, *name ? name : NULL);
-	BIO_free(bio);
-}
-
 int sif_keyfile_certificate(const char *pem, size_t len, const char *what, struct sif_key **ret, struct vl_buf *ret_pem,
 			    struct vl_err *err)
 {
@@ -44,7 +31,7 @@ int sif_keyfile_certificate(const char *pem, size_t len, const char *what, struc
 		     : vl_fail(err, EINVAL, "%s: no certificate with a key could be read", what);
 
 	if (r == 0)
-		set_subject(*ret, x);
+		sif_key_set_subject(*ret, x);
 	if (r == 0 && ret_pem) {
 		if (bio && PEM_write_bio_X509(bio, x) == 1)
 			n = BIO_get_mem_data(bio, &p);
