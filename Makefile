@@ -57,7 +57,7 @@ SPANK_SRC := $(wildcard slurm-plugin/*.c) rootless/enter.c rootless/narrow.c roo
 SPANKDIR  ?= $(PREFIX)/lib/slurm
 
 .PHONY: all
-all: $(PROGRAMS) $(SPANK) ## both programs, and the Slurm plugin where its header is installed
+all: $(PROGRAMS) $(SPANK) ## the programs, and the Slurm plugin where its header is installed
 
 $(O)/vial: $(O)/cmd/table.o $(LIBS)
 	$(call say,LD    $@)
@@ -89,8 +89,8 @@ $(O)/cmd/table-image.o: cmd/table.c $(O)/flags
 # Only the front door knows version and place: `make install PREFIX=/usr` rebuilds three files.
 PLACE := -DVIAL_VERSION='"$(VERSION)"' -DVIAL_LIBEXEC='"$(LIBEXEC)"' -DVIAL_CONFIG='"$(SYSCONFDIR)/vial/vial.conf"' -DVIAL_SITE='"$(SYSCONFDIR)/vial"'
 PLACE_PLUGIN := -DVSP_VIAL='"$(BINDIR)/vial"'
-$(O)/cmd/main.o $(O)/cmd/opts_global.o $(O)/cmd/policy.o: ALL_CFLAGS += $(PLACE)
-$(O)/cmd/main.o $(O)/cmd/opts_global.o $(O)/cmd/policy.o: $(O)/place
+$(O)/cmd/main.o $(O)/cmd/opts_global.o $(O)/cmd/dirs.o: ALL_CFLAGS += $(PLACE)
+$(O)/cmd/main.o $(O)/cmd/opts_global.o $(O)/cmd/dirs.o: $(O)/place
 
 $(O)/pic/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)

@@ -188,7 +188,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == 0)
 		r = cmd_action_image(c, argv[0], &o->net, action == PLAN_RUN, &image, &err);
 	if (r == 0)
-		r = cmd_action_verify(o, &image, &err);
+		r = cmd_action_verify(&o->verify, &image, &err);
 	if (r == 0)
 		r = cmd_action_verified(&image, &err);
 	if (r == 0)

@@ -19,6 +19,7 @@ const struct opt cmd_mount_options[] = {
 	  0 },
 	CMD_STATS_OPT(struct cmd_mount_opts, stats),
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print what was mounted, or the list, as JSON", NULL, 0 },
+	CMD_VERIFY_OPTS(struct cmd_mount_opts, verify),
 	CMD_NET_OPTS(struct cmd_mount_opts, net),
 	OPT_END,
 };
@@ -246,12 +247,17 @@ static int mount_image(struct cmd_ctx *c, struct cmd_mount_opts *o, char **argv,
 		return r;
 	if (i.kind == PLAN_DIRECTORY)
 		return vl_fail(err, EISDIR, "%s is a directory already", i.path);
+	if ((r = cmd_action_verify(&o->verify, &i, err)) < 0 || (r = cmd_action_verified(&i, err)) < 0)
+		return r;
 	if ((r = cmd_stats_open(o->stats, &image.report, err)) < 0)
 		return r;
 	image.fd = i.fd;
 	image.off = i.off;
 	image.size = i.size;
 	image.name = i.path;
+	image.tree = i.tree;
+	image.log = i.log;
+	image.log_mark = i.log_mark;
 	if (!command)
 		return for_all(c, o, &image, argv[0], dir, err);
 	image.own = false; /* nobody else sees it */

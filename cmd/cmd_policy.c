@@ -12,6 +12,11 @@ const struct opt cmd_policy_check_opts[] = {
 	CMD_NET_OPTS(struct cmd_policy_opts, net),
 	OPT_END,
 };
+const struct opt cmd_policy_facts_opts[] = {
+	{ 0, "roots", OPT_LINES, offsetof(struct cmd_policy_facts_opts, roots), "FILE",
+	  "certificates under one of these count as signers; may be repeated", NULL, 0 },
+	OPT_END,
+};
 const struct opt cmd_policy_show_opts[] = {
 	{ 'j', "json", OPT_FLAG, O(json), NULL, "print the rules as JSON", NULL, 0 },
 	OPT_END,
@@ -174,7 +179,7 @@ static int open_layer(const char *word, struct action_image *i, struct policy_im
 static int open_whole(struct cmd_ctx *c, const struct cmd_policy_opts *o, const char *word, struct action_image *i,
 		      struct policy_image *q, struct vl_err *err)
 {
-	int r = cmd_read_image(c, word, &o->net, i, err);
+	int r = cmd_look_at_image(c, word, &o->net, i, err);
 
 	q->kind = i->kind == PLAN_DIRECTORY ? POL_DIRECTORY : i->off ? POL_SIF : POL_SQUASHFS;
 	return r;
@@ -187,7 +192,7 @@ static int check(struct cmd_ctx *c, const struct cmd_policy_opts *o, const char 
 	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
 	POL_FACTS struct pol_facts f = { 0 };
 	POL struct pol p = { 0 };
-	struct policy_image q = { .use = use, .name = word };
+	struct policy_image q = { .use = use, .name = word, .tree = use == POL_IMAGE };
 	int r = use == POL_BIND      ? open_part(word, &i, &q, err)
 		: use == POL_OVERLAY ? open_layer(word, &i, &q, err)
 				     : open_whole(c, o, word, &i, &q, err);
@@ -198,7 +203,7 @@ static int check(struct cmd_ctx *c, const struct cmd_policy_opts *o, const char 
 	q.off = i.off;
 	q.size = i.size;
 	cmd_policy_facts(&q, &f);
-	if (q.kind == POL_SIF && (r = cmd_policy_look(c, &p, &q, &f, err)) < 0)
+	if (q.kind == POL_SIF && (r = cmd_policy_look(&p, &q, &f, NULL, err)) < 0)
 		return r;
 	*ret_denied = pol_decide(&p, &f).action == POL_DENY;
 	VL_JSON vl_json *j = pol_explain(&p, &f);
@@ -246,5 +251,29 @@ int cmd_policy_show_run(struct cmd_ctx *c, const struct cmd *self, void *opts, i
 	}
 	say_list(vl_json_obj(j, "site"), "site", false);
 	say_list(vl_json_obj(j, "user"), "user", false);
+	return 0;
+}
+
+/* ---- facts ------------------------------------------------------------------------------------ */
+
+int cmd_policy_facts_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
+{
+	struct cmd_policy_facts_opts *o = opts;
+	POL_FACTS struct pol_facts f = { 0 };
+	struct vl_err err = { 0 };
+	VL_CLOSE int fd = vl_open(argv[0], O_RDONLY | O_NOCTTY | O_NONBLOCK, 0, &err);
+	struct policy_image q = { .fd = fd, .kind = POL_SIF, .use = POL_IMAGE, .name = argv[0], .tree = true };
+
+	(void)self, (void)argc;
+	if (fd < 0)
+		return cmd_fail(c, &err);
+	cmd_policy_facts(&q, &f);
+	if (cmd_policy_look_by_child(&q, &o->roots, &f, NULL, &err) < 0) {
+		vl_wrap(&err, "%s", argv[0]);
+		return cmd_fail(c, &err);
+	}
+	vl_strv_free(&o->roots);
+	VL_JSON vl_json *j = pol_facts_json(&f);
+	print_json(j);
 	return 0;
 }

@@ -31,7 +31,7 @@ static void free_opts(struct action_opts *o)
 	struct vl_strv *lists[] = {
 		&o->bind,     &o->mount,    &o->no_mount,         &o->scratch, &o->env,
 		&o->env_file, &o->no_env,   &o->iso.network_args, &o->iso.dns, &o->iso.blkio_weight_device,
-		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay, &o->verify_key,
+		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay, &o->verify.keys,
 		&o->device,   &o->cdi_dirs
 	};
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
@@ -100,8 +100,19 @@ static bool tell(int sock, int r, const char *image, struct vl_err *err)
 	return vl_msg_send_err(sock, err) == 0;
 }
 
+/* That of who comes in, which is not all this program's own. */
+static char *const *job_environment(struct vl_strv *ret)
+{
+	for (char **e = environ; *e; e++) {
+		const char *kv = vl_prefix(*e, CTR_JOB_ENV);
+		vl_strv_add(ret, kv ? kv : *e);
+	}
+	return ret->n ? ret->v : environ;
+}
+
 static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int door, int argc, char **argv)
 {
+	VL_STRV struct vl_strv job = { 0 };
 	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
 	PLAN struct plan plan = PLAN_INIT;
 	const char *instance = vl_prefix(argv[0], "instance://");
@@ -118,7 +129,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 
 	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
 	plan.keep_door = door;
-	plan.environment = environ;
+	plan.environment = action == PLAN_KEEP ? job_environment(&job) : environ;
 	if (check_words(c, o)) {
 		free_opts(o);
 		return EXIT_USAGE;
@@ -131,7 +142,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	if (r == -ENOENT)
 		suggest(o, argv[0], &err);
 	if (r == 0)
-		r = cmd_action_verify(o, &image, &err);
+		r = cmd_action_verify(&o->verify, &image, &err);
 	if (r == 0 && !o->explain) /* which makes the file */
 		r = cmd_stats_open(o->stats, &plan.report, &err);
 	if (r == 0)
@@ -197,6 +208,8 @@ static int check(struct cmd_ctx *c, struct action_opts *o, const char *word)
 	struct vl_err err = { 0 };
 	int r = cmd_action_image(c, word, &o->net, false, &image, &err);
 
+	if (r == 0 && (r = cmd_action_verify(&o->verify, &image, &err)) == 0)
+		r = cmd_action_verified(&image, &err);
 	free_opts(o);
 	if (r < 0 && (!o->fd || !tell((int)o->fd, r, word, &err)) && r != -ECHILD)
 		vl_logf(&c->log, VL_FATAL, "%s", err.text);

@@ -150,6 +150,19 @@ static int verify_image(struct cmd_ctx *c, const struct cmd_verify_opts *o, cons
 	return r == 0 && o->object ? verify(c, o, &img, path, known, &vo, err) : r;
 }
 
+/* The environment's key counts only when the command line has none: it must not widen it. */
+static void read_environment(struct cmd_verify_opts *o)
+{
+	const char *key = opt_getenv("VERIFY_KEY"), *certificate = opt_getenv("VERIFY_CERTIFICATE");
+
+	if (o->keys.n || o->certificate)
+		return;
+	if (key && *key)
+		vl_strv_add(&o->keys, key);
+	else if (certificate && *certificate)
+		o->certificate = certificate;
+}
+
 int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	struct cmd_verify_opts *o = opts;
@@ -161,7 +174,7 @@ int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int ar
 		return cmd_usage(c, "no group or object has such a large number");
 	if (o->json && o->report)
 		return cmd_usage(c, "--json and --report are two forms of one output");
-	cmd_known_environment(o);
+	read_environment(o);
 	if (o->ocsp && o->keys.n && !o->certificate)
 		return cmd_usage(c, "--ocsp-verify asks about a certificate, and --key has none");
 	if (o->url)

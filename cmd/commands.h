@@ -45,6 +45,10 @@ cmd_fn cmd_inspect_run;
 vl_json *cmd_inspect_origin(const struct sif_image *img) VL_NEW;
 void cmd_inspect_print_origin(const vl_json *origin);
 
+/* dirs.c: $XDG_CONFIG_HOME/vial/SUB or ~/.config/vial/SUB, NULL without either; and the site's. Return new. */
+char *cmd_user_dir(const char *sub);
+char *cmd_site_dir(const char *sub) VL_NEW;
+
 /* keyring.c */
 struct sif_keyring;
 char *cmd_keyring_dir(void); /* the user's; new or NULL */
@@ -119,7 +123,6 @@ struct cmd_known {
 	struct vl_strv pgp;       /* files of OpenPGP public keys */
 	struct sif_keyring *ring; /* NULL: the keys were named on the command line */
 };
-void cmd_known_environment(struct cmd_verify_opts *o); /* completes them; first of all */
 int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err);
 void cmd_known_free(struct cmd_known *k);
 /* Why its signatures are trusted, "which is trusted"; NULL: they are not */
@@ -194,6 +197,20 @@ struct net_opts {
 	CMD_REGISTRY_OPTS(type, m), \
 	{ 0, "disable-cache", OPT_FLAG, offsetof(type, m.disable_cache), NULL, \
 	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", 0 }
+
+/* verify_start.c: what may be used of an image */
+struct verify_opts {
+	bool on;
+	struct vl_strv keys; /* files; none: the signers that the keyrings trust */
+	const char *log;
+};
+#define CMD_VERIFY_OPTS(type, m) \
+	{ 0, "verify", OPT_FLAG, offsetof(type, m.on), NULL, \
+	  "use nothing of the image that no trusted signer has signed", "VERIFY", 0 }, \
+	{ 0, "verify-key", OPT_LINES, offsetof(type, m.keys), "KEY.pub", \
+	  "with --verify: the public key of who may sign, instead of the keyring's; may be repeated", "VERIFY_KEY", 0 }, \
+	{ 0, "verify-log", OPT_STR, offsetof(type, m.log), "FILE", \
+	  "with --verify: where blocks are told of that were changed (default: the system log)", "VERIFY_LOG", 0 }
 
 /* source_key.c: what was signed at the source */
 struct cosign_opts {
@@ -364,6 +381,7 @@ struct cmd_mount_opts {
 	struct vl_strv words;
 	bool foreground, json;
 	const char *stats;
+	struct verify_opts verify;
 	struct net_opts net;
 };
 struct cmd_umount_opts {
@@ -402,14 +420,13 @@ struct cmd_doctor_opts {
 extern const struct opt cmd_doctor_opts[];
 cmd_fn cmd_doctor_run;
 
-/* cmd_policy.c, policy_facts.c */
+/* cmd_policy.c */
 struct cmd_policy_opts {
 	bool json;
 	const char *use;
 	struct net_opts net;
 };
 struct cmd_policy_facts_opts {
-	const char *fd;
 	struct vl_strv roots;
 };
 extern const struct opt cmd_policy_check_opts[], cmd_policy_show_opts[], cmd_policy_facts_opts[];

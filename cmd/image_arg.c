@@ -90,6 +90,7 @@ static int use_decrypted(struct cmd_ctx *c, struct action_image *i, struct vl_er
 	i->off = 0;
 	i->size = size;
 	i->n_front = 0;
+	i->encrypted = false;
 	return i->fd < 0 ? vl_fail_sys(err, -i->fd, "cannot use the decrypted image") : 0;
 }
 
@@ -102,7 +103,7 @@ static int use_sif(struct cmd_ctx *c, const struct sif_image *sif, bool with_con
 	int r = sif_primary(sif, &d, err);
 	if (r < 0)
 		return vl_wrap(err, "%s", i->path);
-	bool encrypted = sif_part_fs(d) == SIF_FS_GOCRYPTFS && cmd_can_decrypt(c);
+	bool encrypted = sif_part_fs(d) == SIF_FS_GOCRYPTFS && (i->any_key || cmd_can_decrypt(c));
 	if (!encrypted && (r = check_fs(d, i->path, err)) < 0)
 		return r;
 	sif_part_arch(d, arch);
@@ -117,7 +118,8 @@ static int use_sif(struct cmd_ctx *c, const struct sif_image *sif, bool with_con
 	d = with_config ? sif_by_name(sif, SIF_JSON, "oci-config.json") : NULL;
 	if (d && sif_read_object(sif, d, VL_JSON_MAX, &i->config, NULL, err) < 0)
 		return vl_wrap(err, "%s", i->path);
-	return encrypted ? use_decrypted(c, i, err) : 0;
+	i->encrypted = encrypted;
+	return 0;
 }
 
 static int use_file(struct cmd_ctx *c, bool with_config, struct action_image *i, struct vl_err *err)
@@ -155,13 +157,13 @@ static int open_image(struct cmd_ctx *c, const char *word, const struct net_opts
 	return i->fd < 0 ? vl_fail_sys(err, errno, "cannot open image %s", word) : 0;
 }
 
-static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config, bool any_arch,
+/* *ret: as ACTION_IMAGE_INIT, and what may be */
+static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 		      struct action_image *ret, struct vl_err *err)
 {
-	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
+	ACTION_IMAGE struct action_image i = *ret;
 	struct stat st;
 
-	i.any_arch = any_arch;
 	int r = open_image(c, word, net, &i, err);
 
 	if (r < 0)
@@ -181,23 +183,33 @@ static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts
 	return 0;
 }
 
+/* About the file itself: what was decrypted has no name and no signature. */
+static int ask_policy(struct cmd_ctx *c, struct action_image *i, struct vl_err *err)
+{
+	VL_CLEANUP(cmd_verified_free) struct cmd_verified v = { 0 };
+	const struct policy_image q = { .fd = i->fd,
+					.kind = i->kind == PLAN_DIRECTORY ? POL_DIRECTORY
+						: i->off                  ? POL_SIF
+									  : POL_SQUASHFS,
+					.use = POL_IMAGE,
+					.off = i->off,
+					.size = i->size,
+					.name = i->path,
+					.tree = i->off && !i->encrypted };
+	int r = cmd_policy_ask(c, &q, &v, err);
+
+	return r == 0 && v.tree.block ? cmd_action_use_verified(i, &v, err) : r;
+}
+
 int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 		     struct action_image *ret, struct vl_err *err)
 {
 	ACTION_IMAGE struct action_image i = ACTION_IMAGE_INIT;
-	int r = take_image(c, word, net, with_config, false, &i, err);
+	int r = take_image(c, word, net, with_config, &i, err);
 
-	if (r < 0)
+	if (r < 0 || (r = ask_policy(c, &i, err)) < 0)
 		return r;
-	const struct policy_image q = { .fd = i.fd,
-					.kind = i.kind == PLAN_DIRECTORY ? POL_DIRECTORY
-						: i.off                  ? POL_SIF
-									 : POL_SQUASHFS,
-					.use = POL_IMAGE,
-					.off = i.off,
-					.size = i.size,
-					.name = i.path };
-	if ((r = cmd_policy_ask(c, &q, NULL, err)) < 0)
+	if (i.encrypted && (r = use_decrypted(c, &i, err)) < 0)
 		return r;
 	*ret = i;
 	i = (struct action_image)ACTION_IMAGE_INIT;
@@ -207,7 +219,21 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
 		   struct vl_err *err)
 {
-	return take_image(c, word, net, false, true, ret, err);
+	ACTION_IMAGE struct action_image i = { .fd = -1, .any_arch = true };
+	int r = take_image(c, word, net, false, &i, err);
+
+	if (r < 0 || (i.encrypted && (r = use_decrypted(c, &i, err)) < 0))
+		return r;
+	*ret = i;
+	i = (struct action_image)ACTION_IMAGE_INIT;
+	return 0;
+}
+
+int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		      struct vl_err *err)
+{
+	*ret = (struct action_image){ .fd = -1, .any_arch = true, .any_key = true };
+	return take_image(c, word, net, false, ret, err);
 }
 
 bool cmd_image_is_uri(const char *word)

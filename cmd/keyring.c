@@ -8,20 +8,16 @@
 
 char *cmd_keyring_dir(void)
 {
-	const char *own = getenv("VIAL_KEYSDIR"), *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	const char *own = getenv("VIAL_KEYSDIR");
 
-	if (own && *own)
-		return vl_strdup(own);
-	if (base && *base == '/')
-		return vl_asprintf("%s/vial/keys", base);
-	return home && *home == '/' ? vl_asprintf("%s/.config/vial/keys", home) : NULL;
+	return own && *own ? vl_strdup(own) : cmd_user_dir("keys");
 }
 
 char *cmd_keyring_site_dir(void)
 {
 	const char *site = getenv("VIAL_SITE_KEYSDIR");
 
-	return vl_strdup(site && *site ? site : "/etc/vial/keys");
+	return site && *site ? vl_strdup(site) : cmd_site_dir("keys");
 }
 
 int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err)

@@ -1,21 +1,7 @@
-/* vial policy facts: what a policy may ask about an image, found by a process that has nothing but the open file. For
- * the start of a container, which hears it over a socket; and for people. */
-#include "policy.h"
-
+/* What a policy may ask about an image, found by a process that has nothing but the open file, the keyrings and no
+ * privileges. */
 #include "commands.h"
-
-#include <fcntl.h>
-#include <stdio.h>
-#include <vial/sif.h>
-
-#define O(f) offsetof(struct cmd_policy_facts_opts, f)
-const struct opt cmd_policy_facts_opts[] = {
-	{ 0, "fd", OPT_STR, O(fd), "N", "a socket: take the open file there, and answer there", NULL, 0 },
-	{ 0, "roots", OPT_LINES, O(roots), "FILE", "certificates under one of these count as signers; may be repeated",
-	  NULL, 0 },
-	OPT_END,
-};
-#undef O
+#include "verify.h"
 
 /* ---- keys of the user and of the site --------------------------------------------------------- */
 
@@ -94,7 +80,7 @@ static void load_keys(const struct sif_keyring *ring, const struct vl_strv *root
 /* ---- the image ------------------------------------------------------------------------------- */
 
 struct looking {
-	const struct sif_image *sif;
+	const struct sif_image *sif; /* the image, or of one with a hash tree the snapshot */
 	const struct policy_question *q;
 	const struct sif_descr *partition;
 	uint32_t source; /* id of the object that says it; 0 = none does */
@@ -119,7 +105,7 @@ static int find_partition(struct looking *l, struct vl_err *err)
 
 static bool is_tree(const struct sif_descr *d)
 {
-	return d->type == SIF_GENERIC && !strncmp((const char *)d->name, "vial-tree", sizeof d->name);
+	return d->type == SIF_GENERIC && !strncmp((const char *)d->name, SIF_TREE_NAME, sizeof d->name);
 }
 
 /* The object as a bit of enum pol_object, or 0. */
@@ -141,20 +127,22 @@ static void read_claims(struct looking *l)
 		l->f->objects |= object_bit(l, &l->sif->d[i]);
 }
 
-static bool covers(const struct looking *l, uint32_t signature, uint32_t id)
+/* hashed: its data too, and not only where it is and how long */
+static bool covers(const struct looking *l, uint32_t signature, uint32_t id, bool hashed)
 {
 	for (size_t i = 0; i < l->report.n; i++)
 		if (l->report.v[i].signature == signature && l->report.v[i].id == id)
-			return l->report.v[i].ok;
+			return l->report.v[i].ok && (l->report.v[i].hashed || !hashed);
 	return false;
 }
 
-/* All that a start takes from the file: see image_arg.c. The profile is left out, which is a hint. */
+/* All that a start takes from the file: see image_arg.c. The profile is left out, which is a hint. With the hash tree the
+ * server reads nothing of the partition that is not under the tree's root. */
 static bool covers_image(const struct looking *l, uint32_t signature)
 {
 	const struct sif_descr *config = sif_by_name(l->sif, SIF_JSON, "oci-config.json");
 
-	if (!covers(l, signature, l->partition->id))
+	if (!covers(l, signature, l->partition->id, !l->f->by_tree))
 		return false;
 	if (l->q->use != POL_IMAGE)
 		return true;
@@ -162,7 +150,8 @@ static bool covers_image(const struct looking *l, uint32_t signature)
 		const struct sif_descr *d = &l->sif->d[i];
 		bool overlay = d->type == SIF_PARTITION && sif_part_type(d) == SIF_PART_OVERLAY &&
 			       d->group == l->partition->group;
-		if ((overlay || d == config) && !covers(l, signature, d->id))
+		bool tree = l->f->by_tree && is_tree(d);
+		if ((overlay || tree || d == config) && !covers(l, signature, d->id, true))
 			return false;
 	}
 	return true;
@@ -171,9 +160,9 @@ static bool covers_image(const struct looking *l, uint32_t signature)
 static void fill_in(const struct looking *l, uint32_t signature, struct pol_signature *s)
 {
 	s->image = covers_image(l, signature);
-	s->source = l->source && covers(l, signature, l->source);
+	s->source = l->source && covers(l, signature, l->source, true);
 	for (size_t i = 0; i < l->sif->n; i++)
-		if (object_bit(l, &l->sif->d[i]) && covers(l, signature, l->sif->d[i].id))
+		if (object_bit(l, &l->sif->d[i]) && covers(l, signature, l->sif->d[i].id, true))
 			s->objects |= object_bit(l, &l->sif->d[i]);
 }
 
@@ -204,23 +193,23 @@ static void add_signature(const struct looking *l, const struct sif_signature *s
 	}
 }
 
-/* A file that is hashed here and mounted later may be changed in between by who may write to it: the hash tree, checked
- * by the server as it reads, is the way out of that and of the time it takes. */
 static void verify(struct looking *l)
 {
-	struct sif_verify_opts o = { .keys = l->keys->v,
-				     .n_keys = l->keys->n,
-				     .pgp = (const char *const *)l->keys->pgp.v,
-				     .n_pgp = l->keys->pgp.n,
-				     .group = l->partition->group,
-				     .need = SIF_NEED_ONE };
+	const struct sif_verify_opts o = { .keys = l->keys->v,
+					   .n_keys = l->keys->n,
+					   .pgp = (const char *const *)l->keys->pgp.v,
+					   .n_pgp = l->keys->pgp.n,
+					   .group = l->partition->group,
+					   .need = SIF_NEED_ONE };
 	struct vl_err err = { 0 };
 
 	if (l->partition->group == SIF_NO_GROUP) {
 		l->f->why = vl_strdup("it is in no group of objects, so nothing can sign it");
 		return;
 	}
-	if (sif_verify(l->sif, &o, &l->report, &err) < 0) {
+	int r = l->f->by_tree ? cmd_snapshot_check(l->sif, &o, true, &l->report, &err)
+			      : sif_verify(l->sif, &o, &l->report, &err);
+	if (r < 0) {
 		l->f->why = vl_strdup(err.text);
 		return;
 	}
@@ -244,7 +233,26 @@ static int look(int fd, const struct policy_question *q, const struct keys *keys
 	return 0;
 }
 
-/* ---- the command ------------------------------------------------------------------------------ */
+/* A file that is hashed here and mounted later may be changed in between by who may write to it: the hash tree, checked
+ * by the server as it reads, is the way out of that and of the time it takes. Returns whether there is a tree to go by. */
+static bool take_snapshot(int fd, const struct policy_question *q, struct verify_answer *ret, int *ret_snapshot)
+{
+	SIF_IMAGE struct sif_image img = { .fd = -1 }, snap = { .fd = -1 };
+	struct verify_answer a = { 0 };
+	struct vl_err ignored = { 0 };
+
+	/* first by the file itself: without a tree there is nothing to copy */
+	if (q->use != POL_IMAGE || !q->tree || sif_load(fd, &img, &ignored) < 0 ||
+	    cmd_snapshot_tree(&img, &a, &ignored) < 0)
+		return false;
+	VL_CLOSE int copy = cmd_snapshot(fd, true, &ignored);
+	a = (struct verify_answer){ 0 };
+	if (copy < 0 || sif_load(copy, &snap, &ignored) < 0 || cmd_snapshot_tree(&snap, &a, &ignored) < 0)
+		return false;
+	*ret = a;
+	*ret_snapshot = vl_steal_fd(&copy);
+	return true;
+}
 
 /* The site's directory is not for the environment to choose. */
 static int open_ring(struct sif_keyring *ret, struct vl_err *err)
@@ -254,67 +262,19 @@ static int open_ring(struct sif_keyring *ret, struct vl_err *err)
 	return sif_keyring_open(user, site, ret, err);
 }
 
-/* fd: where the image is, or -1 and it comes over the socket. */
-static int find_facts(int sock, int fd, const struct vl_strv *roots, struct pol_facts *f, struct vl_err *err)
+int cmd_look(int fd, const struct policy_question *q, const struct vl_strv *roots, struct pol_facts *f,
+	     struct verify_answer *ret, int *ret_snapshot, struct vl_err *err)
 {
 	VL_CLEANUP(keys_free) struct keys keys = { 0 };
 	SIF_KEYRING struct sif_keyring ring = { 0 };
-	VL_CLOSE int got = -1;
-	struct policy_question q = { .use = POL_IMAGE };
-	enum vl_msg_type type;
-	size_t n = sizeof q;
+	int r = open_ring(&ring, err);
 
-	int r = sock < 0 ? 0 : vl_msg_recv_fd(sock, &type, &got, &q, sizeof q, &n);
-	if (r < 0 || n != sizeof q || (sock >= 0 && got < 0))
-		return vl_fail(err, EPROTO, "nobody asks on this descriptor");
-	if ((r = open_ring(&ring, err)) < 0)
+	if (r < 0)
 		return r;
 	load_keys(&ring, roots, &keys);
 	if ((r = vl_drop_privileges(err)) < 0)
 		return r;
-	return look(sock < 0 ? fd : got, &q, &keys, f, err);
-}
-
-static int answer(int sock, const struct vl_strv *roots)
-{
-	POL_FACTS struct pol_facts f = { .kind = POL_SIF, .use = POL_IMAGE };
-	struct vl_err err = { 0 };
-
-	if (find_facts(sock, -1, roots, &f, &err) < 0)
-		return vl_msg_send_err(sock, &err) < 0 ? EXIT_OWN : 0;
-	VL_FREE char *text = pol_facts_text(&f);
-	if (strlen(text) <= POL_FACTS_MAX)
-		return vl_msg_send(sock, VL_MSG_OK, text, strlen(text)) < 0 ? EXIT_OWN : 0;
-	vl_fail(&err, EFBIG, "its signatures have names of more than %u bytes", POL_FACTS_MAX);
-	return vl_msg_send_err(sock, &err) < 0 ? EXIT_OWN : 0;
-}
-
-static int print_facts(struct cmd_ctx *c, const char *word, const struct vl_strv *roots)
-{
-	POL_FACTS struct pol_facts f = { .kind = POL_SIF, .use = POL_IMAGE };
-	struct vl_err err = { 0 };
-	VL_CLOSE int fd = vl_open(word, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0, &err);
-
-	if (fd < 0)
-		return cmd_fail(c, &err);
-	f.path = vl_path_absolute(word);
-	if (find_facts(-1, fd, roots, &f, &err) < 0) {
-		vl_wrap(&err, "%s", word);
-		return cmd_fail(c, &err);
-	}
-	VL_JSON vl_json *j = pol_facts_json(&f);
-	VL_FREE char *text = vl_json_text(j, true);
-	puts(text);
-	return 0;
-}
-
-int cmd_policy_facts_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
-{
-	const struct cmd_policy_facts_opts *o = opts;
-	uint64_t sock = 0;
-
-	(void)self, (void)argc;
-	if (o->fd && vl_parse_u64(o->fd, 3, 1 << 20, &sock) < 0)
-		return cmd_usage(c, "--fd takes the number of a descriptor, not '%s'", o->fd);
-	return o->fd ? answer((int)sock, &o->roots) : print_facts(c, argv[0], &o->roots);
+	f->use = q->use;
+	f->by_tree = take_snapshot(fd, q, ret, ret_snapshot);
+	return look(f->by_tree ? *ret_snapshot : fd, q, &keys, f, err);
 }

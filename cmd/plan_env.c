@@ -7,6 +7,11 @@ extern char **environ;
 
 #define ENV_FILE_MAX (1u << 20) /* a list of variables */
 
+static char *const *outside(const struct making *m)
+{
+	return m->p->environment ? m->p->environment : environ;
+}
+
 static int add_prefixed(const struct making *m)
 {
 	static const char *const prefixes[] = { "SINGULARITYENV_", "APPTAINERENV_", "VIALENV_" }; /* the later beats */
@@ -51,7 +56,8 @@ static int add_files(const struct making *m)
 	for (size_t i = 0; i < m->o->env_file.n; i++) {
 		VL_BUF struct vl_buf text = { 0 };
 		int r = read_env_file(m->o->env_file.v[i], &text, m->err);
-		if (r < 0 || (r = ctr_plan_env_text(m->p, text.data, m->o->env_file.v[i], environ, m->say, m->err)) < 0)
+		if (r < 0 ||
+		    (r = ctr_plan_env_text(m->p, text.data, m->o->env_file.v[i], outside(m), m->say, m->err)) < 0)
 			return r;
 	}
 	return 0;
@@ -128,7 +134,7 @@ int cmd_plan_env(const struct making *m)
 
 	if (r < 0)
 		return r;
-	ctr_plan_host_env(m->p, environ, level, &m->o->no_env);
+	ctr_plan_host_env(m->p, outside(m), level, &m->o->no_env);
 	if ((r = add_prefixed(m)) < 0 || (r = add_files(m)) < 0)
 		return r;
 	for (size_t i = 0; i < m->o->env.n; i++)

@@ -7,24 +7,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#ifndef VIAL_SITE
-#define VIAL_SITE "/etc/vial"
-#endif
-
-char *cmd_site_dir(const char *sub)
-{
-	return vl_asprintf("%s/%s", VIAL_SITE, sub);
-}
-
-char *cmd_user_dir(const char *sub)
-{
-	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-
-	return base && *base == '/'   ? vl_asprintf("%s/vial/%s", base, sub)
-	       : home && *home == '/' ? vl_asprintf("%s/.config/vial/%s", home, sub)
-				      : NULL;
-}
-
 int cmd_policy_load(struct pol *ret, struct vl_err *err)
 {
 	VL_FREE char *site = cmd_site_dir("policy.d"), *user = cmd_user_dir("policy.d");
@@ -63,13 +45,13 @@ void cmd_policy_facts(const struct policy_image *i, struct pol_facts *ret)
 		ret->why = vl_strdup("only a SIF can be signed");
 }
 
-int cmd_policy_look(struct cmd_ctx *c, const struct pol *p, const struct policy_image *i, struct pol_facts *f,
+int cmd_policy_look(const struct pol *p, const struct policy_image *i, struct pol_facts *f, struct cmd_verified *ret,
 		    struct vl_err *err)
 {
 	VL_STRV struct vl_strv roots = { 0 };
 
 	pol_roots(p, &roots);
-	return cmd_policy_look_by_child(c, i, &roots, f, err);
+	return cmd_policy_look_by_child(i, &roots, f, ret, err);
 }
 
 /* "FILE:LINE", and what the site wants to say. */
@@ -80,15 +62,14 @@ static char *reason(const struct pol_decision *d)
 	return vl_asprintf("%s:%u%s%s", d->rule->file, d->rule->line, say ? ": " : "", say ? say : "");
 }
 
-static int carry_out(struct cmd_ctx *c, const struct pol_decision *d, const char *name, bool *ret_tree,
+/* checked: the mount will be, by the image's hash tree */
+static int carry_out(struct cmd_ctx *c, const struct pol_decision *d, const char *name, bool checked,
 		     struct vl_err *err)
 {
 	if (!d->rule)
 		return 0;
 	VL_FREE char *why = reason(d), *shown = vl_printable(name, strlen(name));
-	if (ret_tree)
-		*ret_tree = d->tree;
-	else if (d->tree && d->action != POL_DENY)
+	if (d->tree && d->action != POL_DENY && !checked)
 		return vl_fail(
 			err, ENOTSUP,
 			"%s: policy (%s) asks for a mount that is checked by the image's hash tree, which there is "
@@ -103,22 +84,24 @@ static int carry_out(struct cmd_ctx *c, const struct pol_decision *d, const char
 	return 0;
 }
 
-int cmd_policy_ask(struct cmd_ctx *c, const struct policy_image *i, bool *ret_tree, struct vl_err *err)
+int cmd_policy_ask(struct cmd_ctx *c, const struct policy_image *i, struct cmd_verified *ret, struct vl_err *err)
 {
+	VL_CLEANUP(cmd_verified_free) struct cmd_verified v = { 0 };
 	POL struct pol p = { 0 };
 	POL_FACTS struct pol_facts f = { 0 };
 	int r = cmd_policy_load(&p, err);
 
-	if (ret_tree)
-		*ret_tree = false;
 	if (r < 0 || !(p.site.files.n || p.user.files.n))
 		return r;
 	cmd_policy_facts(i, &f);
 	struct pol_decision d = pol_decide(&p, &f);
 	if (d.look) {
-		if ((r = cmd_policy_look(c, &p, i, &f, err)) < 0)
+		if ((r = cmd_policy_look(&p, i, &f, ret ? &v : NULL, err)) < 0)
 			return r;
 		d = pol_decide(&p, &f);
 	}
-	return carry_out(c, &d, i->name, ret_tree, err);
+	r = carry_out(c, &d, i->name, v.tree.block != 0, err);
+	if (r == 0 && d.tree)
+		*ret = vl_move(&v);
+	return r;
 }

@@ -6,16 +6,14 @@
 
 #include <vial/policy.h>
 
-/* $XDG_CONFIG_HOME/vial/SUB or ~/.config/vial/SUB, NULL without either; and the site's. Return new. */
-char *cmd_user_dir(const char *sub);
-char *cmd_site_dir(const char *sub) VL_NEW;
-
+struct cmd_verified; /* run.h */
 struct policy_image {
 	int fd; /* borrowed: the one that will be mounted */
 	enum pol_kind kind;
 	enum pol_use use;
 	uint64_t off, size; /* of a SIF, the partition in use */
 	const char *name;   /* for messages */
+	bool tree;          /* the mount can be checked by the image's hash tree */
 };
 
 /* ---- policy.c ---- */
@@ -23,21 +21,18 @@ struct policy_image {
 int cmd_policy_load(struct pol *ret, struct vl_err *err);
 /* What is known without a look into the file. */
 void cmd_policy_facts(const struct policy_image *i, struct pol_facts *ret);
-/* The rest, by a process without privileges. */
-int cmd_policy_look(struct cmd_ctx *c, const struct pol *p, const struct policy_image *i, struct pol_facts *f,
+/* The rest, by a process without privileges, vial-verify. ret: NULL, or what the mount must be checked against when the
+ * signatures were checked by way of the hash tree (f->by_tree); otherwise it stays as it is. */
+int cmd_policy_look(const struct pol *p, const struct policy_image *i, struct pol_facts *f, struct cmd_verified *ret,
 		    struct vl_err *err);
-/* May it be used? -EACCES: no, and err says by which rule. A warning is printed. *ret_tree: what is mounted must be checked
- * by its hash tree; NULL: the caller cannot, so this is refused. Without policy files: two directories that are not
- * there. */
-int cmd_policy_ask(struct cmd_ctx *c, const struct policy_image *i, bool *ret_tree, struct vl_err *err);
+/* May it be used? -EACCES: no, and err says by which rule. A warning is printed. ret: filled in when what is mounted must
+ * be checked by its hash tree; NULL: the caller cannot, so this is refused. Without policy files: two directories that
+ * are not there. */
+int cmd_policy_ask(struct cmd_ctx *c, const struct policy_image *i, struct cmd_verified *ret, struct vl_err *err);
 
 /* ---- policy_child.c ---- */
 
-struct policy_question { /* goes along with the descriptor */
-	uint32_t use;
-	uint64_t off, size;
-};
-int cmd_policy_look_by_child(struct cmd_ctx *c, const struct policy_image *i, const struct vl_strv *roots,
-			     struct pol_facts *f, struct vl_err *err);
+int cmd_policy_look_by_child(const struct policy_image *i, const struct vl_strv *roots, struct pol_facts *f,
+			     struct cmd_verified *ret, struct vl_err *err);
 
 #endif

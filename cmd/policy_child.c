@@ -1,44 +1,16 @@
-/* Signatures are checked by the other program: what starts containers loads no libcrypto. It gets the open file, and
- * its answer is outside data: it has read the image. */
+/* Signatures are checked by another program, vial-verify: what starts containers loads no libcrypto. It gets the open file,
+ * and its answer is outside data: it has read the image. */
 #include "policy.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/prctl.h>
-
-static void child(struct cmd_ctx *c, const struct policy_image *i, const struct vl_strv *roots, int sock, pid_t parent)
-{
-	VL_STRV struct vl_strv words = { 0 };
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	fcntl(sock, F_SETFD, 0); /* not close-on-exec: the other program's way to answer */
-	vl_strv_add(&words, c->self);
-	vl_strv_add(&words, "policy");
-	vl_strv_add(&words, "facts");
-	vl_strv_add(&words, "--fd");
-	vl_strv_take(&words, vl_asprintf("%d", sock));
-	for (size_t k = 0; k < roots->n; k++) {
-		vl_strv_add(&words, "--roots");
-		vl_strv_add(&words, roots->v[k]);
-	}
-	vl_strv_add(&words, "--");
-	vl_strv_add(&words, i->name);
-	_exit(cmd_become(c, "vial-image", words.v));
-}
+#include "run.h"
 
 static int hear(int sock, const struct policy_image *i, struct pol_facts *f, struct vl_err *err)
 {
-	const struct policy_question q = { .use = i->use, .off = i->off, .size = i->size };
 	VL_FREE char *text = vl_alloc(POL_FACTS_MAX + 1);
 	enum vl_msg_type type = VL_MSG_ERR;
 	size_t n = 0;
-	int r = vl_msg_send_fd(sock, i->fd, &q, sizeof q);
+	int r = vl_msg_recv(sock, &type, text, POL_FACTS_MAX, &n);
 
-	if (r == 0)
-		r = vl_msg_recv(sock, &type, text, POL_FACTS_MAX, &n);
 	if (r < 0)
 		return vl_fail(err, EPIPE,
 			       "%s: the process that checks its signatures died; the image may be built to break it",
@@ -52,24 +24,27 @@ static int hear(int sock, const struct policy_image *i, struct pol_facts *f, str
 	return err->code > 0 ? -err->code : -EIO;
 }
 
-int cmd_policy_look_by_child(struct cmd_ctx *c, const struct policy_image *i, const struct vl_strv *roots,
-			     struct pol_facts *f, struct vl_err *err)
+int cmd_policy_look_by_child(const struct policy_image *i, const struct vl_strv *roots, struct pol_facts *f,
+			     struct cmd_verified *ret, struct vl_err *err)
 {
-	int pair[2], r = vl_msg_pair(pair, err);
+	struct cmd_verified not_wanted = { 0 };
+	VL_STRV struct vl_strv words = { 0 };
+	pid_t pid = 0;
 
-	if (r < 0)
-		return r;
-	fflush(NULL); /* or what waits there is written twice */
-	pid_t self = getpid(), pid = fork();
-	if (pid == 0) {
-		close(pair[0]);
-		child(c, i, roots, pair[1], self);
-	}
-	close(pair[1]);
-	r = pid < 0 ? vl_fail_sys(err, errno, "cannot start the process that checks signatures")
-		    : hear(pair[0], i, f, err);
-	close(pair[0]);
-	if (pid > 0)
-		vl_wait(pid);
+	vl_strv_add(&words, "facts");
+	vl_strv_take(&words, vl_asprintf("%d", i->use));
+	vl_strv_take(&words, vl_asprintf("%llu", (unsigned long long)i->off));
+	vl_strv_take(&words, vl_asprintf("%llu", (unsigned long long)i->size));
+	vl_strv_add(&words, i->tree ? "1" : "0");
+	for (size_t k = 0; k < roots->n; k++)
+		vl_strv_add(&words, roots->v[k]);
+	VL_CLOSE int sock = cmd_verifier_begin(i->fd, &words, &pid, err);
+	if (sock < 0)
+		return sock;
+	int r = hear(sock, i, f, err);
+	if (r == 0 && f->by_tree)
+		r = cmd_verifier_end(sock, ret ? ret : &not_wanted, err);
+	cmd_verified_free(&not_wanted);
+	vl_wait(pid);
 	return r;
 }

@@ -15,7 +15,7 @@ struct action_image {
 	uint64_t off, size;          /* squashfs: bytes in the file */
 	struct vmnt_extent front[8]; /* of it: what a start reads, if the image says so */
 	size_t n_front;
-	struct vmnt_tree tree;       /* of --verify; block 0: none */
+	struct vmnt_tree tree;       /* of --verify, or a policy's; block 0: none */
 	int verifier;                /* owned: where the result of the check comes, until it is heard; 0 = nowhere */
 	pid_t verifier_pid, starter; /* its process, and whose child that is */
 	int log;                     /* owned, 0 = none; with log_mark as in struct vmnt_image */
@@ -26,6 +26,8 @@ struct action_image {
 	} * overlays; /* partitions of the SIF, the lowest first */
 	size_t n_overlays;
 	bool any_arch;  /* it is read, not run */
+	bool any_key;   /* it may be encrypted, whether we have the key or not */
+	bool encrypted; /* and to be decrypted, when it was asked whether it may be used */
 	bool decrypted; /* the descriptor is of memory, and no other start has it */
 	char *path;     /* absolute */
 	char *config;   /* text of the OCI image configuration, NULL = none or not asked for */
@@ -41,6 +43,9 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 /* The same for who only reads it, of whatever architecture, for which no policy is asked. */
 int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
 		   struct vl_err *err);
+/* The same, and what is encrypted stays so. */
+int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		      struct vl_err *err);
 bool cmd_image_is_uri(const char *word);
 void cmd_action_image_free(struct action_image *i);
 #define ACTION_IMAGE __attribute__((cleanup(cmd_action_image_free)))
@@ -58,17 +63,21 @@ struct cmd_verified {           /* what a signature vouches for, of a SIF */
 	char *config;           /* text of the OCI image configuration; NULL = it has none */
 	struct vl_strv signers; /* ids of those of the keys that signed it: "SHA256:...", one at least */
 };
-/* keys: files of public keys. Checks, in a process without privileges, that one of them signed the image in fd with its
- * hash tree; reads some kilobytes, whatever the image's size. What is used must be what is in *ret: the file may change
- * at any time. -ENODATA: not signed, or no tree; -EKEYREJECTED: by others. */
-int cmd_verify_image(int fd, const struct vl_strv *keys, struct cmd_verified *ret, struct vl_err *err);
 void cmd_verified_free(struct cmd_verified *v);
-struct action_opts;
+/* Starts vial-verify, which has no privileges, over the open image; what: its words (verify.h). Returns where it will
+ * answer. It reads some kilobytes, whatever the image's size. */
+int cmd_verifier_begin(int fd, const struct vl_strv *what, pid_t *ret_pid, struct vl_err *err);
+/* Hears it. What is used must be what is in *ret: the file may change at any time. -ENODATA: not signed, or no tree;
+ * -EKEYREJECTED: by others. */
+int cmd_verifier_end(int sock, struct cmd_verified *ret, struct vl_err *err);
 /* With --verify: begins to check the image, while the start goes on with what the image claims. */
-int cmd_action_verify(const struct action_opts *o, struct action_image *i, struct vl_err *err);
+int cmd_action_verify(const struct verify_opts *o, struct action_image *i, struct vl_err *err);
 /* Waits for the result: 0, and what the start has gone by is what was verified. Before anything of the image is used.
  * image: a struct action_image; one that is not being verified is fine. */
 int cmd_action_verified(void *image, struct vl_err *err);
+/* The mount shall be of what was verified. */
+int cmd_action_use_verified(struct action_image *i, const struct cmd_verified *v, struct vl_err *err);
+
 /* ---- decrypt_child.c ---- */
 
 bool cmd_can_decrypt(const struct cmd_ctx *c); /* somebody gave a key or a passphrase */
@@ -114,9 +123,7 @@ struct action_opts {
 	uint64_t wanted; /* hold: a socket open as long as somebody waits for the container; 0 = none */
 	struct gpu_opts gpu;
 	struct net_opts net; /* for IMAGE being a URI */
-	bool verify;
-	struct vl_strv verify_key;
-	const char *verify_log;
+	struct verify_opts verify;
 };
 
 /* cmd_optimize.c */

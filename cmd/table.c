@@ -236,7 +236,7 @@ const struct cmd commands[] = {
 	  "Its signers, and what their signatures cover, with the keys of the site and of the user; its source and\n"
 	  "objects. This is how a start of a container asks: in a process without privileges.",
 	  "  vial policy facts app.sif\n", .min_args = 1, .max_args = 1, .interspersed = true,
-	  IMAGE(cmd_policy_facts_opts, sizeof(struct cmd_policy_facts_opts), cmd_policy_facts_run) },
+	  RUN(cmd_policy_facts_opts, sizeof(struct cmd_policy_facts_opts), cmd_policy_facts_run) },
 	{ "policy show", "", "Show the rules of the site and of the user",
 	  "In the order in which they are asked, with file and line.", "  vial policy show\n", .max_args = 0,
 	  .interspersed = true,

@@ -26,19 +26,6 @@ static void add_key(struct cmd_known *k, struct sif_key *key)
 	k->v[k->n++] = key;
 }
 
-/* The environment's key counts only when the command line has none: it must not widen it. */
-void cmd_known_environment(struct cmd_verify_opts *o)
-{
-	const char *key = opt_getenv("VERIFY_KEY"), *certificate = opt_getenv("VERIFY_CERTIFICATE");
-
-	if (o->keys.n || o->certificate)
-		return;
-	if (key && *key)
-		vl_strv_add(&o->keys, key);
-	else if (certificate && *certificate)
-		o->certificate = certificate;
-}
-
 static int load_file(const char *path, struct cmd_known *k, struct vl_err *err)
 {
 	VL_FREE char *text = NULL;

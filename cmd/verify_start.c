@@ -33,8 +33,7 @@ static int spawn(char *const *argv, int sock, int fd, pid_t *ret)
 	return -r;
 }
 
-/* Returns where the answer will come. */
-static int begin(int fd, const struct vl_strv *keys, pid_t *ret_pid, struct vl_err *err)
+int cmd_verifier_begin(int fd, const struct vl_strv *what, pid_t *ret_pid, struct vl_err *err)
 {
 	VL_STRV struct vl_strv words = { 0 };
 	int pair[2], r = vl_msg_pair(pair, err);
@@ -45,8 +44,8 @@ static int begin(int fd, const struct vl_strv *keys, pid_t *ret_pid, struct vl_e
 	vl_strv_add(&words, "vial-verify");
 	vl_strv_take(&words, vl_asprintf("%d", theirs));
 	vl_strv_take(&words, vl_asprintf("%d", fd));
-	for (size_t i = 0; i < keys->n; i++)
-		vl_strv_add(&words, keys->v[i]);
+	for (size_t i = 0; i < what->n; i++)
+		vl_strv_add(&words, what->v[i]);
 	r = mine < 0 || theirs < 0 ? -EMFILE : spawn(words.v, theirs, fd, ret_pid);
 	return r < 0 ? vl_fail_sys(err, -r, "cannot start vial-verify, which checks signatures") : vl_steal_fd(&mine);
 }
@@ -88,7 +87,7 @@ static int read_config(int snapshot, const struct verify_answer *a, char **ret, 
 	return r;
 }
 
-static int finish(int sock, struct cmd_verified *ret, struct vl_err *err)
+int cmd_verifier_end(int sock, struct cmd_verified *ret, struct vl_err *err)
 {
 	VL_CLOSE int snapshot = -1;
 	struct verify_answer a = { 0 };
@@ -109,18 +108,6 @@ static int finish(int sock, struct cmd_verified *ret, struct vl_err *err)
 	}
 	*ret = v;
 	return 0;
-}
-
-int cmd_verify_image(int fd, const struct vl_strv *keys, struct cmd_verified *ret, struct vl_err *err)
-{
-	pid_t pid;
-	VL_CLOSE int sock = begin(fd, keys, &pid, err);
-
-	if (sock < 0)
-		return sock;
-	int r = finish(sock, ret, err);
-	vl_wait(pid);
-	return r;
 }
 
 void cmd_verified_free(struct cmd_verified *v)
@@ -149,6 +136,8 @@ static int open_log(const char *path, struct action_image *i, struct vl_err *err
 		return vl_fail_sys(err, errno, "cannot open the log %s", path);
 	if (fd >= 0)
 		fd = vl_move_fd_above_stdio(fd);
+	if (i->log)
+		vl_closep(&i->log);
 	i->log = VL_MAX(fd, 0);
 	i->log_mark = path ? NULL : SYSLOG_MARK;
 	return 0;
@@ -176,28 +165,51 @@ static int claimed_tree(struct action_image *i, struct vl_err *err)
 	return 0;
 }
 
-int cmd_action_verify(const struct action_opts *o, struct action_image *i, struct vl_err *err)
+static int check_kind(const struct action_image *i, struct vl_err *err)
 {
-	if (!o->verify)
-		return 0;
+	if (i->decrypted)
+		return vl_fail(err, ENOTSUP,
+			       "%s cannot be verified while it runs: it is encrypted, and has no hash tree; "
+			       "`vial verify` checks all of it",
+			       i->path);
 	if (i->kind != PLAN_SQUASHFS || !i->off)
 		return vl_fail(err, ENOTSUP, "%s: --verify is for SIF images; this one cannot be signed", i->path);
-	if (!o->verify_key.n)
-		return vl_fail(err, ENOKEY, "--verify needs the signer's public key: --verify-key KEY.pub.pem");
 	if (i->n_overlays)
 		return vl_fail(err, ENOTSUP, "%s cannot be verified: it has an overlay, which no hash tree covers",
 			       i->path);
-	int r = begin(i->fd, &o->verify_key, &i->verifier_pid, err);
+	return 0;
+}
+
+int cmd_action_verify(const struct verify_opts *o, struct action_image *i, struct vl_err *err)
+{
+	VL_STRV struct vl_strv words = { 0 };
+	int r = 0;
+
+	if (!o->on) /* of a policy's own accord it may be verified too */
+		return i->tree.block && o->log ? open_log(o->log, i, err) : 0;
+	if ((r = check_kind(i, err)) < 0)
+		return r;
+	vl_strv_add(&words, "keys");
+	for (size_t k = 0; k < o->keys.n; k++)
+		vl_strv_add(&words, o->keys.v[k]);
+	r = cmd_verifier_begin(i->fd, &words, &i->verifier_pid, err);
 	i->verifier = VL_MAX(r, 0);
 	i->starter = getpid();
-	if (r < 0 || claimed_tree(i, err) < 0)
+	if (r < 0 || (!i->tree.block && claimed_tree(i, err) < 0))
 		return vl_wrap(err, "%s is not verified", i->path);
-	return open_log(o->verify_log, i, err);
+	return open_log(o->log, i, err);
 }
 
 static bool same_config(const char *used, const char *verified)
 {
 	return !used || (verified && vl_streq(used, verified));
+}
+
+static int check_places(const struct action_image *i, const struct cmd_verified *v, struct vl_err *err)
+{
+	if (i->off == v->off && i->size == v->size && same_config(i->config, v->config))
+		return 0;
+	return vl_fail(err, EBADMSG, "it was changed while it was looked at");
 }
 
 /* Everything that was taken from the image without waiting must be what was verified. */
@@ -208,11 +220,22 @@ int cmd_action_verified(void *image, struct vl_err *err)
 
 	if (i->verifier <= 0)
 		return 0;
-	int r = finish(i->verifier, &v, err);
+	int r = cmd_verifier_end(i->verifier, &v, err);
 	vl_closep(&i->verifier);
-	if (r == 0 &&
-	    (i->off != v.off || i->size != v.size || i->tree.off != v.tree.off || i->tree.block != v.tree.block ||
-	     memcmp(i->tree.root, v.tree.root, sizeof v.tree.root) != 0 || !same_config(i->config, v.config)))
+	if (r == 0)
+		r = check_places(i, &v, err);
+	if (r == 0 && (i->tree.off != v.tree.off || i->tree.block != v.tree.block ||
+		       memcmp(i->tree.root, v.tree.root, sizeof v.tree.root) != 0))
 		r = vl_fail(err, EBADMSG, "it was changed while it was looked at");
 	return r < 0 ? vl_wrap(err, "%s is not verified", i->path) : 0;
+}
+
+int cmd_action_use_verified(struct action_image *i, const struct cmd_verified *v, struct vl_err *err)
+{
+	int r = check_places(i, v, err);
+
+	if (r < 0)
+		return vl_wrap(err, "%s", i->path);
+	i->tree = v->tree;
+	return open_log(NULL, i, err);
 }

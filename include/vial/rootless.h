@@ -103,6 +103,8 @@ struct plan_user { /* from NSS, asked before any namespace is entered */
 	size_t n_groups;
 };
 
+/* Before the names of variables that are for the container alone, and not for the program that keeps it: PLAN_KEEP. */
+#define CTR_JOB_ENV "VIAL_OF_JOB_"
 /* How much of the host's environment stays outside. */
 enum plan_clean { CTR_CLEAN_NONE, CTR_CLEAN_HOST_DEV, CTR_CLEAN_BUT_SCHEDULER, CTR_CLEAN_ALL };
 

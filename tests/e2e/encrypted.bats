@@ -131,6 +131,28 @@ with open("dir/squashfs-1", "r+b") as f:
 	one_fatal_line "more than one file"
 }
 
+@test "encrypted: policy and verify go by the image, not by what comes out of it" {
+	local keys=$HOME/.config/vial/keys rules=$HOME/.config/vial/policy.d
+	export VIAL_ENCRYPTION_PEM_PATH=$F/rsa.pem
+	mkdir -p "$keys" "$rules"
+	vial -q key newpair me >/dev/null
+	cp me.pub.pem "$keys/me.pub"
+	cp "$F/key.sif" signed.sif
+	vial -q sign --key me.pem signed.sif
+	printf 'default = "deny"\n[[rule]]\naction = "allow"\nkind = "sif"\npath = "%s/**"\nsigner = "%s"\n' \
+		"$(realpath "$PWD")" "$(vial key show me.pub.pem | cut -d' ' -f1)" >"$rules/10.toml"
+	chmod -R go-w "$HOME/.config"
+	expect 0 vial exec signed.sif cat /etc/file
+	stdout_is "in the image"
+	cp "$F/key.sif" unsigned.sif
+	expect 125 vial exec unsigned.sif true
+	one_fatal_line "denied by policy"
+	(unset VIAL_ENCRYPTION_PEM_PATH && expect 0 vial policy check signed.sif)
+	rm "$rules/10.toml"
+	expect 125 vial exec --verify --verify-key me.pub.pem signed.sif true
+	one_fatal_line "it is encrypted, and has no hash tree"
+}
+
 @test "encrypted: nothing of the plain image is left on disk, and no descriptor in the container" {
 	export VIAL_ENCRYPTION_PEM_PATH=$F/rsa.pem TMPDIR=$PWD/tmp
 	mkdir tmp

@@ -91,8 +91,6 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 	expect 125 vial exec --verify --verify-key other.pub.pem app.sif true
 	one_fatal_line "another key"
 	expect 0 vial exec --verify --verify-key other.pub.pem --verify-key "$KEY.pub.pem" app.sif true
-	expect 125 vial exec --verify app.sif true
-	one_fatal_line "--verify-key"
 	expect 125 vial exec --verify --verify-key none.pem app.sif true
 	one_fatal_line "none.pem"
 	expect 125 verified "$PLAIN" true
@@ -102,6 +100,78 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 	one_fatal_line "cannot be signed"
 	expect 125 verified "$BATS_FILE_TMPDIR/tree" true
 	one_fatal_line "cannot be signed"
+}
+
+@test "tree: without a named key the keyrings say whom to trust, the user's and the site's" {
+	expect 125 vial exec --verify app.sif true
+	one_fatal_line "the signer is unknown (name the public key with --verify-key"
+	vial -q key import --name me "$KEY.pub.pem"
+	expect 125 vial exec --verify app.sif true
+	one_fatal_line "its signer is not trusted: SHA256:"
+	vial -q key trust me
+	expect 0 vial exec --verify app.sif true
+	vial -q key newpair other >/dev/null
+	expect 125 vial exec --verify --verify-key other.pub.pem app.sif true
+	mv "$HOME/.config/vial/keys" site
+	expect 125 vial exec --verify app.sif true
+	VIAL_SITE_KEYSDIR=$PWD/site expect 0 vial exec --verify app.sif true
+}
+
+@test "tree: a policy that asks for a signer gets its image checked while it is read" {
+	local at
+	make_policy() {
+		mkdir -p "$HOME/.config/vial/policy.d" "$HOME/.config/vial/keys"
+		cp "$KEY.pub.pem" "$HOME/.config/vial/keys/me.pub"
+		printf 'default = "deny"\n[[rule]]\naction = "allow"\nsigner = "%s"\n%s\n' \
+			"$(vial key show "$KEY.pub.pem" | cut -d' ' -f1)" "$1" >"$HOME/.config/vial/policy.d/10.toml"
+		chmod -R go-w "$HOME/.config"
+	}
+	make_policy "tree = true"
+	expect 0 vial exec app.sif cat /etc/a
+	expect 125 vial exec "$PLAIN" true
+	one_fatal_line "denied by policy"
+	expect 1 vial policy check "$PLAIN"
+	expect 0 vial policy check app.sif
+	stdout_has "only while every block is checked"
+	cp "$PLAIN" old.sif
+	vial -q sign --no-tree --key "$KEY.pem" old.sif
+	expect 125 vial exec old.sif true
+	one_fatal_line "denied by policy"
+	# two checks of one start
+	expect 0 verified app.sif true
+	at=$(where /etc/b)
+	flip_byte app.sif $((at + 500000))
+	for how in "" "tree = true"; do
+		make_policy "$how"
+		expect 1 vial exec --verify-log log app.sif cat /etc/b
+		stderr_has "Input/output error"
+		expect 1 vial mount app.sif "$PWD" -- cat "$PWD/etc/b"
+		stderr_has "Input/output error"
+		expect 0 vial exec app.sif cat /etc/a
+	done
+	grep -q "is not what was signed" log
+	# what has no tree is read before the start
+	flip_byte old.sif "$(($(grep -obUaP 'hsqs' old.sif | head -1 | cut -d: -f1) + 5000))"
+	make_policy ""
+	expect 125 vial exec old.sif true
+	one_fatal_line "denied by policy"
+	# a root that nobody signed
+	flip_byte app.sif $((32 + $(place_of "$(id_of 'hash tree, root' app.sif)" app.sif)))
+	expect 125 vial exec app.sif true
+	one_fatal_line "denied by policy"
+}
+
+@test "tree: mount and hold are verified as well" {
+	expect 255 vial mount --verify --verify-key "$KEY.pub.pem" "$PLAIN" "$PWD" -- true
+	one_fatal_line "not verified"
+	expect 125 vial hold --check --verify --verify-key "$KEY.pub.pem" "$PLAIN"
+	one_fatal_line "not verified"
+	expect 0 vial hold --check --verify --verify-key "$KEY.pub.pem" app.sif
+	flip_byte app.sif $(($(where /etc/b) + 500000))
+	expect 0 vial mount --verify --verify-key "$KEY.pub.pem" app.sif "$PWD" -- cat "$PWD/etc/a"
+	expect 1 vial mount --verify --verify-key "$KEY.pub.pem" --verify-log log app.sif "$PWD" -- cat "$PWD/etc/b"
+	stderr_has "Input/output error"
+	grep -q "is not what was signed" log
 }
 
 @test "tree: what a start goes by is refused when it was changed" {
