@@ -155,13 +155,20 @@ static int make_argv(struct keeper *k, struct vl_err *err)
 	return r;
 }
 
+/* What has the dynamic linker load code is for the job's programs. What keeps the site's policy gets it by another name, as a
+ * word of the container's environment. */
+static bool loads_code(const char *kv)
+{
+	return vl_prefix(kv, "LD_") || vl_prefix(kv, "GCONV_PATH=") || vl_prefix(kv, "GLIBC_TUNABLES=");
+}
+
 /* The job's, and once more those that are stronger than the image. */
 static void make_environment(struct keeper *k)
 {
 	const char *list = k->t->options->value[VSP_ENV] ? k->t->options->value[VSP_ENV] : "";
 
 	for (char *const *e = k->t->environment; *e; e++)
-		vl_strv_add(&k->env, *e);
+		vl_strv_take(&k->env, vl_asprintf("%s%s", loads_code(*e) ? CTR_JOB_ENV : "", *e));
 	while (*list) {
 		size_t n = strcspn(list, ",");
 		const char *kv = n ? find(k->t->environment, list, n) : NULL;

@@ -43,7 +43,7 @@ delegate() {
 	mkdir "$base/user"
 	chown "$VIAL_TEST_UID" "$base/user" "$base"/user/cgroup.{procs,threads,subtree_control}
 	printf '[unified]\n"%s" = "%s"\n' "$file" "$value" >limits.toml
-	cp "$VIAL" "${VIAL%/*}/vial-image" .
+	cp "$VIAL" "${VIAL%/*}/vial-image" "${VIAL%/*}/vial-verify" .
 	chmod a+x . .. "$BATS_RUN_TMPDIR" "$BATS_FILE_TMPDIR" "$BATS_FILE_TMPDIR/.."
 	mkdir -p run && chown -R "$VIAL_TEST_UID" . && chmod 700 run
 }

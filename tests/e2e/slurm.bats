@@ -427,3 +427,17 @@ wrong() {
 	expect 0 user sbatch --wait -n 3 -o out job.sh
 	run ! has_line "$WORK/out" vial
 }
+
+@test "what loads code into the job's programs is not loaded into what keeps the container" {
+	local keeper step
+	LD_OF_TEST=1 srun --container-image="$SIF" sh -c 'echo "$LD_OF_TEST" >up; while [ ! -e go ]; do sleep 0.1; done' &
+	step=$!
+	eventually test -s "$WORK/up"
+	[ "$(cat "$WORK/up")" = 1 ]
+	keeper=$(keepers)
+	[ -n "$keeper" ]
+	grep -qz '^VIAL_OF_JOB_LD_OF_TEST=1$' "/proc/$keeper/environ"
+	! grep -qz '^LD_' "/proc/$keeper/environ" || complain "the keeper has it"
+	touch "$WORK/go"
+	ended 0 "$step"
+}

@@ -53,7 +53,7 @@ start_cluster() {
 	DEVCLUSTER_DIR=$(mktemp -d /run/vial-slurm.XXXXXX)
 	PLUGIN=$PLACE/spank_vial.so WORK=$PLACE/work SLURM_USER=$(id -nu "$VIAL_TEST_UID")
 	chmod 755 "$PLACE"
-	cp "$VIAL" "${VIAL%/*}/vial-image" "${VIAL%/*}/spank_vial.so" "$PLACE"
+	cp "$VIAL" "${VIAL%/*}/vial-image" "${VIAL%/*}/vial-verify" "${VIAL%/*}/spank_vial.so" "$PLACE"
 	install -d -o "$VIAL_TEST_UID" "$WORK"
 	VIAL=$PLACE/vial
 	mkdir -m 1777 "$PLACE/names"
