@@ -278,8 +278,8 @@ static void copy_member(vl_json *to, const vl_json *from, const char *name)
 		vl_json_set(to, name, vl_json_ref(v));
 }
 
-static void print_json(const struct cmd_inspect_opts *o, const vl_json *attributes, bool labels, vl_json *sums,
-		       const struct sif_image *img)
+static void print_json(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const vl_json *attributes, bool labels,
+		       vl_json *sums, const struct sif_image *img)
 {
 	VL_JSON vl_json *top = vl_json_new_obj();
 	vl_json *data = vl_json_new_obj(), *out = vl_json_new_obj(), *apps, *one;
@@ -308,7 +308,7 @@ static void print_json(const struct cmd_inspect_opts *o, const vl_json *attribut
 	if (o->all)
 		vl_json_set(top, "sif", facts(img));
 	if (o->all || o->origin)
-		vl_json_set(top, "origin", cmd_inspect_origin(img));
+		vl_json_set(top, "origin", cmd_inspect_origin(c, img));
 	if (sums)
 		vl_json_set(top, "digests", vl_json_ref(sums));
 	VL_FREE char *text = vl_json_text(top, true);
@@ -336,7 +336,7 @@ static int inspect(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const st
 			return r;
 	}
 	if (o->json || o->all) {
-		print_json(o, attributes, labels, sums, img);
+		print_json(c, o, attributes, labels, sums, img);
 		return 0;
 	}
 	print_parts(o, attributes, labels);
@@ -345,7 +345,7 @@ static int inspect(struct cmd_ctx *c, const struct cmd_inspect_opts *o, const st
 		print_pairs(f, false);
 	}
 	if (o->origin) {
-		VL_JSON vl_json *origin = cmd_inspect_origin(img);
+		VL_JSON vl_json *origin = cmd_inspect_origin(c, img);
 		cmd_inspect_print_origin(origin);
 	}
 	if (sums) {

@@ -41,8 +41,8 @@ struct cmd_inspect_opts {
 };
 extern const struct opt cmd_inspect_opts[];
 cmd_fn cmd_inspect_run;
-/* inspect_origin.c: who, from what, when. Returns new. */
-vl_json *cmd_inspect_origin(const struct sif_image *img) VL_NEW;
+/* inspect_origin.c: who, from what, when; signatures are checked with the keyring's keys. Returns new. */
+vl_json *cmd_inspect_origin(struct cmd_ctx *c, const struct sif_image *img) VL_NEW;
 void cmd_inspect_print_origin(const vl_json *origin);
 
 /* dirs.c: $XDG_CONFIG_HOME/vial/SUB or ~/.config/vial/SUB, NULL without either; and the site's. Return new. */
@@ -135,6 +135,9 @@ struct sif_report;
 void cmd_verify_print(const struct sif_image *img, const struct sif_report *rep, const struct cmd_known *known);
 /* The same for programs: as other tools print it, and all of it. err NULL: it is verified. */
 void cmd_verify_print_json(const struct sif_image *img, const struct sif_report *rep);
+/* "verdict", "why" and "signers" of a signature */
+struct sif_signature;
+void cmd_verify_describe(const struct sif_signature *s, const struct cmd_known *known, vl_json *to);
 void cmd_verify_print_report(const struct sif_report *rep, const struct cmd_known *known, const struct vl_err *err);
 
 /* tables are read as tables: */

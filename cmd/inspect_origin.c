@@ -1,4 +1,5 @@
-/* Who signed an image, what it was made of, and when, as far as the image itself says. Nothing here is verified. */
+/* Who signed an image, what it was made of, and when, as the image itself says; and which of its signatures a key of the
+ * keyring proves. File systems are not read for that: who wants all of it has `vial verify`. */
 #include "commands.h"
 
 #include <stdio.h>
@@ -49,7 +50,40 @@ static void add_fingerprint(const struct sif_descr *d, vl_json *to)
 	vl_json_add(to, vl_json_new_str(hex));
 }
 
-static vl_json *signature(const struct sif_image *img, const struct sif_descr *d)
+/* A group's signatures, with keys of the keyring; what is large is compared by its descriptor alone. */
+static void check_group(const struct sif_image *img, uint32_t group, const struct cmd_known *known,
+			struct sif_report *rep)
+{
+	VL_FREE uint32_t *unhashed = vl_alloc((img->n + 1) * sizeof *unhashed);
+	struct sif_verify_opts o = { .keys = known->v,
+				     .n_keys = known->n,
+				     .pgp = (const char *const *)known->pgp.v,
+				     .n_pgp = known->pgp.n,
+				     .group = group,
+				     .need = SIF_NEED_ONE,
+				     .unhashed = unhashed };
+	struct vl_err told_by_report;
+
+	for (size_t i = 0; i < img->n; i++)
+		if (img->d[i].type == SIF_PARTITION || img->d[i].size > SIF_MAX_METADATA)
+			unhashed[o.n_unhashed++] = img->d[i].id;
+	(void)sif_verify(img, &o, rep, &told_by_report);
+}
+
+static void check_signature(const struct sif_image *img, const struct sif_descr *d, const struct cmd_known *known,
+			    vl_json *to)
+{
+	SIF_REPORT struct sif_report rep = { 0 };
+
+	if ((d->link & SIF_GROUP_MASK) != SIF_GROUP_MASK)
+		return;
+	check_group(img, d->link & ~SIF_GROUP_MASK, known, &rep);
+	const struct sif_signature *s = sif_report_find(&rep, d->id);
+	if (s)
+		cmd_verify_describe(s, known, to);
+}
+
+static vl_json *signature(const struct sif_image *img, const struct sif_descr *d, const struct cmd_known *known)
 {
 	vl_json *j = vl_json_new_obj(), *keys = vl_json_new_arr();
 	VL_JSON vl_json *envelope = NULL;
@@ -73,6 +107,7 @@ static vl_json *signature(const struct sif_image *img, const struct sif_descr *d
 		vl_json_set(j, "group", vl_json_new_int(d->link & ~SIF_GROUP_MASK));
 	set_str(j, "form", form);
 	vl_json_set(j, "claims", keys);
+	check_signature(img, d, known, j);
 	set_time(j, "time", d->created);
 	return j;
 }
@@ -103,17 +138,31 @@ static void add_source(const struct sif_image *img, vl_json *j)
 	vl_json_set(j, "provenance", vl_json_new_int(p.id));
 }
 
-vl_json *cmd_inspect_origin(const struct sif_image *img)
+/* Keys that cannot be used prove nothing, and who inspects has not asked for them. */
+static void load_keys(const struct cmd_ctx *c, struct cmd_known *ret)
 {
+	struct cmd_ctx quiet = { .log = { .fd = c->log.fd, .level = VL_ERROR }, .self = c->self };
+	const struct cmd_verify_opts none = { 0 };
+	struct vl_err err = { 0 };
+
+	if (cmd_known_load(&quiet, &none, ret, &err) < 0)
+		vl_logf(&c->log, VL_WARNING, "signatures are not checked: %s", err.text);
+}
+
+vl_json *cmd_inspect_origin(struct cmd_ctx *c, const struct sif_image *img)
+{
+	VL_CLEANUP(cmd_known_free) struct cmd_known known = { 0 };
 	vl_json *j = vl_json_new_obj(), *signatures = vl_json_new_arr(), *sboms = vl_json_new_arr(),
 		*cosign = vl_json_new_arr();
 
+	if (sif_by_name(img, SIF_SIGNATURE, ""))
+		load_keys(c, &known);
 	add_source(img, j);
 	set_time(j, "created", img->h.created);
 	for (size_t i = 0; i < img->n; i++) {
 		const struct sif_descr *d = &img->d[i];
 		if (d->type == SIF_SIGNATURE)
-			vl_json_add(signatures, signature(img, d));
+			vl_json_add(signatures, signature(img, d, &known));
 		else if (d->type == SIF_SBOM)
 			vl_json_add(sboms, sbom(d));
 		else if (d->type == SIF_JSON && vl_prefix((const char *)d->name, "cosign:"))
@@ -144,6 +193,22 @@ static void print_number(const vl_json *j, const char *fmt, const char *key)
 		printf(fmt, (long long)n);
 }
 
+static void print_verdict(const vl_json *s)
+{
+	const char *verdict = vl_json_str(s, "verdict"), *why = vl_json_str(s, "why");
+	const vl_json *who = vl_json_at(vl_json_arr(s, "signers"), 0);
+
+	if (verdict && who && vl_streq(verdict, "valid")) {
+		const char *name = vl_json_str(who, "name");
+		VL_FREE char *shown = name ? vl_printable(name, strlen(name)) : NULL;
+		printf(" (valid%s%s, its signer is%s trusted; file systems were not read)\n", shown ? ", by " : "",
+		       shown ? shown : "", vl_json_is_true(vl_json_get(who, "trusted")) ? "" : " not");
+		return;
+	}
+	VL_FREE char *shown = why ? vl_printable(why, strlen(why)) : NULL;
+	printf(" (not verified%s%s)\n", shown ? ": " : "", shown ? shown : "");
+}
+
 static void print_signature(const vl_json *s)
 {
 	const vl_json *claims = vl_json_arr(s, "claims");
@@ -157,7 +222,8 @@ static void print_signature(const vl_json *s)
 		VL_FREE char *shown = vl_printable(id ? id : "", id ? strnlen(id, 100) : 0);
 		printf(", key %s", shown);
 	}
-	printf("%s%s (not verified)\n", time ? ", " : "", time ? time : "");
+	printf("%s%s", time ? ", " : "", time ? time : "");
+	print_verdict(s);
 }
 
 void cmd_inspect_print_origin(const vl_json *j)

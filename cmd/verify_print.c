@@ -161,6 +161,13 @@ static vl_json *objects_of(const struct sif_report *rep, uint32_t signature)
 	return list;
 }
 
+void cmd_verify_describe(const struct sif_signature *s, const struct cmd_known *known, vl_json *to)
+{
+	vl_json_set(to, "verdict", vl_json_new_str(verdicts[s->verdict]));
+	vl_json_set(to, "why", text_or_nothing(s->why));
+	vl_json_set(to, "signers", signers_of(s, known));
+}
+
 void cmd_verify_print_report(const struct sif_report *rep, const struct cmd_known *known, const struct vl_err *err)
 {
 	VL_JSON vl_json *top = vl_json_new_obj();
@@ -174,10 +181,8 @@ void cmd_verify_print_report(const struct sif_report *rep, const struct cmd_know
 		vl_json_set(o, "signature", vl_json_new_int(s->id));
 		vl_json_set(o, "group", vl_json_new_int(s->group));
 		vl_json_set(o, "form", vl_json_new_str(forms[s->form]));
-		vl_json_set(o, "verdict", vl_json_new_str(verdicts[s->verdict]));
-		vl_json_set(o, "why", text_or_nothing(s->why));
 		vl_json_set(o, "claims", text_or_nothing(s->claims));
-		vl_json_set(o, "signers", signers_of(s, known));
+		cmd_verify_describe(s, known, o);
 		vl_json_set(o, "objects", objects_of(rep, s->id));
 		vl_json_add(list, o);
 	}

@@ -161,13 +161,18 @@ clean_signatures() {
 	stdout_has "source: docker://$REG_HOST/apps/tool@$DIGEST"
 	stdout_has "source digest: $DIGEST"
 	stdout_has "key $id"
-	stdout_has "2023-11-14T22:13:20Z"
+	stdout_has "2023-11-14T22:13:20Z (not verified: "
+	expect 0 vial -q key import --name jane me.pub.pem
+	expect 0 vial inspect --origin a.sif
+	stdout_has "(valid, by jane, its signer is not trusted; file systems were not read)"
+	expect 0 vial -q key trust jane
 	expect 0 vial inspect --origin --json a.sif
 	printf '%s' "$output" | python3 -c '
 import json, sys
 o = json.load(sys.stdin)["origin"]
 assert o["sourceDigest"] == sys.argv[1] and o["sourceLayers"] == 2, o
-assert [s["claims"] for s in o["signatures"]] == [[sys.argv[2]]], o' "$DIGEST" "$id"
+s, = o["signatures"]
+assert s["claims"] == [sys.argv[2]] and s["verdict"] == "valid" and s["signers"][0]["trusted"], s' "$DIGEST" "$id"
 	expect 0 vial inspect --all a.sif
 	printf '%s' "$output" | python3 -c 'import json, sys; assert json.load(sys.stdin)["origin"]["sourceDigest"]'
 }
