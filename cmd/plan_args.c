@@ -73,7 +73,6 @@ void cmd_plan_manners(const struct making *m)
 	p->writable_tmpfs = m->o->writable_tmpfs;
 	p->private_mount =
 		m->o->private_mount || (m->image && m->image->decrypted); /* inside of a container there is no image */
-	p->private_mount = m->o->private_mount || (m->image && m->image->decrypted);
 	p->shell = m->o->shell ? vl_strdup(m->o->shell) : NULL;
 	p->umask = m->o->no_umask ? 022 : -1;
 	p->env.libs = m->c->profile == PROFILE_APPTAINER;
