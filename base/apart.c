@@ -67,10 +67,17 @@ static int by_number(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
+int vl_open_null(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	return fd >= 0 ? fd : open("/", O_PATH | O_CLOEXEC);
+}
+
 void vl_close_all_but(const int *keep, size_t n)
 {
 	VL_FREE int *sorted = vl_memdup(keep, n * sizeof *keep);
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = vl_open_null();
 	unsigned from = 3;
 
 	qsort(sorted, n, sizeof *sorted, by_number);

@@ -111,7 +111,7 @@ static int read_words(int fd, int ended, struct vl_strv *ret, struct vl_err *err
 /* What an entrypoint writes is not the environment, and the step's output is not for it. */
 static void become_entrypoint(const struct plan *p, const struct ctr_start *s, int to)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC), status = 0;
+	int null = vl_open_null(), status = 0;
 	struct vl_err err = { 0 };
 
 	dup2(null, STDIN_FILENO);                                      /* not close-on-exec: its input */

@@ -301,8 +301,11 @@ unsigned vl_cpu_count(void);
 /* run(arg), in a new process and session, which then ends. No wait() of the program ever meets it. *ret_wait
  * is for vl_wait, soon; 0 = there is nothing to wait for. */
 int vl_start_apart(void (*run)(void *arg), void *arg, pid_t *ret_wait);
+/* /dev/null, or where there is none, as below a /dev of the user's making, a descriptor that neither reads nor writes.
+ * fd or -1. */
+int vl_open_null(void);
 /* For such a process: somebody waits for the end of file of the caller's stdout, a scheduler for its pipes.
- * Closes every descriptor but these, which lie above 2; standard input, output and errors are /dev/null. */
+ * Closes every descriptor but these, which lie above 2; standard input, output and errors are vl_open_null's. */
 void vl_close_all_but(const int *keep, size_t n);
 /* Handlers and the mask of signals as a new program has them. */
 void vl_reset_signals(void);

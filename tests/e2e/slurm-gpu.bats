@@ -30,8 +30,8 @@ teardown() {
 
 @test "two tasks of a step have a device each, and no other opens" {
 	# shellcheck disable=SC2016 # the tasks' shell expands it
-	expect 0 user srun -n 2 --gpus-per-task=1 --gpu-bind=single:1 --container-image="$ENV_SIF" --container-mounts="$PLACE/machine/dev:/dev,/dev/null:/dev/null" sh -c '
-		for d in 0 1; do if (: <>/dev/nvidia$d) 2>/dev/null; then mine="$mine nvidia$d"; fi; done
+	expect 0 user srun -n 2 --gpus-per-task=1 --gpu-bind=single:1 --container-image="$ENV_SIF" --container-mounts="$PLACE/machine/dev:/dev" sh -c '
+		for d in 0 1; do if (: <>/dev/nvidia$d) 2>&-; then mine="$mine nvidia$d"; fi; done
 		echo "$SLURM_PROCID has$mine, CUDA $CUDA_VISIBLE_DEVICES, $(ls /.singularity.d/libs | grep -cx libcuda.so.1), ${VIAL_TASK_DEVICES-none}"'
 	[ "$(sort <<<"$output")" = "0 has nvidia0, CUDA 0, 1, none
 1 has nvidia1, CUDA 0, 1, none" ] || complain "not a device each"

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/capability.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -132,6 +133,29 @@ static char *logged(const struct vl_log *like, enum vl_level level, const char *
 	CHECK(read(fd[0], out, sizeof out - 1) >= 0);
 	close(fd[0]);
 	return vl_strdup(out);
+}
+
+/* Where a user has mounted something over /dev: else who waits for the end of our output waits for ours. */
+TEST(standard_descriptors_are_given_up_without_dev_null)
+{
+	struct stat was, is;
+	char c;
+
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (unshare(geteuid() ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS) < 0 ||
+		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		    mount("none", "/dev", "tmpfs", 0, NULL) < 0)
+			_exit(77);
+		int said = fstat(2, &was), keep = fcntl(2, F_DUPFD_CLOEXEC, 10);
+		vl_close_all_but(&keep, 1);
+		bool gone = said == 0 && fstat(2, &is) == 0 && (is.st_ino != was.st_ino || is.st_dev != was.st_dev);
+		_exit(!(gone && write(2, "x", 1) < 0 && read(0, &c, 1) < 0));
+	}
+	int status = vl_wait(pid);
+	if (status != 77) /* no namespaces here */
+		CHECK_EQ(status, 0);
 }
 
 TEST(log_lines)
