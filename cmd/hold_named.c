@@ -25,8 +25,7 @@ bool cmd_named_is_word(const char *word)
 	return n && n <= NAME_MAX_LEN && !word[n] && *word != '.';
 }
 
-/* Made if it is not there, and nobody else's. */
-static int enter(int parent, const char *name, const char *where, struct vl_err *err)
+int cmd_own_folder(int parent, const char *name, const char *where, struct vl_err *err)
 {
 	struct stat st;
 
@@ -52,9 +51,9 @@ static int open_container(const struct action_opts *o, const char *name, struct 
 	VL_CLOSE int base = vl_open(o->job_dir, O_PATH | O_DIRECTORY, 0, err);
 
 	snprintf(mine, sizeof mine, "vial-%u", geteuid());
-	VL_CLOSE int of_user = base < 0 ? base : enter(base, mine, o->job_dir, err);
-	VL_CLOSE int of_job = of_user < 0 ? of_user : enter(of_user, job, mine, err);
-	return of_job < 0 ? of_job : enter(of_job, name, job, err);
+	VL_CLOSE int of_user = base < 0 ? base : cmd_own_folder(base, mine, o->job_dir, err);
+	VL_CLOSE int of_job = of_user < 0 ? of_user : cmd_own_folder(of_user, job, mine, err);
+	return of_job < 0 ? of_job : cmd_own_folder(of_job, name, job, err);
 }
 
 /* ---- doors ---------------------------------------------------------------------------------------- */

@@ -159,6 +159,26 @@ static int open_image(struct cmd_ctx *c, const char *word, const struct net_opts
 
 /* *ret: as ACTION_IMAGE_INIT, and what may be */
 static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
+/* From here on the copy is the image: it is what is parsed, checked and mounted. Without it the step goes on all the same. */
+static void use_copy(struct cmd_ctx *c, struct action_image *i)
+{
+	int copy = fcntl(i->fd, F_DUPFD_CLOEXEC, 3);
+	struct vl_err err = { 0 };
+
+	if (copy < 0)
+		return;
+	int r = cmd_stage_image(c->stage, c->stage_always, i->path, &copy, &err);
+	if (r < 0)
+		vl_logf(&c->log, VL_WARNING, "%s is used where it is and not staged: %s", i->path, err.text);
+	if (r > 0) {
+		i->origin = i->fd;
+		i->fd = copy;
+	} else {
+		close(copy);
+	}
+}
+
+static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config, bool any_arch,
 		      struct action_image *ret, struct vl_err *err)
 {
 	ACTION_IMAGE struct action_image i = *ret;
@@ -168,6 +188,8 @@ static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts
 
 	if (r < 0)
 		return r;
+	if (c->stage)
+		use_copy(c, &i);
 	if (fstat(i.fd, &st) < 0)
 		return vl_fail_sys(err, errno, "cannot stat image %s", word);
 	if (S_ISDIR(st.st_mode))
@@ -210,6 +232,16 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 	if (r < 0 || (r = ask_policy(c, &i, err)) < 0)
 		return r;
 	if (i.encrypted && (r = use_decrypted(c, &i, err)) < 0)
+	const struct policy_image q = { .fd = i.fd,
+					.origin = i.origin,
+					.kind = i.kind == PLAN_DIRECTORY ? POL_DIRECTORY
+						: i.off                  ? POL_SIF
+									 : POL_SQUASHFS,
+					.use = POL_IMAGE,
+					.off = i.off,
+					.size = i.size,
+					.name = i.path };
+	if ((r = cmd_policy_ask(c, &q, NULL, err)) < 0)
 		return r;
 	*ret = i;
 	i = (struct action_image)ACTION_IMAGE_INIT;
@@ -324,6 +356,8 @@ int cmd_image_kind(int fd, const char *path, enum pol_kind *ret, struct vl_err *
 void cmd_action_image_free(struct action_image *i)
 {
 	vl_closep(&i->fd);
+	if (i->origin)
+		vl_closep(&i->origin);
 	if (i->log)
 		vl_closep(&i->log);
 	if (i->verifier)

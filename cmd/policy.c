@@ -39,7 +39,7 @@ static char *path_of(int fd)
 
 void cmd_policy_facts(const struct policy_image *i, struct pol_facts *ret)
 {
-	*ret = (struct pol_facts){ .kind = i->kind, .use = i->use, .path = path_of(i->fd) };
+	*ret = (struct pol_facts){ .kind = i->kind, .use = i->use, .path = path_of(i->origin ? i->origin : i->fd) };
 	ret->looked = i->kind != POL_SIF; /* nothing else has room for a signature, or for words about itself */
 	if (ret->looked)
 		ret->why = vl_strdup("only a SIF can be signed");

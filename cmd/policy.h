@@ -8,7 +8,8 @@
 
 struct cmd_verified; /* run.h */
 struct policy_image {
-	int fd; /* borrowed: the one that will be mounted */
+	int fd;     /* borrowed: the one that will be mounted */
+	int origin; /* borrowed: the one whose path counts, when fd is a copy of it; else 0 */
 	enum pol_kind kind;
 	enum pol_use use;
 	uint64_t off, size; /* of a SIF, the partition in use */

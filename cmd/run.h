@@ -10,7 +10,8 @@
 /* ---- image_arg.c: the word IMAGE ---- */
 
 struct action_image {
-	int fd; /* owned; the one that is checked and the one that is mounted */
+	int fd;     /* owned; the one that is checked and the one that is mounted */
+	int origin; /* owned: the file that was named, when fd is a copy of it; else 0 */
 	enum plan_image kind;
 	uint64_t off, size;          /* squashfs: bytes in the file */
 	struct vmnt_extent front[8]; /* of it: what a start reads, if the image says so */
@@ -115,7 +116,9 @@ struct action_opts {
 	bool forget;                     /* hold: only remove what the job's containers with names have left */
 	bool entrypoint, entrypoint_log; /* hold */
 	const char *named, *job_dir, *job, *save, *record; /* hold: see hold_named.c, hold_save.c, hold_record.c */
-	bool explain, json;                                /* tell it and start nothing */
+	const char *stage;                                 /* hold: see hold_stage.c */
+	bool stage_always;
+	bool explain, json; /* tell it and start nothing */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
@@ -213,12 +216,20 @@ struct named {
 	bool made;            /* by this process */
 };
 bool cmd_named_is_word(const char *word);
+/* A folder in the folder `parent`, which `where` names: made if it is not there, and nobody else's. */
+int cmd_own_folder(int parent, const char *name, const char *where, struct vl_err *err); /* fd or -errno */
 /* 0: the container is to be made, with o as it is now, of n->image; 1: it was there, was passed on, and is over. word: the
  * image, "-" = that of the container. On failure too, cmd_named_leave is for the caller. */
 int cmd_named_enter(struct action_opts *o, const char *word, struct named *n, struct vl_err *err);
 void cmd_named_leave(struct named *n, bool failed);
 /* All containers of the job on this node: its steps are over. */
 int cmd_named_forget(const struct action_opts *o, struct vl_err *err);
+
+/* ---- hold_stage.c ---- */
+
+/* word: DIR[:SIZE]. *image, the open file of that path, gives way to a copy of it on this node, which is made if there is none
+ * yet; always: also when the file lies on the same file system as DIR. Returns 1; 0 or an error: it stays what it is. */
+int cmd_stage_image(const char *word, bool always, const char *path, int *image, struct vl_err *err);
 
 /* ---- hold_save.c ---- */
 

@@ -26,6 +26,8 @@ const struct vsp_row vsp_rows[VSP_WORDS] = {
 			     "run the image's entrypoint once, and the tasks in the environment that it makes" },
 	[VSP_NO_ENTRYPOINT] = { "no-entrypoint", NULL, "do not run the image's entrypoint (the default)" },
 	[VSP_ENTRYPOINT_LOG] = { "entrypoint-log", NULL, "show what the entrypoint writes, on standard error" },
+	[VSP_STAGE] = { "stage", NULL, "copy the image to the node, once, and use it from there" },
+	[VSP_NO_STAGE] = { "no-stage", NULL, "use the image from where it is" },
 	[VSP_UNSHARE] = { "unshare", "net,ipc,uts", "namespaces that the container has of its own" },
 };
 
@@ -187,6 +189,18 @@ static int check_values(const struct vsp_options *o, struct vl_err *err)
 	return r;
 }
 
+static int add_stage(const struct vsp_site *site, const struct vsp_options *o, struct vl_strv *ret, struct vl_err *err)
+{
+	if (o->value[VSP_STAGE] && !site->stage)
+		return vl_fail(err, EINVAL, "stage: this site has no place for it (plugstack.conf: stage=DIR)");
+	if (!site->stage || o->value[VSP_NO_STAGE])
+		return 0;
+	vl_strv_take(ret, vl_asprintf("--stage=%s", site->stage));
+	if (o->value[VSP_STAGE])
+		vl_strv_add(ret, "--stage-always");
+	return 0;
+}
+
 int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, struct vl_strv *ret, struct vl_err *err)
 {
 	int r = each_word(o->value[VSP_MOUNTS], ret, add_mount, err);
@@ -200,7 +214,8 @@ int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, 
 	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
 						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
 						  { VSP_WRITABLE, VSP_READONLY },
-						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT } };
+						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT },
+						  { VSP_STAGE, VSP_NO_STAGE } };
 	static const struct {
 		enum vsp_word word;
 		const char *option;
@@ -214,6 +229,8 @@ int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, 
 		r = contradiction(o, pairs[i][0], pairs[i][1], err);
 	if (r == 0)
 		r = check_values(o, err);
+	if (r == 0)
+		r = add_stage(site, o, ret, err);
 	for (size_t i = 0; i < VL_COUNT(flags) && r == 0; i++)
 		if (o->value[flags[i].word])
 			vl_strv_add(ret, flags[i].option);

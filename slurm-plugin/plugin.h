@@ -24,6 +24,8 @@ enum vsp_word {
 	VSP_ENTRYPOINT,
 	VSP_NO_ENTRYPOINT,
 	VSP_ENTRYPOINT_LOG,
+	VSP_STAGE,
+	VSP_NO_STAGE,
 	VSP_UNSHARE,
 	VSP_WORDS
 };
@@ -59,6 +61,7 @@ struct vsp_site {
 	const char *mounts;  /* in every container, in the user's form; NULL = none */
 	const char *names;   /* directory on the node for containers with names */
 	const char *records; /* directory for one record of each step; NULL = none */
+	const char *stage;   /* on the node, for copies of images: DIR[:SIZE]; NULL = none */
 	long timeout;        /* seconds that a container may take to be there, its conversion included */
 	bool check;          /* look at images before a job is queued */
 };

@@ -1,5 +1,5 @@
 /* required spank_vial.so prefix=container vial=/usr/bin/vial mounts=/scratch,/opt/site:/opt/site:ro names=/tmp
- * timeout=600 check=yes */
+ * stage=/local/stage:200G timeout=600 check=yes */
 #include "plugin.h"
 
 #ifndef VSP_VIAL
@@ -22,6 +22,12 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		site->names = value;
 	} else if ((value = vl_prefix(word, "records=")) && *value == '/') {
 		site->records = value;
+	} else if ((value = vl_prefix(word, "stage=")) && *value == '/') {
+		const char *size = strrchr(value, ':');
+		uint64_t bytes;
+		if (size && vl_parse_size(size + 1, INT64_MAX, &bytes) < 0)
+			return vl_fail(err, EINVAL, "%s: the size is written as in stage=/local:200G", word);
+		site->stage = value;
 	} else if ((value = vl_prefix(word, "timeout="))) {
 		long seconds = strtol(value, &end, 10);
 		if (*end || end == value || seconds < 1 || seconds > 86400)
@@ -32,8 +38,7 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 	} else {
 		return vl_fail(err, EINVAL,
 			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, names=/DIR, "
-			       "records=/DIR, timeout=, "
-			       "check= are",
+			       "records=/DIR, stage=/DIR[:SIZE], timeout=, check= are",
 			       word);
 	}
 	return 0;

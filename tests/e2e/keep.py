@@ -1,6 +1,6 @@
 """Starts `vial hold` and runs a command inside of what it keeps: keep.py VIAL IMAGE TIMES COMMAND [ARG]...
 
-Prints what the keeper said when it could not. Entering is written here once more, in another language, so that
+HOLD in the environment: more words for it. Prints what the keeper said when it could not. Entering is written here once more, in another language, so that
 the C of it is not tested by itself."""
 import array
 import ctypes
@@ -39,7 +39,7 @@ def enter(fds):
 def main():
     vial, image, times, command = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    keeper = subprocess.Popen([vial, "hold", "--fd", str(theirs.fileno()), image], pass_fds=[theirs.fileno()])
+    keeper = subprocess.Popen([vial, "hold", "--fd", str(theirs.fileno()), *os.environ.get("HOLD", "").split(), image], pass_fds=[theirs.fileno()])
     theirs.close()
     status = 0
     for _ in range(times):

@@ -7,18 +7,23 @@
 static const struct vsp_site site = { .prefix = "container" };
 
 /* The words that `vial hold` gets, joined; NULL when they are refused. Returns new. */
-static char *words(const struct vsp_options *o)
+static char *words_of(const struct vsp_site *at, const struct vsp_options *o)
 {
 	VL_STRV struct vl_strv l = { 0 };
 	VL_BUF struct vl_buf b = { 0 };
 	struct vl_err err = { 0 };
 
-	if (vsp_options_words(&site, o, &l, &err) < 0)
+	if (vsp_options_words(at, o, &l, &err) < 0)
 		return NULL;
 	vl_buf_adds(&b, "");
 	for (size_t i = 0; i < l.n; i++)
 		vl_buf_addf(&b, "%s%s", i ? " " : "", l.v[i]);
 	return vl_strdup(b.data);
+}
+
+static char *words(const struct vsp_options *o)
+{
+	return words_of(&site, o);
 }
 
 static char *with(enum vsp_word word, const char *value)
@@ -29,6 +34,29 @@ static char *with(enum vsp_word word, const char *value)
 	char *text = words(&o);
 	vsp_options_free(&o);
 	return text;
+}
+
+TEST(images_are_staged_where_the_site_has_a_place)
+{
+	const struct vsp_site with_stage = { .prefix = "container", .stage = "/s:1G" };
+	static const struct {
+		enum vsp_word word;
+		const char *here, *there; /* what hold is told, without and with such a place; NULL: refused */
+	} cases[] = { { VSP_WRITABLE, "--writable-tmpfs", "--stage=/s:1G --writable-tmpfs" },
+		      { VSP_STAGE, NULL, "--stage=/s:1G --stage-always" },
+		      { VSP_NO_STAGE, "", "" } };
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		struct vsp_options o = { 0 };
+		vsp_options_set(&o, cases[i].word, "");
+		VL_FREE char *here = words(&o), *there = words_of(&with_stage, &o);
+		CHECK((here == NULL) == (cases[i].here == NULL) && there);
+		if (here && there) {
+			CHECK_STR(here, cases[i].here);
+			CHECK_STR(there, cases[i].there);
+		}
+		vsp_options_free(&o);
+	}
 }
 
 TEST(mounts_are_binds)
