@@ -24,6 +24,7 @@ struct cmd_ctx {
 	const struct cmd *cmd;           /* the row that runs, NULL before it is known */
 	const char *image_pem;           /* of an encrypted image, as the line gave it; NULL = not */
 	bool image_passphrase;           /* ask for it */
+	bool image_claims;               /* what images say of their origin is wanted */
 	const char *stage;               /* images are used from copies there, DIR[:SIZE]; NULL = no */
 	bool stage_always;               /* those on the same file system too */
 	const char *config_file;         /* the one that was asked for instead of the site's, NULL = none */

@@ -76,6 +76,11 @@ static void print_record(const vl_json *j)
 		printf("exit %lld\n", (long long)number(j, "exit"));
 	print_text(j, "image", "  image    ");
 	printf("\n");
+	if (vl_json_str(j, "digest")) {
+		print_text(j, "digest", "  digest   ");
+		printf("\n");
+	}
+	print_words(j, "claimed_signers", "  signers  ");
 	print_words(j, "command", "  command  ");
 	print_words(j, "mounts", "  mounts   ");
 }

@@ -20,7 +20,7 @@ static void add_fact(vl_json *j, const char *kv)
 {
 	static const char *const numbers[] = { "job",        "uid",         "gid",   "tasks", "exit", "signal",
 					       "image_size", "image_mtime", "start", "end",   NULL };
-	static const char *const lists[] = { "command", "mounts", NULL };
+	static const char *const lists[] = { "command", "mounts", "claimed_signers", NULL };
 	size_t n = strcspn(kv, "=");
 	VL_FREE char *key = vl_strndup(kv, n);
 	const char *value = kv[n] ? kv + n + 1 : "";

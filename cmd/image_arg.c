@@ -94,6 +94,27 @@ static int use_decrypted(struct cmd_ctx *c, struct action_image *i, struct vl_er
 	return i->fd < 0 ? vl_fail_sys(err, -i->fd, "cannot use the decrypted image") : 0;
 }
 
+/* For the record of a step: the digest of the manifest that it was made of, and the ids of its signers, with commas between
+ * them. Nothing of it is proved. */
+static void note_claims(const struct sif_image *sif, struct action_image *i)
+{
+	SIF_PROVENANCE struct sif_provenance p = { 0 };
+	VL_STRV struct vl_strv signers = { 0 };
+	VL_BUF struct vl_buf b = { 0 };
+	struct vl_err ignored;
+
+	for (size_t n = 0; n < sif->n; n++)
+		if (sif->d[n].type == SIF_SIGNATURE)
+			sif_signature_claims(sif, &sif->d[n], &signers);
+	bool made = sif_provenance_read(sif, &p, &ignored) == 0 && p.digest;
+	if (!made && !signers.n)
+		return;
+	vl_buf_adds(&b, made ? p.digest : "");
+	for (size_t n = 0; n < signers.n; n++)
+		vl_buf_addf(&b, ",%s", signers.v[n]);
+	i->claims = vl_strdup(b.data);
+}
+
 static int use_sif(struct cmd_ctx *c, const struct sif_image *sif, bool with_config, struct action_image *i,
 		   struct vl_err *err)
 {
@@ -114,6 +135,8 @@ static int use_sif(struct cmd_ctx *c, const struct sif_image *sif, bool with_con
 		return r;
 	i->off = d->off;
 	i->size = d->size;
+	if (c->image_claims)
+		note_claims(sif, i);
 	take_profile(sif, d, i);
 	d = with_config ? sif_by_name(sif, SIF_JSON, "oci-config.json") : NULL;
 	if (d && sif_read_object(sif, d, VL_JSON_MAX, &i->config, NULL, err) < 0)
@@ -364,5 +387,6 @@ void cmd_action_image_free(struct action_image *i)
 		vl_closep(&i->verifier);
 	vl_freep(&i->path);
 	vl_freep(&i->config);
+	vl_freep(&i->claims);
 	vl_freep(&i->overlays);
 }

@@ -84,24 +84,14 @@ static void check_signature(const struct sif_image *img, const struct sif_descr 
 }
 
 static vl_json *signature(const struct sif_image *img, const struct sif_descr *d, const struct cmd_known *known)
+static vl_json *signature(const struct sif_image *img, const struct sif_descr *d)
 {
 	vl_json *j = vl_json_new_obj(), *keys = vl_json_new_arr();
-	VL_JSON vl_json *envelope = NULL;
-	VL_FREE char *text = NULL;
-	struct vl_err ignored;
-	const char *form = "unknown";
-	size_t n;
+	VL_STRV struct vl_strv claims = { 0 };
+	const char *form = sif_signature_claims(img, d, &claims);
 
-	if (sif_read_object(img, d, SIF_MAX_SIGNATURE, &text, &n, &ignored) == 0) {
-		if (vl_prefix(text, "-----BEGIN PGP"))
-			form = "PGP";
-		else if (vl_json_parse(text, n, "the signature", &envelope, &ignored) == 0)
-			form = "DSSE";
-	}
-	if (envelope)
-		add_key_ids(envelope, keys);
-	else
-		add_fingerprint(d, keys);
+	for (size_t i = 0; i < claims.n; i++)
+		vl_json_add(keys, vl_json_new_str(claims.v[i]));
 	vl_json_set(j, "object", vl_json_new_int(d->id));
 	if ((d->link & SIF_GROUP_MASK) == SIF_GROUP_MASK)
 		vl_json_set(j, "group", vl_json_new_int(d->link & ~SIF_GROUP_MASK));

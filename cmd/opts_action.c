@@ -151,6 +151,8 @@ const struct opt cmd_action_opts[] = {
 	  OPT_HIDDEN },
 	{ 0, "stage-always", OPT_FLAG, O(stage_always), NULL, "hold: also of one on the same file system", NULL,
 	  OPT_HIDDEN },
+	{ 0, "claims", OPT_FLAG, O(claims), NULL, "hold: tell who enters what IMAGE says of its origin", NULL,
+	  OPT_HIDDEN },
 	{ 0, "with-entrypoint", OPT_FLAG, O(entrypoint), NULL, "hold: run the image's entrypoint, for its environment",
 	  NULL, OPT_HIDDEN },
 	{ 0, "entrypoint-log", OPT_FLAG, O(entrypoint_log), NULL, "hold: show what that writes", NULL, OPT_HIDDEN },

@@ -155,6 +155,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	bool wanted = c->profile == PROFILE_VIAL || o->oci_defaults;
 	if ((r = cmd_plan_files(&m, wanted ? workdir : NULL)) < 0)
 		return r;
+	if (image->claims)
+		vl_strv_take(&p->env.set, vl_asprintf(CTR_CLAIMS "=%s", image->claims));
 	if ((r = cmd_plan_gpu(&m)) < 0 || (r = cmd_plan_isolation(&o->iso, say, p, err)) < 0)
 		return r;
 	return (r = cmd_plan_cdi(&m)) < 0 ? r : cmd_plan_env(&m);

@@ -31,6 +31,7 @@ struct action_image {
 	bool encrypted; /* and to be decrypted, when it was asked whether it may be used */
 	bool decrypted; /* the descriptor is of memory, and no other start has it */
 	char *path;     /* absolute */
+	char *claims;   /* of hold --claims, see note_claims; NULL = not asked for, none */
 	char *config;   /* text of the OCI image configuration, NULL = none or not asked for */
 };
 #define ACTION_IMAGE_INIT                                                                                              \
@@ -117,7 +118,7 @@ struct action_opts {
 	bool entrypoint, entrypoint_log; /* hold */
 	const char *named, *job_dir, *job, *save, *record; /* hold: see hold_named.c, hold_save.c, hold_record.c */
 	const char *stage;                                 /* hold: see hold_stage.c */
-	bool stage_always;
+	bool stage_always, claims;
 	bool explain, json; /* tell it and start nothing */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */

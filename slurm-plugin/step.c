@@ -31,6 +31,7 @@ struct shared {               /* by the tasks, which are forks of one process */
 	pid_t keeper;
 	char cwd[4096]; /* of the tasks: what they name is relative to it */
 	char image[4096];
+	char claims[1024];                 /* of the image, see CTR_CLAIMS */
 	long long image_size, image_mtime; /* as a task found them */
 	struct vl_err why;
 };
@@ -144,6 +145,8 @@ static int make_argv(struct keeper *k, struct vl_err *err)
 	vl_strv_take(v, vl_asprintf("%d", k->step->wanted));
 	int r = vsp_options_words(k->t->site, k->t->options, v, err);
 	add_name(k->t, v);
+	if (k->t->site->records || k->t->options->value[VSP_RECORD])
+		vl_strv_add(v, "--claims");
 	add_server_files(k, v);
 	if (k->t->script) { /* slurmd's copy, in its spool directory */
 		vl_strv_add(v, "--bind");
@@ -264,6 +267,26 @@ static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err
 	return r;
 }
 
+/* For the record, and for no task's environment. */
+static void take_claims(struct shared *s, struct vl_strv *changes)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < changes->n; i++) {
+		const char *claims = vl_prefix(changes->v[i], CTR_CLAIMS "=");
+		if (!claims) {
+			changes->v[kept++] = changes->v[i];
+			continue;
+		}
+		if (!*s->claims)
+			snprintf(s->claims, sizeof s->claims, "%s", claims);
+		free(changes->v[i]);
+	}
+	changes->n = kept;
+	if (changes->v)
+		changes->v[kept] = NULL;
+}
+
 /* For the record: which file it is, looked at from outside. The first task that comes by. */
 static void note_image(struct shared *s, const struct vl_strv *changes)
 {
@@ -370,8 +393,10 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv 
 	be_as_usual(&before);
 	if (r == 0)
 		r = ctr_door_ask(s->tasks, ENTER_MS, &door, ret_changes, err);
-	if (r == 0)
+	if (r == 0) {
 		note_image(s->shared, ret_changes);
+		take_claims(s->shared, ret_changes);
+	}
 	if (r == 0)
 		r = ctr_enter(&door, &pid, err);
 	if (r == 0)
@@ -439,6 +464,17 @@ static void add_list(int fd, const char *key, const char *list)
 	}
 }
 
+static void add_claims(int fd, const struct shared *s)
+{
+	VL_FREE char *claims = vl_strndup(s->claims, sizeof s->claims); /* tasks could write there */
+	char *signers = strchr(claims, ',');
+
+	if (signers)
+		*signers++ = 0;
+	add_fact(fd, "digest", *claims ? claims : NULL);
+	add_list(fd, "claimed_signers", signers);
+}
+
 static void add_step(int fd, uint32_t step)
 {
 	VL_FREE char *number = vl_asprintf("%u", step);
@@ -462,6 +498,7 @@ static void write_facts(int fd, const struct vsp_step *s, const struct vsp_site 
 		add_count(fd, "image_size", s->shared->image_size);
 		add_count(fd, "image_mtime", s->shared->image_mtime);
 	}
+	add_claims(fd, s->shared);
 	add_fact(fd, "name", o->value[VSP_NAME]);
 	add_fact(fd, "gpus", f->gpus);
 	add_list(fd, "mounts", o->value[VSP_MOUNTS]);

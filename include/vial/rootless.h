@@ -343,6 +343,8 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
 /* Devices of several tasks in one container: a variable of its plan that only ctr_narrow_devices reads, a list with ';' of
  * KEY:NODES:NODES..., where NODES is /dev/A[+/dev/B...] of one device and KEY the variable in which a task has its numbers. */
 #define CTR_DEVICES "VIAL_TASK_DEVICES"
+/* Among the changes, for the record of the step: the image's digest and signers, as it claims them, "sha256:...,ID,ID". */
+#define CTR_CLAIMS "VIAL_IMAGE_CLAIMS"
 /* In a container just entered, with all capabilities: devices that are not this task's, by its device cgroup or else its
  * environment, do not open any more; its mount namespace is its own then. Takes the variable out of changes, and adds what is
  * another number now. */

@@ -138,6 +138,12 @@ struct sif_provenance {
 int sif_provenance_read(const struct sif_image *img, struct sif_provenance *ret, struct vl_err *err);
 void sif_provenance_free(struct sif_provenance *p);
 #define SIF_PROVENANCE __attribute__((cleanup(sif_provenance_free)))
+/* ---- claims.c ---- */
+
+/* The ids of the keys that a signature object names, as they stand there: unproved, and not safe for a terminal. Returns its
+ * form, "DSSE", "PGP" or "unknown". */
+const char *sif_signature_claims(const struct sif_image *img, const struct sif_descr *d, struct vl_strv *ret);
+
 /* ---- tree.c: a hash tree of the system partition, docs/sif.md --------------------------------- */
 
 #define SIF_TREE_NAME "vial-tree" /* a generic object: fs-verity's descriptor, linked to the partition */

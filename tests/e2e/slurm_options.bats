@@ -226,16 +226,21 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	expect 0 srun -N 2 -n 3 --container-image="$SIF" --container-mounts="$WORK:/mnt:ro" --container-record=mine.jsonl cat /etc/file
 	eventually n_records 2
 	eventually test -s "$WORK/mine.jsonl"
-	expect 5 srun --container-image="$SIF" sh -c 'exit 5'
+	# the others on one node: which has ended its steps earlier is not known
+	"$VIAL" -q key newpair "$WORK/key"
+	cp "$ENV_SIF" "$WORK/signed.sif"
+	"$VIAL" -q sign --key "$WORK/key.pem" "$WORK/signed.sif"
+	expect 5 srun -w n1 --container-image="$WORK/signed.sif" sh -c 'env | grep CLAIMS; exit 5'
+	stdout_is ""
 	eventually n_records 3
-	run srun --container-image="$SIF" sh -c 'kill -KILL $$'
+	run srun -w n1 --container-image="$SIF" sh -c 'kill -KILL $$'
 	eventually n_records 4
 	expect 0 srun true
-	expect 1 srun --container-image="$SIF" --container-mounts=/none:/none true
+	expect 1 srun -w n1 --container-image="$SIF" --container-mounts=/none:/none true
 	eventually n_records 5
-	python3 - "$WORK/mine.jsonl" "$PLACE"/records/*.jsonl "$SIF" "$VIAL_TEST_UID" "$WORK" <<-'EOP'
+	python3 - "$WORK/mine.jsonl" "$PLACE"/records/*.jsonl "$SIF" "$VIAL_TEST_UID" "$WORK" "$BATS_FILE_TMPDIR/layout" "$("$VIAL" key show "$WORK/key.pub.pem" | grep -o 'SHA256:[^ ]*' | head -n 1)" <<-'EOP'
 		import json, os, sys
-		mine, n1, n2, sif, uid, work = sys.argv[1:]
+		mine, n1, n2, sif, uid, work, layout, key = sys.argv[1:]
 		load = lambda f: [json.loads(l) for l in open(f)]
 		m, a, b = load(mine), load(n1), load(n2)
 		assert len(m) == 1 and len(b) == 1 and len(a) == 4, (m, a, b)
@@ -245,12 +250,15 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 		    assert r["command"] == ["cat", "/etc/file"] and r["exit"] == 0 and r["signal"] == 0, r
 		    assert work + ":/mnt:ro" in r["mounts"] and r["start"] <= r["end"], r
 		assert a[0]["node"] == "n1" and b[0]["node"] == "n2" and a[0]["tasks"] + b[0]["tasks"] == 3
+		assert a[1]["digest"] == json.load(open(layout + "/index.json"))["manifests"][0]["digest"], a[1]
+		assert a[1]["claimed_signers"] == [key] and "digest" not in a[0], a[1]
 		assert a[1]["exit"] == 5 and a[2]["signal"] == 9 and a[3]["exit"] == 1
 	EOP
 	[ "$(stat -c '%u %a' "$PLACE/records/n1.jsonl")" = "0 600" ]
 	[ "$(stat -c %U "$WORK/mine.jsonl")" = "$SLURM_USER" ]
 	expect 0 vial record show --dir "$PLACE/records"
 	stdout_has "signal 9"
+	stdout_has "signers  'SHA256:"
 	# a directory that is not there is told, and takes nothing from the step
 	site records=/none
 	expect 0 srun --container-image="$SIF" cat /etc/file

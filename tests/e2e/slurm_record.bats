@@ -34,6 +34,9 @@ note() {
 	stdout_has "13.batch"
 	expect 0 vial record show --json --dir "$BATS_TEST_TMPDIR"
 	[ "${#lines[@]}" -eq 2 ]
+	echo "records = $BATS_TEST_TMPDIR" >vial.conf
+	expect 0 vial --config vial.conf record show 13
+	stdout_has "13.batch"
 	expect 255 vial record show --dir "$BATS_TEST_TMPDIR" 14
 	stderr_has "no record of job 14"
 	expect 1 vial record show
