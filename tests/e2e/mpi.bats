@@ -1,28 +1,12 @@
-# MPI in images: what `vial mpi check` says of one, and ranks that find each other under Slurm, or do not.
+# MPI in images: what `vial mpi check` says of one. Ranks that find each other, or do not, are in slurm.bats.
 load common
 load images
-load ../slurm/slurm
 
 setup_file() {
 	make_images
 	export ENV_SIF=$SIF MPI_SIF LIBS=$BATS_FILE_TMPDIR/libs
+	export LIBS=$BATS_FILE_TMPDIR/libs
 	make_libraries
-	is_root && [ -e "${VIAL%/*}/spank_vial.so" ] && command -v mpicc.mpich >/dev/null || return 0
-	start_cluster -n 2
-	mv "$SIF" "$PLACE"
-	SIF=$PLACE/test.sif ENV_SIF=$PLACE/test.sif MPI_SIF=$PLACE/mpich.sif
-	make_mpich "$BATS_FILE_TMPDIR/mpich"
-	make_sif "$MPI_SIF" "$BATS_FILE_TMPDIR/mpich"
-	chmod -R go+rX "$PLACE"
-}
-teardown_file() { stop_cluster; }
-setup() {
-	common_setup
-	export MARK=$BATS_TEST_NAME
-}
-teardown() {
-	if [ -n "${PLACE:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ]; then nothing_left; fi
-	common_teardown
 }
 
 # Libraries by name and the words that tell them apart: what the rest of them does is not looked at.
@@ -92,43 +76,4 @@ json() { python3 -c 'import json, sys; d = json.loads(sys.argv[1]); print(*('"$1
 	stdout_has 'Intel MPI'
 	expect 255 "$VIAL" mpi check /dev/null
 	expect 255 "$VIAL" mpi check "$BATS_TEST_TMPDIR/nothing"
-}
-
-# ---- on a cluster ----------------------------------------------------------------------------
-
-# make_mpich DIR: Debian's MPICH with what it is linked to, ring.c, and the linker's cache of that.
-make_mpich() {
-	mkdir -p "$1/bin" "$1/etc" "$1/lib64"
-	mpicc.mpich -o "$1/bin/ring" "$HERE/../slurm/ring.c"
-	cp /bin/busybox "$1/bin/sh" 2>/dev/null || cp -L /bin/sh "$1/bin/sh"
-	{ ldd "$1/bin/ring"; ldd /bin/sh || true; } | grep -o '/[^ ]*' | sort -u | while read -r so; do
-		install -D "$so" "$1$so"
-	done
-	echo /lib/x86_64-linux-gnu >"$1/etc/ld.so.conf"
-	ldconfig -r "$1"
-	chmod -R go+rX "$1"
-}
-need_mpich() {
-	need_slurm
-	command -v mpicc.mpich >/dev/null || skip "needs MPICH"
-}
-srun() { user srun "$@"; }
-
-@test "an MPICH ring inside of an image, across nodes, by PMI-2" {
-	need_mpich
-	expect 0 srun --mpi=pmi2 -N 2 -n 4 --container-image="$MPI_SIF" ring
-	stdout_is "ranks 4, sum 6"
-	expect 0 "$VIAL" mpi check --mpi pmi2 "$MPI_SIF"
-}
-
-@test "ranks that would be alone: one line says so" {
-	need_mpich
-	expect 0 srun --mpi=none -N 2 -n 4 --container-image="$MPI_SIF" ring
-	[ "$(grep -c 'srun was not told of it: each of the 4 tasks would be a world of its own' <<<"$output$stderr")" -eq 1 ]
-	has_line <(echo "$output") 'ranks 1, sum 0'
-	# one task is nothing to warn about, and neither is an image without MPI
-	expect 0 srun --mpi=none -N 1 -n 1 --container-image="$MPI_SIF" ring
-	[[ $output$stderr != *'would be a world'* ]]
-	expect 0 srun --mpi=none -N 2 -n 2 --container-image="$SIF" /bin/true
-	[[ $output$stderr != *'would be a world'* ]]
 }

@@ -1,6 +1,7 @@
 # What the Slurm plugin keeps, saves and runs beside the tasks: containers with names, saved ones, entrypoints, root.
 load common
 load images
+load driver
 load ../slurm/slurm
 
 setup_file() {
@@ -264,4 +265,34 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	expect 0 srun --container-image="$SIF" cat /etc/file
 	stdout_is "in the image"
 	rm -r "$PLACE/records"
+}
+
+# ---- GPUs: nodes that are files ------------------------------------------------------------------
+
+# wants_gpu: an image that does, and where its devices are
+wants_gpu() {
+	export VIAL_GPU_ROOT=$PLACE/machine GPU_SIF=$PLACE/gpu.sif
+	[ ! -e "$GPU_SIF" ] || return 0
+	make_machine "$VIAL_GPU_ROOT" 560.35.03
+	make_oci "$BATS_TEST_TMPDIR/layout" latest '{"Env":["NVIDIA_VISIBLE_DEVICES=all"]}' "$TREE"
+	"$VIAL" -q build "$GPU_SIF" "oci:$BATS_TEST_TMPDIR/layout:latest"
+	chmod -R go+rX "$PLACE/machine" "$GPU_SIF"
+}
+
+@test "two tasks of a step have a device each, and no other opens" {
+	wants_gpu
+	# shellcheck disable=SC2016 # the tasks' shell expands it
+	expect 0 user srun -n 2 --gpus-per-task=1 --gpu-bind=single:1 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev" sh -c '
+		for d in 0 1; do if (: <>/dev/nvidia$d) 2>&-; then mine="$mine nvidia$d"; fi; done
+		echo "$SLURM_PROCID has$mine, CUDA $CUDA_VISIBLE_DEVICES, $(ls /.singularity.d/libs | grep -cx libcuda.so.1), ${VIAL_TASK_DEVICES-none}"'
+	[ "$(sort <<<"$output")" = "0 has nvidia0, CUDA 0, 1, none
+1 has nvidia1, CUDA 0, 1, none" ] || complain "not a device each"
+}
+
+@test "a task that has all devices keeps them and its variables" {
+	wants_gpu
+	# shellcheck disable=SC2016 # the tasks' shell expands it
+	expect 0 user srun -n 1 --gpus-per-task=2 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev,/dev/null:/dev/null" sh -c '
+		for d in 0 1; do (: <>/dev/nvidia$d) && echo $d; done; echo $CUDA_VISIBLE_DEVICES'
+	stdout_is $'0\n1\n0,1'
 }

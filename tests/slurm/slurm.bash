@@ -33,7 +33,7 @@ slurm_teardown() {
 			cluster_story
 			user scancel -s KILL -u "$SLURM_USER"
 		fi
-		nothing_left
+		nothing_left || return 1 # bats looks at the last status only
 	fi
 	common_teardown
 }
