@@ -267,6 +267,25 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	rm -r "$PLACE/records"
 }
 
+# ---- staging: the rest of it is in slurm_stage.bats ----------------------------------------------
+
+@test "--container-stage, where the site has a place for it" {
+	expect 1 srun --container-image="$SIF" --container-stage true
+	stderr_has "this site has no place for it"
+	mkdir -m 1777 "$PLACE/stage"
+	site stage="$PLACE/stage:1G"
+	expect 0 srun -N 2 -n 4 --container-image="$SIF" --no-container-stage cat /etc/file
+	[ -z "$(ls -A "$PLACE/stage")" ]
+	expect 0 srun -N 2 -n 4 --container-image="$SIF" --container-stage cat /etc/file
+	[ "$(sort -u <<<"$output")" = "in the image" ]
+	cmp "$SIF" "$PLACE/stage/vial-$VIAL_TEST_UID/"*[!k]
+	[ "$(find "$PLACE/stage" -type f -user "$SLURM_USER" | wc -l)" -eq 2 ] # and its lock
+	site stage=relative
+	expect 1 srun true
+	stderr_has "'stage=relative' is not known"
+	rm -r "$PLACE/stage"
+}
+
 # ---- GPUs: nodes that are files ------------------------------------------------------------------
 
 # wants_gpu: an image that does, and where its devices are
