@@ -1,31 +1,20 @@
 /* Encrypted partitions: the secret out of its message object, and the content of the one file that gocryptfs has
  * encrypted. docs/sif.md, "Encrypted images". Every block is authenticated before a byte of it is handed on. */
+#include "encrypted.h"
+
 #include "crypto.h"
 
-#include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 
-enum {
-	KEY = 32,
-	IV = 16,
-	TAG = 16,
-	PLAIN = 4096,
-	BLOCK = IV + PLAIN + TAG,
-	FILE_ID = 16,
-	FILE_HEAD = 2 + FILE_ID,
-	BATCH = 64, /* blocks that are written at a time */
-};
+enum { BATCH = 64 }; /* blocks that are written at a time */
 #define MAX_MESSAGE (64u << 10)
 #define MAX_SCRYPT_MEMORY (512ull << 20) /* gocryptfs takes 64 MiB */
 
 struct sif_decrypt {
 	EVP_CIPHER_CTX *cipher;
-	uint8_t head[FILE_HEAD], block[BLOCK], plain[BATCH * PLAIN];
+	uint8_t head[SIF_GCF_FILE_HEAD], block[SIF_GCF_BLOCK], plain[BATCH * SIF_GCF_PLAIN];
 	size_t n_head, n_block, n_plain;
 	uint64_t number; /* of the next block */
 };
@@ -90,78 +79,6 @@ int sif_unwrap_secret(const struct sif_image *img, const struct sif_descr *parti
 	return r;
 }
 
-/* ---- keys out of keys ---- */
-
-static bool derive(const char *algorithm, OSSL_PARAM *params, uint8_t ret[KEY])
-{
-	EVP_KDF *kdf = EVP_KDF_fetch(NULL, algorithm, NULL);
-	EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
-	bool ok = ctx && EVP_KDF_derive(ctx, ret, KEY, params) == 1;
-
-	EVP_KDF_CTX_free(ctx);
-	EVP_KDF_free(kdf);
-	ERR_clear_error();
-	return ok;
-}
-
-static bool content_key(uint8_t from[KEY], uint8_t ret[KEY])
-{
-	static char info[] = "AES-GCM file content encryption", digest[] = "SHA256";
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, from, KEY),
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, sizeof info - 1),
-		OSSL_PARAM_construct_end(),
-	};
-	return derive("HKDF", params, ret);
-}
-
-static bool of_secret(const char *secret, size_t len, uint8_t *salt, size_t n_salt, const int64_t nrp[3],
-		      uint8_t ret[KEY])
-{
-	uint64_t n = (uint64_t)nrp[0], max = MAX_SCRYPT_MEMORY + (1 << 20);
-	uint32_t r = (uint32_t)nrp[1], p = (uint32_t)nrp[2];
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)secret, len),
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt, n_salt),
-		OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
-		OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
-		OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &p),
-		OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_MAXMEM, &max),
-		OSSL_PARAM_construct_end(),
-	};
-	return derive("SCRYPT", params, ret);
-}
-
-/* ---- AES-256-GCM, the nonce before and the tag behind ---- */
-
-static EVP_CIPHER_CTX *new_cipher(const uint8_t key[KEY])
-{
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-
-	if (ctx && EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, NULL, NULL) == 1 &&
-	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, IV, NULL) == 1 &&
-	    EVP_DecryptInit_ex(ctx, NULL, NULL, key, NULL) == 1)
-		return ctx;
-	EVP_CIPHER_CTX_free(ctx);
-	return NULL;
-}
-
-/* in: at least IV + TAG bytes. out may hold garbage when this is false. */
-static bool open_block(EVP_CIPHER_CTX *c, const uint8_t *about, size_t n_about, const uint8_t *in, size_t n,
-		       uint8_t *out)
-{
-	int len, plain = (int)(n - IV - TAG);
-	bool ok = EVP_DecryptInit_ex(c, NULL, NULL, NULL, in) == 1 &&
-		  EVP_DecryptUpdate(c, NULL, &len, about, (int)n_about) == 1 &&
-		  EVP_DecryptUpdate(c, out, &len, in + IV, plain) == 1 &&
-		  EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG, (void *)(in + n - TAG)) == 1 &&
-		  EVP_DecryptFinal_ex(c, out + len, &len) == 1;
-
-	ERR_clear_error();
-	return ok;
-}
-
 /* ---- gocryptfs.conf ---- */
 
 static bool has_flag(const vl_json *flags, const char *word)
@@ -196,7 +113,7 @@ static int parse_conf(const char *text, size_t len, uint8_t **salt, size_t *n_sa
 		return vl_fail(err, ENOTSUP, "gocryptfs.conf names a format other than version 2 with AES-GCM");
 	if (!get_bytes(scrypt, "Salt", salt, n_salt) || !vl_json_int(scrypt, "N", &nrp[0]) ||
 	    !vl_json_int(scrypt, "R", &nrp[1]) || !vl_json_int(scrypt, "P", &nrp[2]) ||
-	    !get_bytes(j, "EncryptedKey", key, n_key) || *n_key != IV + KEY + TAG)
+	    !get_bytes(j, "EncryptedKey", key, n_key) || *n_key != SIF_GCF_IV + SIF_GCF_KEY + SIF_GCF_TAG)
 		return vl_fail(err, EINVAL, "gocryptfs.conf lacks the key, or how it is derived");
 	if (nrp[0] < 1024 || nrp[0] > 1 << 22 || nrp[0] & (nrp[0] - 1) || nrp[1] < 1 || nrp[1] > 64 || nrp[2] < 1 ||
 	    nrp[2] > 16 || (uint64_t)nrp[0] * (uint64_t)nrp[1] * 128 > MAX_SCRYPT_MEMORY)
@@ -211,7 +128,7 @@ int sif_decrypt_new(const char *conf, size_t len, const char *secret, size_t n_s
 	static const uint8_t block_zero[8];
 	VL_FREE uint8_t *salt = NULL, *wrapped = NULL;
 	size_t n_salt, n_wrapped;
-	uint8_t a[KEY], b[KEY];
+	uint8_t a[SIF_GCF_KEY], b[SIF_GCF_KEY];
 	EVP_CIPHER_CTX *outer = NULL, *content = NULL;
 	int64_t nrp[3];
 	bool known = false;
@@ -219,10 +136,11 @@ int sif_decrypt_new(const char *conf, size_t len, const char *secret, size_t n_s
 
 	if (r < 0)
 		return r;
-	if (of_secret(secret, n_secret, salt, n_salt, nrp, a) && content_key(a, b) && (outer = new_cipher(b)))
-		known = open_block(outer, block_zero, sizeof block_zero, wrapped, n_wrapped, a);
-	if (known && content_key(a, b))
-		content = new_cipher(b);
+	if (sif_gcf_secret_key(secret, n_secret, salt, n_salt, nrp, a) && sif_gcf_content_key(a, b) &&
+	    (outer = sif_gcf_cipher(b)))
+		known = sif_gcf_open(outer, block_zero, sizeof block_zero, wrapped, n_wrapped, a);
+	if (known && sif_gcf_content_key(a, b))
+		content = sif_gcf_cipher(b);
 	explicit_bzero(a, sizeof a);
 	explicit_bzero(b, sizeof b);
 	EVP_CIPHER_CTX_free(outer);
@@ -246,22 +164,20 @@ static int flush(struct sif_decrypt *d, int fd, struct vl_err *err)
 
 static int finish_block(struct sif_decrypt *d, int fd, struct vl_err *err)
 {
-	static const uint8_t zeros[BLOCK];
-	uint8_t about[8 + FILE_ID], *to = d->plain + d->n_plain;
+	static const uint8_t zeros[SIF_GCF_BLOCK];
+	uint8_t about[SIF_GCF_ABOUT], *to = d->plain + d->n_plain;
 	size_t n = d->n_block;
 
-	for (int i = 0; i < 8; i++)
-		about[i] = (uint8_t)(d->number >> 8 * (7 - i));
-	memcpy(about + 8, d->head + 2, FILE_ID);
-	if (n == BLOCK && !memcmp(d->block, zeros, BLOCK)) /* a hole, which gocryptfs leaves alone */
-		memset(to, 0, PLAIN);
-	else if (n <= IV + TAG || !open_block(d->cipher, about, sizeof about, d->block, n, to))
+	sif_gcf_about(d->number, d->head + 2, about);
+	if (n == SIF_GCF_BLOCK && !memcmp(d->block, zeros, SIF_GCF_BLOCK)) /* a hole, which gocryptfs leaves alone */
+		memset(to, 0, SIF_GCF_PLAIN);
+	else if (n <= SIF_GCF_IV + SIF_GCF_TAG || !sif_gcf_open(d->cipher, about, sizeof about, d->block, n, to))
 		return vl_fail(err, EBADMSG, "block %llu of the encrypted file was changed or cut",
 			       (unsigned long long)d->number);
 	d->number++;
 	d->n_block = 0;
-	d->n_plain += n - IV - TAG;
-	return d->n_plain + PLAIN > sizeof d->plain ? flush(d, fd, err) : 0;
+	d->n_plain += n - SIF_GCF_IV - SIF_GCF_TAG;
+	return d->n_plain + SIF_GCF_PLAIN > sizeof d->plain ? flush(d, fd, err) : 0;
 }
 
 int sif_decrypt_data(struct sif_decrypt *d, const void *data, size_t n, int fd, struct vl_err *err)
@@ -270,15 +186,15 @@ int sif_decrypt_data(struct sif_decrypt *d, const void *data, size_t n, int fd, 
 	int r = 0;
 
 	while (n && r == 0) {
-		bool head = d->n_head < FILE_HEAD;
-		size_t room = head ? FILE_HEAD - d->n_head : BLOCK - d->n_block, take = VL_MIN(room, n);
+		bool head = d->n_head < SIF_GCF_FILE_HEAD;
+		size_t room = head ? SIF_GCF_FILE_HEAD - d->n_head : SIF_GCF_BLOCK - d->n_block, take = VL_MIN(room, n);
 		memcpy(head ? d->head + d->n_head : d->block + d->n_block, p, take);
 		*(head ? &d->n_head : &d->n_block) += take;
 		p += take;
 		n -= take;
-		if (head && d->n_head == FILE_HEAD && (d->head[0] != 0 || d->head[1] != 2))
+		if (head && d->n_head == SIF_GCF_FILE_HEAD && (d->head[0] != 0 || d->head[1] != 2))
 			r = vl_fail(err, ENOTSUP, "the encrypted file is not of gocryptfs' version 2");
-		else if (!head && d->n_block == BLOCK)
+		else if (!head && d->n_block == SIF_GCF_BLOCK)
 			r = finish_block(d, fd, err);
 	}
 	return r;

@@ -127,6 +127,11 @@ int sif_writer_stream(struct sif_writer *w, const struct sif_object *o, uint64_t
 	return 0;
 }
 
+uint32_t sif_writer_id(const struct sif_writer *w)
+{
+	return w->streaming ? w->current.id : w->used;
+}
+
 int sif_writer_stream_end(struct sif_writer *w, uint64_t size, struct vl_err *err)
 {
 	struct sif_descr *d = &w->current;

@@ -54,7 +54,7 @@ check_edges() {
 		done
 	done <<-'EOT'
 		jansson\.h              base/json\.c
-		openssl/                base/(hash|sha256)\.c|sif/(crypto|dsse|integrity|keys|keyring|sign|verify|cert|unlock|token|keyfile|ocsp|pgp|encrypted)\.[ch]
+		openssl/                base/(hash|sha256)\.c|sif/(crypto|dsse|integrity|keys|keyring|sign|verify|cert|unlock|token|keyfile|ocsp|pgp|encrypted|encrypt|gcf)\.[ch]
 		yaml\.h                 gpu/yaml(_out)?\.c
 		curl/                   oci/http\.c
 		archive                 oci/archive\.c|image/tarball\.c

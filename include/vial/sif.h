@@ -227,6 +227,7 @@ int sif_writer_add(struct sif_writer *w, const struct sif_object *o, const void 
  * it became. Only one stream at a time. */
 int sif_writer_stream(struct sif_writer *w, const struct sif_object *o, uint64_t *ret_off, struct vl_err *err);
 int sif_writer_stream_end(struct sif_writer *w, uint64_t size, struct vl_err *err);
+uint32_t sif_writer_id(const struct sif_writer *w); /* of the object that was last begun; 0 = none */
 int sif_writer_end(struct sif_writer *w, struct vl_err *err);
 void sif_writer_free(struct sif_writer *w);
 
@@ -323,6 +324,29 @@ int sif_decrypt_end(struct sif_decrypt *d, int fd, struct vl_err *err);
 void sif_decrypt_free(struct sif_decrypt *d);
 void sif_decrypt_freep(struct sif_decrypt **d);
 #define SIF_DECRYPT __attribute__((cleanup(sif_decrypt_freep)))
+
+/* ---- encrypt.c: the same, made. docs/sif.md, "Encrypted images" ---- */
+
+#define SIF_SECRET_SIZE 64 /* characters, without the NUL */
+/* 256 bits as a text, for who encrypts for a key and not under a passphrase. The caller wipes it. */
+int sif_secret_random(char ret[SIF_SECRET_SIZE + 1], struct vl_err *err);
+/* Text of the message object that the key's private half opens. k may be the public half; -EKEYREJECTED: no RSA key of
+ * 2048 bits or more. */
+int sif_wrap_secret(const struct sif_key *k, const char *secret, size_t n, struct vl_buf *ret, struct vl_err *err);
+void sif_message_object(uint32_t partition, struct sif_object *ret); /* id of the partition; what to add that text as */
+/* The partition's other file, encrypted under a new key that the secret opens: it begins at `base` of fd (borrowed), which
+ * only sees what is encrypted already. Takes half a megabyte, and once 64 MiB. One thread at a time. */
+struct sif_encrypt;
+int sif_encrypt_new(const char *secret, size_t n, int fd, uint64_t base, struct sif_encrypt **ret, struct vl_err *err);
+const char *sif_encrypt_conf(const struct sif_encrypt *e); /* text of gocryptfs.conf; borrowed */
+/* Plain bytes to any place up to the end, and back from what was written. */
+int sif_encrypt_write(struct sif_encrypt *e, const void *data, size_t n, uint64_t at, struct vl_err *err);
+int sif_encrypt_read(struct sif_encrypt *e, void *ret, size_t n, uint64_t at, struct vl_err *err);
+/* It ends at `size`, a multiple of 4096; what was written behind does not count. *ret_stored: bytes from base on. */
+int sif_encrypt_end(struct sif_encrypt *e, uint64_t size, uint64_t *ret_stored, struct vl_err *err);
+void sif_encrypt_free(struct sif_encrypt *e);
+void sif_encrypt_freep(struct sif_encrypt **e);
+#define SIF_ENCRYPT __attribute__((cleanup(sif_encrypt_freep)))
 
 /* ---- keyring.c: keys in a directory, the user's own and the site's ----------------------------
  * NAME.key PEM private (0600), NAME.pub PEM public, NAME.crt PEM certificate, NAME.asc armored OpenPGP public key; the
