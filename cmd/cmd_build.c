@@ -10,6 +10,12 @@ const struct opt cmd_build_options[] = {
 	  0 },
 	{ 0, "profile", OPT_STR, O(profile), "CMD",
 	  "then watch /bin/sh -c CMD and lay out the image for such a start, as optimize does", "PROFILE", 0 },
+	{ 'e', "encrypt", OPT_FLAG, O(encrypt), NULL, "make an encrypted image; either of the next two is its key",
+	  "ENCRYPT", 0 },
+	{ 0, "pem-path", OPT_STR, O(pem), "KEY.pub.pem",
+	  "the public RSA key that it is encrypted for [ENCRYPTION_PEM_PATH]", NULL, 0 },
+	{ 0, "passphrase", OPT_FLAG, O(passphrase), NULL,
+	  "ask for a passphrase that it is encrypted under [ENCRYPTION_PASSPHRASE has it]", NULL, 0 },
 	CMD_CONVERT_OPTS(struct build_opts, convert),
 	CMD_COSIGN_OPTS(struct build_opts, cosign),
 	CMD_NET_OPTS(struct build_opts, net),
@@ -32,17 +38,30 @@ static int add_profile(struct cmd_ctx *c, const char *path, const char *command)
 	return status;
 }
 
+static const char *contradiction(const struct build_opts *o)
+{
+	if (o->sandbox && (o->cosign.keys.n || o->cosign.copy))
+		return "--source-key and --with-cosign make an image file, not a --sandbox";
+	if (o->sandbox && cmd_build_encrypts(o))
+		return "--encrypt makes an image file, not a --sandbox";
+	if (o->profile && cmd_build_encrypts(o))
+		return "--profile is no use with --encrypt: what is encrypted is read whole";
+	return NULL;
+}
+
 int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	struct build_opts *o = opts;
+	const char *why = contradiction(o);
 	VL_BUF struct vl_buf codec = { 0 };
+	VL_CLEANUP(cmd_secret_free) struct cmd_secret secret = { 0 };
 	struct img_build_opts b;
 	struct stat st;
 	struct vl_err err = { 0 };
 
 	(void)self, (void)argc;
-	if (o->sandbox && (o->cosign.keys.n || o->cosign.copy))
-		return cmd_usage(c, "--source-key and --with-cosign make an image file, not a --sandbox");
+	if (why)
+		return cmd_usage(c, "%s", why);
 	if (o->sandbox)
 		return cmd_build_sandbox(c, o, argv[0], argv[1]);
 	if (stat(argv[1], &st) == 0 && S_ISREG(st.st_mode)) {
@@ -54,6 +73,10 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 	}
 	if (cmd_convert_opts_read(&o->convert, argv[1], &b, &codec, &err) < 0)
 		return cmd_usage(c, "%s", err.text);
+	if (cmd_build_encrypts(o) && cmd_build_secret(o, &secret, &err) < 0)
+		return cmd_fail(c, &err);
+	b.secret = secret.secret.data;
+	b.message = secret.message.data;
 	const struct cmd_making m = {
 		.opts = &b, .net = &o->net, .out = argv[0], .force = o->force, .remote_only = true, .cosign = &o->cosign
 	};

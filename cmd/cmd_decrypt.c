@@ -190,6 +190,7 @@ int cmd_decrypt_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int a
 	int signal = 0, r;
 
 	(void)self;
+	cmd_guard_secrets();
 	if (argc != (o->fd ? 1 : 2))
 		return cmd_usage(c, "decrypt needs IMAGE and OUT");
 	r = o->fd ? to_memory(o, argv[0], &signal, &err) : to_file(o, argv[0], argv[1], &signal, &err);

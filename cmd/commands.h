@@ -302,8 +302,9 @@ cmd_fn cmd_ls_run, cmd_cat_run, cmd_cp_run, cmd_diff_run, cmd_mpi_check_run;
 
 /* cmd_build.c */
 struct build_opts {
-	bool force, json, ignored, sandbox;
+	bool force, json, ignored, sandbox, encrypt, passphrase;
 	const char *profile; /* command of a start */
+	const char *pem;     /* public key of an encrypted image */
 	struct convert_opts convert;
 	struct cosign_opts cosign;
 	struct net_opts net;
@@ -311,6 +312,14 @@ struct build_opts {
 extern const struct opt cmd_build_options[];
 cmd_fn cmd_build_run;
 int cmd_build_sandbox(struct cmd_ctx *c, const struct build_opts *o, const char *out, const char *source);
+/* build_encrypt.c */
+struct cmd_secret {
+	struct vl_buf secret, message; /* message: the secret wrapped for a key; no data = it is a passphrase */
+};
+bool cmd_build_encrypts(const struct build_opts *o);
+int cmd_build_secret(const struct build_opts *o, struct cmd_secret *ret, struct vl_err *err);
+void cmd_secret_free(struct cmd_secret *s);
+void cmd_guard_secrets(void); /* no core dump of this process, and no other of this user looks into it */
 
 /* cmd_sbom.c */
 struct cmd_sbom_opts {

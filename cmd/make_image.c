@@ -150,7 +150,8 @@ static int make(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetche
 	bool remote = announce(c, m->opts->source);
 	if ((r = ask_source(c, m, &cosign, &ret->stats.signal, err)) < 0)
 		return r;
-	if (m->net->disable_cache || (m->remote_only && !remote))
+	/* the store would keep what is to be encrypted */
+	if (m->opts->secret || m->net->disable_cache || (m->remote_only && !remote))
 		r = build(c, m, &file, ret, err);
 	else if ((r = cmd_fetch_image(c, m, ret, err)) == 0)
 		/* a copy, since whoever has the file may sign or change it */

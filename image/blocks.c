@@ -29,9 +29,9 @@ struct tail { /* one stored tail */
 };
 
 struct img_blocks {
-	int fd;
-	uint64_t base, pos; /* pos: next free byte, from base */
-	uint64_t flushed;   /* what the disk was told to write already */
+	struct img_place place;
+	uint64_t pos;     /* next free byte */
+	uint64_t flushed; /* what the disk was told to write already */
 	uint32_t block_size;
 	unsigned n_workers;
 	pthread_t *threads;
@@ -108,8 +108,8 @@ static int same_bytes(struct img_blocks *b, uint64_t x, uint64_t y, uint64_t n, 
 
 	for (*ret = true; n && *ret;) {
 		size_t k = VL_MIN(n, sizeof bufs[0]);
-		int r = vl_pread_full(b->fd, bufs[0], k, b->base + x, "the image", err);
-		if (r < 0 || (r = vl_pread_full(b->fd, bufs[1], k, b->base + y, "the image", err)) < 0)
+		int r = img_place_read(&b->place, bufs[0], k, x, err);
+		if (r < 0 || (r = img_place_read(&b->place, bufs[1], k, y, err)) < 0)
 			return r;
 		*ret = memcmp(bufs[0], bufs[1], k) == 0;
 		x += k;
@@ -170,13 +170,11 @@ static int store(struct img_blocks *b, struct job *j, struct vl_err *err)
 		j->file->sizes[j->index] = word;
 		j->file->run_key = img_mix(j->file->run_key ^ j->hash);
 	}
-	int r = vl_pwrite_full(b->fd, j->out_len ? j->out : j->in, len, b->base + b->pos, "the image", err);
+	int r = img_place_write(&b->place, j->out_len ? j->out : j->in, len, b->pos, err);
 	b->pos += len;
 	b->stats.out += len;
 	if (b->pos - b->flushed >= FLUSH_BYTES) {
-		/* start the disk early: the fsync at the end then finds little to do. A hint only. */
-		sync_file_range(b->fd, (off_t)(b->base + b->flushed), (off_t)(b->pos - b->flushed),
-				SYNC_FILE_RANGE_WRITE);
+		img_place_flush(&b->place, b->flushed, b->pos);
 		b->flushed = b->pos;
 	}
 	return r;
@@ -458,14 +456,13 @@ static int start_workers(struct img_blocks *b, const struct img_codec *codec, un
 	return 0;
 }
 
-int img_blocks_new(int fd, uint64_t base, uint64_t first, const struct img_codec *codec, uint32_t block_size,
+int img_blocks_new(const struct img_place *place, uint64_t first, const struct img_codec *codec, uint32_t block_size,
 		   unsigned workers, struct img_blocks **ret, struct vl_err *err)
 {
 	struct img_blocks *b = vl_alloc(sizeof *b);
 	size_t fit = MAX_POOL_BYTES / (2 * (size_t)block_size);
 
-	b->fd = fd;
-	b->base = base;
+	b->place = *place;
 	b->pos = first;
 	b->block_size = block_size;
 	pthread_mutex_init(&b->lock, NULL);

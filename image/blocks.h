@@ -12,6 +12,7 @@
 #include <vial/base.h>
 
 #include "codec.h"
+#include "place.h"
 
 #define IMG_NO_FRAGMENT 0xFFFFFFFFu
 
@@ -34,8 +35,8 @@ struct img_fragment {
 };
 
 struct img_blocks;
-/* fd: read-write; the squashfs begins at base. First block goes to base + first. */
-int img_blocks_new(int fd, uint64_t base, uint64_t first, const struct img_codec *codec, uint32_t block_size,
+/* The first block goes to `first`, from the begin of the squashfs. */
+int img_blocks_new(const struct img_place *place, uint64_t first, const struct img_codec *codec, uint32_t block_size,
 		   unsigned workers, struct img_blocks **ret, struct vl_err *err);
 /* One file at a time; f must stay where it is until img_blocks_finish. */
 void img_blocks_begin(struct img_blocks *b, struct img_file *f);

@@ -23,6 +23,7 @@ struct work {
 	int64_t time;
 	struct img_meta meta;
 	struct sif_writer *sif;
+	struct img_vault *vault; /* NULL = the image is not encrypted */
 	struct img_squash *squash;
 	struct img_blocks *blocks;
 	struct img_log *logs; /* one a layer, lowest first; then vial's own */
@@ -36,6 +37,7 @@ static void work_free(struct work *w)
 	img_tree_free(w->tree);
 	img_blocks_free(w->blocks);
 	img_squash_free(w->squash);
+	img_vault_free(w->vault);
 	sif_writer_free(w->sif);
 	for (size_t i = 0; i < w->n_logs; i++)
 		img_log_free(&w->logs[i]);
@@ -106,7 +108,7 @@ static int begin_sif(struct work *w, int fd, uint64_t *ret_base, struct vl_err *
 	struct sif_new how = { .time = w->time };
 	struct sif_object part = { .type = SIF_PARTITION,
 				   .group = SIF_DEFAULT_GROUP,
-				   .fs = SIF_FS_SQUASHFS,
+				   .fs = w->o->secret ? SIF_FS_GOCRYPTFS : SIF_FS_SQUASHFS,
 				   .part = SIF_PART_PRIMARY,
 				   .arch = w->o->arch };
 	int r;
@@ -229,12 +231,25 @@ static int finish(struct work *w, uint64_t *ret_size, struct vl_err *err)
 		return r;
 	if (w->o->owner == IMG_OWNER_ROOT)
 		img_squash_owner(w->squash, 0, 0);
-	return img_squash_end(w->squash, w->tree, end, frags, n, ret_size, err);
+	r = img_squash_end(w->squash, w->tree, end, frags, n, ret_size, err);
+	return r == 0 && w->vault ? img_vault_end(w->vault, *ret_size, ret_size, err) : r;
+}
+
+/* The secret, wrapped for the key that opens the partition written last. */
+static int add_message(struct work *w, struct vl_err *err)
+{
+	struct sif_object o;
+
+	if (!w->o->message)
+		return 0;
+	sif_message_object(sif_writer_id(w->sif), &o);
+	return sif_writer_add(w->sif, &o, w->o->message, strlen(w->o->message), err);
 }
 
 static int prepare(struct work *w, int fd, struct vl_err *err)
 {
-	uint64_t base, first;
+	struct img_place place = { .fd = fd };
+	uint64_t first;
 	int r;
 
 	w->image = w->src->image;
@@ -242,12 +257,15 @@ static int prepare(struct work *w, int fd, struct vl_err *err)
 	w->n_logs = (w->src->oci ? w->image.n_layers : 1) + 1;
 	w->logs = vl_alloc(w->n_logs * sizeof *w->logs);
 	if ((r = img_codec_new(w->o->compress, w->block_size, &w->codec, err)) < 0 ||
-	    (r = begin_sif(w, fd, &base, err)) < 0)
+	    (r = begin_sif(w, fd, &place.base, err)) < 0)
 		return r;
 	uint32_t mtime = (uint32_t)VL_MIN(w->time, (int64_t)UINT32_MAX);
-	if ((r = img_squash_begin(fd, base, &w->codec, w->block_size, mtime, &w->squash, &first, err)) < 0)
+	if (w->o->secret && (r = img_vault_begin(fd, place.base, w->o->secret, strlen(w->o->secret), mtime, &w->vault,
+						 &place, err)) < 0)
 		return r;
-	return img_blocks_new(fd, base, first, &w->codec, w->block_size, w->o->threads, &w->blocks, err);
+	if ((r = img_squash_begin(&place, &w->codec, w->block_size, mtime, &w->squash, &first, err)) < 0)
+		return r;
+	return img_blocks_new(&place, first, &w->codec, w->block_size, w->o->threads, &w->blocks, err);
 }
 
 int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, const struct vl_progress *progress,
@@ -270,7 +288,8 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 	else
 		r = img_dir_read(src->dirfd, src->from, w.blocks, progress, &w.logs[0], err);
 	if (r < 0 || (r = merge(&w, err)) < 0 || (r = finish(&w, &size, err)) < 0 ||
-	    (r = sif_writer_stream_end(w.sif, size, err)) < 0 || (r = sif_writer_end(w.sif, err)) < 0)
+	    (r = sif_writer_stream_end(w.sif, size, err)) < 0 || (r = add_message(&w, err)) < 0 ||
+	    (r = sif_writer_end(w.sif, err)) < 0)
 		return r;
 	const struct img_blocks_stats *s = img_blocks_stats(w.blocks);
 	*ret = (struct img_build_stats){ .bytes_in = s->in,

@@ -43,10 +43,11 @@ static int write_squash(struct optimizing *w, uint64_t *ret_first, uint64_t *ret
 	VL_CLEANUP(squash_freep) struct img_squash *s = NULL;
 	VL_CLEANUP(tree_freep) struct img_tree *t = NULL;
 	VL_FREE struct img_inode **first = NULL;
+	const struct img_place place = { .fd = w->out, .base = w->out_base };
 	int r;
 
 	if ((r = img_codec_new("none", w->h->block_size, &raw, err)) < 0 ||
-	    (r = img_squash_again(w->out, w->out_base, &raw, w->h, &s, ret_first, err)) < 0 ||
+	    (r = img_squash_again(&place, &raw, w->h, &s, ret_first, err)) < 0 ||
 	    (r = img_optimize_data(w, *ret_first, err)) < 0)
 		return r;
 	t = img_tree_new(&w->budget);

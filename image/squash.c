@@ -15,8 +15,8 @@
 
 struct window { /* a sqfs_file_t over part of our file */
 	sqfs_file_t base;
-	int fd;
-	uint64_t off, size;
+	struct img_place place;
+	uint64_t size;
 	struct vl_err err; /* what really went wrong, for the message */
 };
 
@@ -46,13 +46,13 @@ struct img_squash {
 static int window_read(sqfs_file_t *f, sqfs_u64 off, void *p, size_t n)
 {
 	struct window *w = (struct window *)f;
-	return vl_pread_full(w->fd, p, n, w->off + off, "the image", &w->err) < 0 ? SQFS_ERROR_IO : 0;
+	return img_place_read(&w->place, p, n, off, &w->err) < 0 ? SQFS_ERROR_IO : 0;
 }
 
 static int window_write(sqfs_file_t *f, sqfs_u64 off, const void *p, size_t n)
 {
 	struct window *w = (struct window *)f;
-	if (vl_pwrite_full(w->fd, p, n, w->off + off, "the image", &w->err) < 0)
+	if (img_place_write(&w->place, p, n, off, &w->err) < 0)
 		return SQFS_ERROR_IO;
 	w->size = VL_MAX(w->size, off + n);
 	return 0;
@@ -84,25 +84,22 @@ static int failed(struct img_squash *s, int code, const char *what, struct vl_er
 		       img_sqfs_error(code));
 }
 
-static struct img_squash *squash_new(int fd, uint64_t base, const struct img_codec *codec)
+static struct img_squash *squash_new(const struct img_place *place, const struct img_codec *codec)
 {
 	struct img_squash *s = vl_alloc(sizeof *s);
 
 	s->codec = codec;
 	s->file = vl_alloc(sizeof *s->file);
-	*s->file =
-		(struct window){ { { window_destroy, NULL }, window_read, window_write, window_size, window_truncate },
-				 fd,
-				 base,
-				 0,
-				 { 0 } };
+	*s->file = (struct window){
+		{ { window_destroy, NULL }, window_read, window_write, window_size, window_truncate }, *place, 0, { 0 }
+	};
 	return s;
 }
 
-int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
+int img_squash_begin(const struct img_place *place, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
 		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err)
 {
-	struct img_squash *s = squash_new(fd, base, codec);
+	struct img_squash *s = squash_new(place, codec);
 	int r = sqfs_super_init(&s->super, block_size, mtime, codec->id);
 	if (r == 0)
 		r = sqfs_super_write(&s->super, &s->file->base);
@@ -121,10 +118,10 @@ int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint3
 	return 0;
 }
 
-int img_squash_again(int fd, uint64_t base, const struct img_codec *raw, const struct img_unsquash_head *h,
+int img_squash_again(const struct img_place *place, const struct img_codec *raw, const struct img_unsquash_head *h,
 		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err)
 {
-	struct img_squash *s = squash_new(fd, base, raw);
+	struct img_squash *s = squash_new(place, raw);
 	int r = sqfs_super_init(&s->super, h->block_size, h->mtime, (SQFS_COMPRESSOR)h->compression);
 
 	if (r == 0)
@@ -513,7 +510,7 @@ int img_squash_end(struct img_squash *s, struct img_tree *t, uint64_t data_end, 
 	if (r != 0)
 		return failed(s, r, what, err);
 	uint64_t size = (s->file->size + PAD - 1) / PAD * PAD;
-	r = vl_pwrite_full(s->file->fd, zeros, size - s->file->size, s->file->off + s->file->size, "the image", err);
+	r = img_place_write(&s->file->place, zeros, size - s->file->size, s->file->size, err);
 	if (r == 0)
 		*ret_size = size;
 	return r;

@@ -5,14 +5,14 @@
 #include "tree.h"
 #include "unsquash.h"
 
-/* The squashfs at fd+base as libsquashfs sees it. */
+/* The squashfs as libsquashfs sees it. */
 struct img_squash;
 /* Writes super block place and compressor options; *ret_first: where data may begin. */
-int img_squash_begin(int fd, uint64_t base, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
+int img_squash_begin(const struct img_place *place, const struct img_codec *codec, uint32_t block_size, uint32_t mtime,
 		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err);
 /* The same for a squashfs that is written anew: block size, codec and its options as h has them. raw: the codec
  * "none", for tables that are stored as they are. */
-int img_squash_again(int fd, uint64_t base, const struct img_codec *raw, const struct img_unsquash_head *h,
+int img_squash_again(const struct img_place *place, const struct img_codec *raw, const struct img_unsquash_head *h,
 		     struct img_squash **ret, uint64_t *ret_first, struct vl_err *err);
 /* These inodes stand first in their table, in this order; folders among them do not, since they follow what is in
  * them. Borrowed until img_squash_end. */

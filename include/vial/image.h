@@ -25,6 +25,9 @@ struct img_build_opts {
 	uint64_t max_size;         /* 0 = default */
 	enum img_owner owner;
 	int64_t time; /* seconds since 1970 of everything vial itself makes; -1 = of the source */
+	/* Makes an encrypted image, which never is the same twice. Of a source that is a SIF already: -ENOTSUP. */
+	const char *secret;  /* NULL = not encrypted */
+	const char *message; /* of sif_wrap_secret; NULL = the secret is a passphrase */
 };
 
 struct img_build_stats {

@@ -26,12 +26,12 @@ static int rewrite(struct optimizing *w, struct img_codec *raw, struct img_squas
 		   uint64_t *ret_size, struct vl_err *err)
 {
 	struct img_inode *none[1] = { NULL };
+	const struct img_place place = { .fd = w->out };
 	uint64_t first;
 	int r;
 
 	if ((r = img_optimize_choose(w, err)) < 0 || (r = img_codec_new("none", w->h->block_size, raw, err)) < 0 ||
-	    (r = img_squash_again(w->out, 0, raw, w->h, s, &first, err)) < 0 ||
-	    (r = img_optimize_data(w, first, err)) < 0)
+	    (r = img_squash_again(&place, raw, w->h, s, &first, err)) < 0 || (r = img_optimize_data(w, first, err)) < 0)
 		return r;
 	*t = img_tree_new(&w->budget);
 	if ((r = img_tree_apply(*t, &w->log, err)) < 0)
