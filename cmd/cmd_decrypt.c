@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <vial/image.h>
+#include <vial/rootless.h>
 #include <vial/sif.h>
 
 #define CONF_MAX (64u << 10) /* gocryptfs.conf has 400 bytes */
@@ -132,6 +133,19 @@ static int find_partition(const struct sif_image *img, const struct sif_descr **
 	return fs == SIF_FS_GOCRYPTFS ? 0 : vl_fail(err, EINVAL, "it is not encrypted");
 }
 
+/* Before the work, and before the kernel ends the job for it. The plain image is not even a hundredth smaller. */
+static int check_memory(const struct sif_descr *d, struct vl_err *err)
+{
+	struct vl_err why;
+
+	if (ctr_memory_fits(d->size, &why))
+		return 0;
+	return vl_fail(err, ENOMEM,
+		       "a start decrypts it into memory: %s; decrypt it once instead, "
+		       "with `vial decrypt`, into a directory that only you can read",
+		       why.text);
+}
+
 /* The whole of it into out. */
 static int decrypt_image(const struct cmd_decrypt_opts *o, const char *name, int fd, int out, int *ret_signal,
 			 struct vl_err *err)
@@ -143,6 +157,8 @@ static int decrypt_image(const struct cmd_decrypt_opts *o, const char *name, int
 
 	if (r == 0)
 		r = find_partition(&img, &d, err);
+	if (r == 0 && o->fd)
+		r = check_memory(d, err);
 	if (r == 0)
 		r = get_secret(o, &img, d, &secret, err);
 	if (r == 0 && o->fd) /* a new file may need them at its end */

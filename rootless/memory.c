@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #define CGROUPS_MAX 16384 /* a line per hierarchy, 13 at most, each a path */
+#define MEMINFO_MAX 16384 /* it has some 60 lines of 30 */
 #define LEAST (64ull << 20)
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -64,16 +65,58 @@ uint64_t ctr_cgroup_memory(const char *self, const char *mount)
 	return limit;
 }
 
-uint64_t ctr_memory_share(void)
+static uint64_t groups_limit(void)
 {
 	VL_CLOSE int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
 	VL_FREE char *text = vl_alloc(CGROUPS_MAX + 1);
-	struct rlimit l;
 
 	if (fd >= 0 && read(fd, text, CGROUPS_MAX) < 0)
 		*text = 0;
-	uint64_t limit = ctr_cgroup_memory(text, "/sys/fs/cgroup");
+	return ctr_cgroup_memory(text, "/sys/fs/cgroup");
+}
+
+uint64_t ctr_memory_share(void)
+{
+	uint64_t limit = groups_limit();
+	struct rlimit l;
+
 	if (getrlimit(RLIMIT_AS, &l) == 0 && l.rlim_cur != RLIM_INFINITY)
 		limit = least(limit, l.rlim_cur);
 	return limit ? VL_MAX(limit / 2, LEAST) : 0;
+}
+
+/* Lines are NAME: NUMBER kB. */
+static uint64_t meminfo_field(const char *text, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *l = text; *l; l += strcspn(l, "\n"), l += *l == '\n')
+		if (!strncmp(l, name, n) && l[n] == ':')
+			return (uint64_t)strtoull(l + n + 1, NULL, 10) << 10;
+	return 0;
+}
+
+uint64_t ctr_meminfo_free(const char *text)
+{
+	return meminfo_field(text, "MemAvailable") + meminfo_field(text, "SwapFree");
+}
+
+bool ctr_memory_fits(uint64_t bytes, struct vl_err *err)
+{
+	VL_CLOSE int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	VL_FREE char *text = vl_alloc(MEMINFO_MAX + 1);
+	char want[16], have[16];
+
+	if (fd >= 0 && read(fd, text, MEMINFO_MAX) < 0)
+		*text = 0;
+	uint64_t limit = groups_limit(), available = ctr_meminfo_free(text);
+	bool by_limit = limit && (limit < available || !available);
+	uint64_t most = by_limit ? limit : available;
+	if (!most || bytes <= most)
+		return true;
+	vl_human_size(bytes, want);
+	vl_human_size(most, have);
+	vl_fail(err, ENOMEM, "%s of memory are needed, and %s %s", want,
+		by_limit ? "the limit of the job or control group is" : "this machine has free no more than", have);
+	return false;
 }

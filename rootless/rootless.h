@@ -156,6 +156,8 @@ int ctr_stay_bound(const struct ctr_stay *s, struct vl_err *err);
 uint64_t ctr_memory_share(void);
 /* The least limit of the control groups that the lines of `self` (of /proc/self/cgroup) name, below `mount`; 0 = none. */
 uint64_t ctr_cgroup_memory(const char *self, const char *mount);
+/* What the text of /proc/meminfo leaves for new pages, bytes, swap included; 0 = it does not say. */
+uint64_t ctr_meminfo_free(const char *text);
 
 /* ---- mounts.c ---- */
 

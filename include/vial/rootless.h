@@ -414,6 +414,9 @@ int ctr_probe(enum ctr_probe what, const struct vmnt_image *image, const char *d
 int ctr_probe_rundir(char **ret_path, struct vl_err *err);
 /* May the caller make a cgroup? Makes none. */
 int ctr_probe_cgroup(struct vl_err *err);
+/* False, with the reason: so much memory is over the limit of the control groups, or more than the machine has free
+ * (memory that the kernel can make free and swap are counted in). True where nothing can be told. */
+bool ctr_memory_fits(uint64_t bytes, struct vl_err *err);
 char *ctr_fs_name(int fd); /* the file system's type, in words; returns new */
 
 /* ---- one mount for all starts (holders.c) ---------------------------------------------------- */

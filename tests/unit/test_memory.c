@@ -52,3 +52,22 @@ TEST(lines_that_are_none_are_passed_over)
 	CHECK_EQ(ctr_cgroup_memory("\n\n:\nnonsense\n5:cpu:/x", "m"), 0);
 	CHECK_EQ(ctr_cgroup_memory("nonsense\n0::/x\n", "m"), 77);
 }
+
+TEST(free_memory_is_what_the_kernel_can_make_free_and_swap)
+{
+	CHECK_EQ(ctr_meminfo_free("MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   10 kB\nSwapFree: 2 kB\n"),
+		 12 << 10);
+	CHECK_EQ(ctr_meminfo_free("xMemAvailable: 5 kB\nMemAvailableX: 6 kB\nMemAvailable: 7 kB"), 7 << 10);
+	CHECK_EQ(ctr_meminfo_free(""), 0);
+	CHECK_EQ(ctr_meminfo_free("MemAvailable"), 0);
+}
+
+TEST(what_no_machine_has_does_not_fit)
+{
+	struct vl_err err;
+
+	CHECK(ctr_memory_fits(1, &err));
+	CHECK(!ctr_memory_fits(1ull << 60, &err));
+	CHECK_EQ(err.code, ENOMEM);
+	CHECK(strstr(err.text, "memory") != NULL);
+}
