@@ -1,4 +1,4 @@
-/* An encrypted partition's two files. The first byte chooses which; nothing that was not encrypted by the key may come
+/* An encrypted partition's two files, and the message with its secret. The first byte chooses which; nothing that was not encrypted by the key may come
  * out. */
 #include "fuzz.h"
 
@@ -39,10 +39,31 @@ static void file(const uint8_t *p, size_t n)
 			abort();
 }
 
+/* Whatever it says, only a text that was wrapped for the key may come out: none of these was. */
+static void message(const uint8_t *p, size_t n)
+{
+	static struct sif_key *key;
+	VL_CLOSE int fd = memfd_create("message", MFD_CLOEXEC);
+	VL_BUF struct vl_buf secret = { 0 };
+	struct sif_descr partition = { .type = SIF_PARTITION, .id = 1 };
+	struct sif_descr d = { .type = SIF_CRYPTO_MESSAGE, .id = 2, .link = 1, .size = n };
+	struct sif_image img = { .fd = fd, .file_size = n, .d = &d, .n = 1 };
+	struct vl_err err;
+
+	if ((!key && sif_key_new("rsa", 2048, &key, &err) < 0) || vl_write_full(fd, p, n) < 0)
+		abort();
+	if (sif_unwrap_secret(&img, &partition, key, &secret, &err) == 0)
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	if (n == 0)
 		return 0;
+	if (data[0] == 'm') {
+		message(data + 1, n - 1);
+		return 0;
+	}
 	if (data[0] % 2) {
 		file(data + 1, n - 1);
 		return 0;
