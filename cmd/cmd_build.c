@@ -13,7 +13,7 @@ const struct opt cmd_build_options[] = {
 	{ 'e', "encrypt", OPT_FLAG, O(encrypt), NULL, "make an encrypted image; either of the next two is its key",
 	  "ENCRYPT", 0 },
 	{ 0, "pem-path", OPT_STR, O(pem), "KEY.pub.pem",
-	  "the public RSA key that it is encrypted for [ENCRYPTION_PEM_PATH]", NULL, 0 },
+	  "the public RSA key that it is encrypted for [ENCRYPTION_PEM_PATH has it]", NULL, 0 },
 	{ 0, "passphrase", OPT_FLAG, O(passphrase), NULL,
 	  "ask for a passphrase that it is encrypted under [ENCRYPTION_PASSPHRASE has it]", NULL, 0 },
 	CMD_CONVERT_OPTS(struct build_opts, convert),

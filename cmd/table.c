@@ -28,6 +28,7 @@ const struct cmd commands[] = {
 	  "Layers are streamed: nothing is unpacked on the way, and every digest is checked.\n"
 	  "With --sandbox OUT is a directory, and SOURCE may be an image file too.",
 	  "  vial build app.sif oci:./layout:latest\n"
+	  "  vial build --encrypt --pem-path key.pub.pem app.sif docker://debian:12\n"
 	  "  vial build --compress gzip app.sif docker-archive:app.tar\n"
 	  "  vial build --sandbox app/ app.sif\n",
 	  .min_args = 2, .max_args = 2, .interspersed = true,
@@ -66,7 +67,7 @@ const struct cmd commands[] = {
 	  .min_args = 2, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_cp_options, sizeof(struct cmd_cp_opts), cmd_cp_run) },
 	{ "decrypt", "IMAGE OUT", "Write an encrypted image's files as a plain squashfs image",
-	  "For images that Apptainer encrypted without root (gocryptfs). OUT (mode 0600) is what exec, ls and mount\n"
+	  "For images of build --encrypt, and those that Apptainer encrypted without root. OUT (mode 0600) is what exec, ls and mount\n"
 	  "take. exec, run and shell decrypt such an image by themselves, into memory.",
 	  "  vial decrypt --pem-path key.pem secret.sif plain.squashfs\n", .min_args = 1, .max_args = 2, .interspersed = true,
 	  IMAGE(cmd_decrypt_options, sizeof(struct cmd_decrypt_opts), cmd_decrypt_run) },

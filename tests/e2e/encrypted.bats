@@ -160,3 +160,97 @@ with open("dir/squashfs-1", "r+b") as f:
 	stdout_lacks "vial-decrypted"
 	[ -z "$(ls -A tmp)" ]
 }
+
+# ---- making them ----
+
+@test "build --encrypt: for a key and under a passphrase, and only they open it" {
+	mkdir tmp
+	expect 0 env TMPDIR="$PWD/tmp" "$VIAL" build --encrypt --compress none --pem-path "$F/rsa.pub.pem" key.sif "$F/tree"
+	expect 125 vial exec --pem-path "$F/other.pem" key.sif true
+	one_fatal_line "not encrypted for this key"
+	vial exec --pem-path "$F/rsa.pem" key.sif cat /etc/large | cmp - "$F/tree/etc/large"
+	# nothing can be read in the file, and nothing was elsewhere
+	vial build --compress none plain.sif "$F/tree"
+	grep -q "in the image" plain.sif
+	run ! grep -q "in the image" key.sif
+	[ -z "$(ls -A tmp)" ]
+	# the same squashfs as without
+	export VIAL_ENCRYPTION_PASSPHRASE="open sesame"
+	expect 0 vial build -e --compress none words.sif "$F/tree"
+	expect 0 vial decrypt words.sif words.sqfs
+	vial sif dump 4 plain.sif | cmp - words.sqfs
+}
+
+@test "build --encrypt: without a key, with a wrong one, or for what cannot be encrypted" {
+	expect 255 vial build --encrypt out.sif "$F/tree"
+	one_fatal_line "needs a public RSA key"
+	vial -q key newpair ed >/dev/null
+	expect 255 vial build --encrypt --pem-path ed.pub.pem out.sif "$F/tree"
+	one_fatal_line "RSA"
+	expect 255 vial build --pem-path missing.pem out.sif "$F/tree"
+	one_fatal_line "missing.pem"
+	expect 255 setsid -w "$VIAL" build --passphrase out.sif "$F/tree"
+	one_fatal_line "no terminal"
+	VIAL_ENCRYPTION_PASSPHRASE=$'two\nlines' expect 255 vial build --encrypt out.sif "$F/tree"
+	one_fatal_line "more than one line"
+	expect 1 vial build --encrypt --sandbox out "$F/tree"
+	expect 1 vial build --encrypt --profile true out.sif "$F/tree"
+	[ ! -e out.sif ] && [ ! -e out ]
+	# the variable alone is there for running
+	VIAL_ENCRYPTION_PASSPHRASE=x expect 0 vial build out.sif "$F/tree"
+	expect 0 vial exec out.sif true
+}
+
+@test "build --encrypt: asks twice, and no other process of the user looks into it" {
+	python3 - "$VIAL" "$F/tree" <<'EOF'
+import os, pty, sys
+vial, tree = sys.argv[1:]
+
+def build(answers):
+    pid, tty = pty.fork()
+    if pid == 0:
+        os.execv(vial, [vial, "build", "--passphrase", "asked.sif", tree])
+    seen = b""
+    for question, answer in answers:
+        while question not in seen:
+            seen += os.read(tty, 4096)
+        seen = b""
+        # /proc/PID belongs to root when nobody else may look into the process
+        assert os.geteuid() == 0 or os.stat(f"/proc/{pid}/environ").st_uid == 0
+        os.write(tty, answer + b"\n")
+    try:
+        while chunk := os.read(tty, 4096):
+            seen += chunk
+    except OSError:
+        pass
+    assert not any(answer in seen for _, answer in answers), seen
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
+
+status, said = build([(b"Passphrase for the image", b"open it"), (b"Once more", b"open that")])
+assert status == 255 and b"differ" in said and not os.path.exists("asked.sif"), said
+status, said = build([(b"Passphrase for the image", b"open it"), (b"Once more", b"open it")])
+assert status == 0, said
+EOF
+	VIAL_ENCRYPTION_PASSPHRASE="open it" expect 0 vial exec asked.sif cat /etc/file
+	stdout_is "in the image"
+}
+
+@test "encrypted: more than fits into memory is refused before it is read" {
+	export VIAL_ENCRYPTION_PEM_PATH=$F/rsa.pem
+	cp "$F/key.sif" large.sif
+	truncate -s 2T large.sif # nothing of it is there
+	python3 - <<'EOF'
+import struct
+with open("large.sif", "r+b") as f:
+    table, = struct.unpack("<Q", f.read(128)[96:104])
+    for slot in range(48):
+        f.seek(table + 585 * slot)
+        d = f.read(585)
+        if d[4] and struct.unpack("<I", d[:4])[0] == 0x4004:
+            f.seek(table + 585 * slot + 25)
+            f.write(struct.pack("<Q", 1 << 40))
+EOF
+	expect 125 vial exec large.sif true
+	one_fatal_line "1.0 TiB of memory"
+	stderr_has "vial decrypt"
+}

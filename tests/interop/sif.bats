@@ -167,3 +167,17 @@ setup() {
 	stdout_has "ID=vialtest"
 	APPTAINER_ENCRYPTION_PASSPHRASE="wrong" expect 125 vial exec words.sif true
 }
+
+@test "apptainer runs what vial encrypted, by key and by passphrase" {
+	need_user # it mounts gocryptfs without root only
+	openssl genrsa -traditional -out rsa.pem 2048 2>/dev/null
+	openssl rsa -in rsa.pem -pubout -RSAPublicKey_out -out rsa.pub.pem 2>/dev/null
+	expect 0 vial build --encrypt --pem-path rsa.pub.pem key.sif oci:"$BATS_FILE_TMPDIR"/layout:latest
+	expect 0 apptainer exec --pem-path rsa.pem key.sif cat /etc/os-release
+	stdout_has "ID=vialtest"
+	APPTAINER_ENCRYPTION_PASSPHRASE="open sesame" expect 0 vial build --encrypt words.sif oci:"$BATS_FILE_TMPDIR"/layout:latest
+	export APPTAINER_ENCRYPTION_PASSPHRASE="open sesame"
+	apptainer exec words.sif cat /bin/sh | cmp - "$BATS_FILE_TMPDIR/tree/bin/sh"
+	APPTAINER_ENCRYPTION_PASSPHRASE="wrong" run apptainer exec words.sif true
+	[ "$status" -ne 0 ]
+}
