@@ -74,17 +74,18 @@ static int add_message(const uint8_t *p, size_t n, struct vl_buf *ret)
 	ASN1_OCTET_STRING *s = ASN1_OCTET_STRING_new();
 	BIO *bio = BIO_new(BIO_s_mem());
 	uint8_t *der = NULL;
-	char *text;
+	char *text = NULL;
 	int len = s && ASN1_OCTET_STRING_set(s, p, (int)n) == 1 ? i2d_ASN1_OCTET_STRING(s, &der) : -1;
 	bool ok = len > 0 && bio && PEM_write_bio(bio, "MESSAGE", "", der, len) > 0;
 
-	if (ok)
-		vl_buf_add(ret, text, (size_t)BIO_get_mem_data(bio, &text));
+	long n_text = ok ? BIO_get_mem_data(bio, &text) : 0;
+	if (n_text > 0)
+		vl_buf_add(ret, text, (size_t)n_text);
 	OPENSSL_free(der);
 	BIO_free(bio);
 	ASN1_OCTET_STRING_free(s);
 	ERR_clear_error();
-	return ok ? 0 : -ENOMEM;
+	return n_text > 0 ? 0 : -ENOMEM;
 }
 
 int sif_wrap_secret(const struct sif_key *k, const char *secret, size_t n, struct vl_buf *ret, struct vl_err *err)
