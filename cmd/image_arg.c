@@ -180,8 +180,6 @@ static int open_image(struct cmd_ctx *c, const char *word, const struct net_opts
 	return i->fd < 0 ? vl_fail_sys(err, errno, "cannot open image %s", word) : 0;
 }
 
-/* *ret: as ACTION_IMAGE_INIT, and what may be */
-static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 /* From here on the copy is the image: it is what is parsed, checked and mounted. Without it the step goes on all the same. */
 static void use_copy(struct cmd_ctx *c, struct action_image *i)
 {
@@ -201,7 +199,8 @@ static void use_copy(struct cmd_ctx *c, struct action_image *i)
 	}
 }
 
-static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config, bool any_arch,
+/* *ret: as ACTION_IMAGE_INIT, and what may be */
+static int take_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
 		      struct action_image *ret, struct vl_err *err)
 {
 	ACTION_IMAGE struct action_image i = *ret;
@@ -233,6 +232,7 @@ static int ask_policy(struct cmd_ctx *c, struct action_image *i, struct vl_err *
 {
 	VL_CLEANUP(cmd_verified_free) struct cmd_verified v = { 0 };
 	const struct policy_image q = { .fd = i->fd,
+					.origin = i->origin,
 					.kind = i->kind == PLAN_DIRECTORY ? POL_DIRECTORY
 						: i->off                  ? POL_SIF
 									  : POL_SQUASHFS,
@@ -255,16 +255,6 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 	if (r < 0 || (r = ask_policy(c, &i, err)) < 0)
 		return r;
 	if (i.encrypted && (r = use_decrypted(c, &i, err)) < 0)
-	const struct policy_image q = { .fd = i.fd,
-					.origin = i.origin,
-					.kind = i.kind == PLAN_DIRECTORY ? POL_DIRECTORY
-						: i.off                  ? POL_SIF
-									 : POL_SQUASHFS,
-					.use = POL_IMAGE,
-					.off = i.off,
-					.size = i.size,
-					.name = i.path };
-	if ((r = cmd_policy_ask(c, &q, NULL, err)) < 0)
 		return r;
 	*ret = i;
 	i = (struct action_image)ACTION_IMAGE_INIT;

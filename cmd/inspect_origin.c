@@ -23,32 +23,7 @@ static void set_time(vl_json *j, const char *key, int64_t time)
 		set_str(j, key, date);
 }
 
-/* ---- signatures: keys that they name ---- */
-
-static void add_key_ids(const vl_json *envelope, vl_json *to)
-{
-	const vl_json *list = vl_json_arr(envelope, "signatures");
-
-	for (size_t i = 0; i < vl_json_len(list); i++) {
-		const char *id = vl_json_str(vl_json_at(list, i), "keyid");
-		if (id)
-			vl_json_add(to, vl_json_new_str(id));
-	}
-}
-
-/* In the descriptor of an OpenPGP signature: its key's fingerprint. */
-static void add_fingerprint(const struct sif_descr *d, vl_json *to)
-{
-	static const uint8_t none[20];
-	char hex[41];
-
-	if (!memcmp(d->extra + 4, none, sizeof none))
-		return;
-	vl_hex(d->extra + 4, 20, hex);
-	for (char *s = hex; *s; s++)
-		*s = *s >= 'a' ? (char)(*s - 'a' + 'A') : *s;
-	vl_json_add(to, vl_json_new_str(hex));
-}
+/* ---- signatures ---- */
 
 /* A group's signatures, with keys of the keyring; what is large is compared by its descriptor alone. */
 static void check_group(const struct sif_image *img, uint32_t group, const struct cmd_known *known,
@@ -84,7 +59,6 @@ static void check_signature(const struct sif_image *img, const struct sif_descr 
 }
 
 static vl_json *signature(const struct sif_image *img, const struct sif_descr *d, const struct cmd_known *known)
-static vl_json *signature(const struct sif_image *img, const struct sif_descr *d)
 {
 	vl_json *j = vl_json_new_obj(), *keys = vl_json_new_arr();
 	VL_STRV struct vl_strv claims = { 0 };

@@ -3,8 +3,6 @@ load common
 load images
 
 setup_file() {
-	make_images
-	export ENV_SIF=$SIF MPI_SIF LIBS=$BATS_FILE_TMPDIR/libs
 	export LIBS=$BATS_FILE_TMPDIR/libs
 	make_libraries
 }

@@ -452,19 +452,6 @@ wrong() {
 	has_line "$WORK/out" timeout=nonsense
 }
 
-# ---- in a row, at once -----------------------------------------------------------------------
-
-@test "two users at once, and many short steps" {
-	(user srun -N 4 -n 8 --container-image="$SIF" cat /etc/file >"$WORK/of-user") &
-	expect 0 devcluster exec srun -N 4 -n 8 --container-image="$SIF" cat /etc/file
-	wait $!
-	[ "$(grep -cx 'in the image' <<<"$output")" -eq 8 ]
-	[ "$(grep -cx 'in the image' "$WORK/of-user")" -eq 8 ]
-	printf '#!/bin/sh\nfor i in $(seq 30); do srun -n 3 --container-image=%s true || exit 9; done\n' "$SIF" >"$WORK/job.sh"
-	expect 0 user sbatch --wait -n 3 -o out job.sh
-	run ! has_line "$WORK/out" vial
-}
-
 @test "what loads code into the job's programs is not loaded into what keeps the container" {
 	local keeper step
 	LD_OF_TEST=1 srun --container-image="$SIF" sh -c 'echo "$LD_OF_TEST" >up; while [ ! -e go ]; do sleep 0.1; done' &
