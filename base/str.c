@@ -171,16 +171,55 @@ int vl_unhex(const char *hex, size_t n, uint8_t *ret)
 	return hex[2 * n] ? -EINVAL : 0;
 }
 
+/* Overlong forms, surrogates and what lies beyond Unicode are no characters: some terminals obey what they stand for. */
+static size_t utf8_bytes(const unsigned char *s, size_t len)
+{
+	size_t n = *s < 0x80                 ? 1
+		   : *s >= 0xc2 && *s < 0xe0 ? 2
+		   : *s >= 0xe0 && *s < 0xf0 ? 3
+		   : *s >= 0xf0 && *s < 0xf5 ? 4
+					     : 0;
+
+	if (n > len)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] >= 0xa0) || (*s == 0xf0 && s[1] < 0x90) ||
+	    (*s == 0xf4 && s[1] >= 0x90))
+		return 0;
+	return n;
+}
+
+size_t vl_shown_bytes(const char *text, size_t len)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t n = len ? utf8_bytes(s, len) : 0;
+
+	if (n == 1)
+		return *s >= 32 && *s != 127;
+	if (n == 2 && *s == 0xc2 && s[1] < 0xa0) /* control characters beyond ASCII */
+		return 0;
+	/* marks that turn the direction of the text: U+061C, 200E, 200F, 202A to 202E, 2066 to 2069; line ends: 2028, 2029 */
+	if ((n == 2 && *s == 0xd8 && s[1] == 0x9c) ||
+	    (n == 3 && *s == 0xe2 && s[1] == 0x80 &&
+	     (s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xa8 && s[2] <= 0xae))) ||
+	    (n == 3 && *s == 0xe2 && s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9))
+		return 0;
+	return n;
+}
+
 char *vl_printable(const char *s, size_t n)
 {
 	VL_BUF struct vl_buf b = { 0 };
 
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)s[i];
-		if (c < 32 || c == 127)
-			vl_buf_addf(&b, "\\x%02x", c);
+	for (size_t i = 0; i < n;) {
+		size_t shown = vl_shown_bytes(s + i, n - i);
+		if (shown)
+			vl_buf_add(&b, s + i, shown);
 		else
-			vl_buf_add(&b, &s[i], 1);
+			vl_buf_addf(&b, "\\x%02x", (unsigned char)s[i]);
+		i += shown ? shown : 1;
 	}
 	vl_buf_add(&b, "", 0);
 	return vl_steal(&b.data);

@@ -87,27 +87,6 @@ int cmd_view_failed(struct cmd_ctx *c, int r, int signal, const struct vl_err *e
 
 /* ---- names on a terminal ---- */
 
-/* Bytes of the character at s that may be shown: 0 = the byte is none, or the terminal would obey it. */
-static size_t shown_bytes(const unsigned char *s)
-{
-	size_t n = *s < 0x80                 ? 1
-		   : *s >= 0xc2 && *s < 0xe0 ? 2
-		   : *s >= 0xe0 && *s < 0xf0 ? 3
-		   : *s >= 0xf0 && *s < 0xf5 ? 4
-					     : 0;
-
-	if (n == 1)
-		return *s >= 32 && *s != 127;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if (n == 2 && *s == 0xc2 && s[1] < 0xa0) /* control characters beyond ASCII */
-		return 0;
-	if (n == 3 && *s == 0xe2 && s[1] == 0x80 && (s[2] & 0xfe) != 0x90 && s[2] >= 0x8e && s[2] <= 0xae)
-		return 0; /* marks that turn the direction of the text, and line ends */
-	return n;
-}
-
 static void add_escaped(struct vl_buf *b, unsigned char c)
 {
 	static const char letters[] = "\a\b\t\n\v\f\r", names[] = "abtnvfr";
@@ -122,16 +101,17 @@ static void add_escaped(struct vl_buf *b, unsigned char c)
 static char *escape(const char *s, const char *also)
 {
 	VL_BUF struct vl_buf b = { 0 };
-	size_t n;
+	size_t n, left = strlen(s);
 
-	for (const unsigned char *p = (const unsigned char *)s; *p; p += n ? n : 1) {
-		n = shown_bytes(p);
-		if (n && strchr(also, *p))
+	for (; left; s += n, left -= n) {
+		n = vl_shown_bytes(s, left);
+		if (n && strchr(also, *s))
 			vl_buf_adds(&b, "\\");
 		if (n)
-			vl_buf_add(&b, p, n);
+			vl_buf_add(&b, s, n);
 		else
-			add_escaped(&b, *p);
+			add_escaped(&b, (unsigned char)*s);
+		n = n ? n : 1;
 	}
 	vl_buf_adds(&b, "");
 	return vl_steal(&b.data);
@@ -146,8 +126,8 @@ char *cmd_image_name(const char *s, enum name_style style)
 		return vl_strdup(s);
 	if (style == NAME_ESCAPED)
 		return escape(s, "\\ ");
-	for (const unsigned char *p = (const unsigned char *)s; *p && !odd; p += n) {
-		n = shown_bytes(p);
+	for (size_t at = 0, len = strlen(s); at < len && !odd; at += n) {
+		n = vl_shown_bytes(s + at, len - at);
 		odd = !n;
 	}
 	if (odd) {

@@ -117,7 +117,10 @@ int vl_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret);
 int vl_parse_size(const char *s, uint64_t max, uint64_t *ret);
 void vl_hex(const void *p, size_t n, char *ret_hex /* 2n+1 */);
 int vl_unhex(const char *hex, size_t n, uint8_t *ret); /* 2n lower-case digits; -EINVAL */
-/* Escapes control bytes so that outside text is safe on a terminal; returns new. */
+/* Bytes of the UTF-8 character at s, of len bytes, that may be shown; 0 = the first byte begins none, or a terminal would
+ * obey it: control characters, also those beyond ASCII, and marks that turn the direction of the text. */
+size_t vl_shown_bytes(const char *s, size_t len);
+/* Escapes all other bytes so that outside text is safe on a terminal; returns new. */
 char *vl_printable(const char *s, size_t n) VL_NEW;
 /* base64 of RFC 4648, strict: no white space, no stray bits, padding as it must be (base/base64.c). */
 char *vl_base64(const void *p, size_t n, bool padded) VL_NEW; /* returns new */

@@ -65,6 +65,24 @@ TEST(outside_text_cannot_steer_a_terminal)
 				       "b\0c",
 				       11);
 	CHECK_STR(s, "a\\x1b[31m\\x0a\\x7fb\\x00c");
+	/* C1 controls, bare and in UTF-8; overlong; marks that turn the text; the end of the text inside a character */
+	VL_FREE char *c1 = vl_printable("\x9b"
+					"2J\xc2\x9b"
+					"2J",
+					7);
+	CHECK_STR(c1, "\\x9b2J\\xc2\\x9b2J");
+	static const char *const bad[] = { "\xe0\x82\x9b",    "\xed\xa0\x80", "\xf0\x80\x82\x9b", "\xf4\x90\x80\x80",
+					   "\xd8\x9c",        "\xe2\x80\xae", "\xe2\x80\x8f",     "\xe2\x80\xa8",
+					   "\xe2\x81\xa6",    "\xe2\x81\xa9", "\xc2\x80",         "\xc0\x9b",
+					   "\xf8\x80\x80\x80" };
+	for (size_t i = 0; i < VL_COUNT(bad); i++) {
+		VL_FREE char *shown = vl_printable(bad[i], strlen(bad[i]));
+		CHECK_EQ(strlen(shown), 4 * strlen(bad[i]));
+	}
+	VL_FREE char *cut = vl_printable("\xc3\xa4", 1);
+	CHECK_STR(cut, "\\xc3");
+	VL_FREE char *words = vl_printable("\xc3\xa4 \xe2\x80\x93 \xe4\xb8\xad \xf0\x9f\x98\x80", 15);
+	CHECK_STR(words, "\xc3\xa4 \xe2\x80\x93 \xe4\xb8\xad \xf0\x9f\x98\x80");
 	VL_FREE char *none = vl_printable("", 0);
 	CHECK_STR(none, "");
 }
