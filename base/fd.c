@@ -66,14 +66,10 @@ int vl_write_full(int fd, const void *p, size_t n)
 	return 0;
 }
 
-int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err)
+int vl_read_fd(int fd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err)
 {
-	/* O_NONBLOCK: a FIFO planted under the name must not hang us. */
-	VL_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
 
-	if (fd < 0)
-		return vl_fail_sys(err, errno, "cannot open %s", path);
 	if (fstat(fd, &st) < 0)
 		return vl_fail_sys(err, errno, "cannot stat %s", path);
 	if (!S_ISREG(st.st_mode))
@@ -88,6 +84,15 @@ int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, siz
 	if (ret_len)
 		*ret_len = (size_t)st.st_size;
 	return 0;
+}
+
+int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err)
+{
+	/* O_NONBLOCK: a FIFO planted under the name must not hang us. */
+	VL_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	return fd < 0 ? vl_fail_sys(err, errno, "cannot open %s", path)
+		      : vl_read_fd(fd, path, limit, ret_data, ret_len, err);
 }
 
 int vl_move_fd_above_stdio(int fd)

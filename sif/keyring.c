@@ -68,15 +68,22 @@ int sif_keyring_open_dir(const char *path, int *ret_fd, struct vl_err *err)
 
 /* ---- one file ---- */
 
-static int read_checked(int dirfd, const char *file, const char *path, mode_t forbidden, char **ret, size_t *ret_len,
-			struct vl_err *err)
+/* The file that is looked at is the one that is read: a name may lead elsewhere a moment later. */
+static int read_checked(int dirfd, const char *file, const char *path, mode_t forbidden, size_t limit, char **ret,
+			size_t *ret_len, struct vl_err *err)
 {
 	struct stat st;
+	VL_CLOSE int fd = openat(dirfd, file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	if (fstatat(dirfd, file, &st, 0) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return vl_fail_sys(err, errno, "cannot read %s", path);
 	int r = sif_keyring_check_owner(&st, path, forbidden, err);
-	return r < 0 ? r : vl_read_file(dirfd, file, SIF_MAX_PEM, ret, ret_len, err);
+	return r < 0 ? r : vl_read_fd(fd, path, limit, ret, ret_len, err);
+}
+
+static mode_t forbidden_of(enum sif_keyring_kind kind)
+{
+	return kind == SIF_KEYRING_PRIVATE ? S_IRWXG | S_IRWXO : S_IWGRP | S_IWOTH;
 }
 
 static void take_key(struct sif_keyring_entry *e, const struct sif_key *k)
@@ -88,7 +95,7 @@ static void take_key(struct sif_keyring_entry *e, const struct sif_key *k)
 	e->owner = s->name ? vl_strdup(s->name) : NULL;
 }
 
-/* An encrypted key does not tell its id: the public half beside it does. */
+/* An encrypted key does not tell its id: the public half beside it does, which proves nothing. */
 static int describe_encrypted(int dirfd, struct sif_keyring_entry *e, struct vl_err *err)
 {
 	SIF_KEY struct sif_key *k = NULL;
@@ -96,7 +103,7 @@ static int describe_encrypted(int dirfd, struct sif_keyring_entry *e, struct vl_
 	size_t len;
 
 	e->encrypted = true;
-	int r = read_checked(dirfd, file, e->path, S_IWGRP | S_IWOTH, &text, &len, err);
+	int r = read_checked(dirfd, file, e->path, forbidden_of(SIF_KEYRING_PUBLIC), SIF_MAX_PEM, &text, &len, err);
 	if (r == -ENOENT)
 		return vl_fail(err, ENOENT, "the public half of %s is missing; import the key again", e->path);
 	if (r == 0)
@@ -136,13 +143,14 @@ static void read_entry(int dirfd, const char *file, struct sif_keyring_entry *e)
 	VL_FREE char *text = NULL;
 	struct vl_err err = { 0 };
 	size_t len = 0;
-	mode_t forbidden = e->kind == SIF_KEYRING_PRIVATE ? S_IRWXG | S_IRWXO : S_IWGRP | S_IWOTH;
-	int r = read_checked(dirfd, file, e->path, forbidden, &text, &len, &err);
+	int r = read_checked(dirfd, file, e->path, forbidden_of(e->kind), SIF_MAX_PEM, &text, &len, &err);
 
 	if (r == 0)
 		r = describe(dirfd, e, text, len, &err);
 	if (r < 0)
 		e->why = vl_strdup(err.text);
+	else if (e->kind != SIF_KEYRING_PRIVATE)
+		e->text = vl_steal(&text);
 	if (text)
 		explicit_bzero(text, len);
 }
@@ -204,16 +212,11 @@ static int read_entries(struct sif_keyring *r, int dirfd, const char *path, bool
 int sif_keyring_read_trusted(int dirfd, const char *dir, struct vl_strv *ret, struct vl_err *err)
 {
 	VL_FREE char *path = vl_asprintf("%s/trusted", dir), *text = NULL;
-	struct stat st;
 	size_t len;
 
-	if (fstatat(dirfd, "trusted", &st, 0) < 0)
-		return errno == ENOENT ? 0 : vl_fail_sys(err, errno, "cannot read %s", path);
-	int r = sif_keyring_check_owner(&st, path, S_IWGRP | S_IWOTH, err);
-	if (r == 0)
-		r = vl_read_file(dirfd, "trusted", TRUSTED_MAX, &text, &len, err);
+	int r = read_checked(dirfd, "trusted", path, S_IWGRP | S_IWOTH, TRUSTED_MAX, &text, &len, err);
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? 0 : r;
 	for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		line += strspn(line, " \t");
 		line[strcspn(line, " \t\r")] = 0;
@@ -262,6 +265,7 @@ void sif_keyring_free(struct sif_keyring *r)
 		free(e->type);
 		free(e->owner);
 		free(e->why);
+		free(e->text);
 	}
 	free(r->v);
 	vl_strv_free(&r->trusted);
@@ -270,7 +274,11 @@ void sif_keyring_free(struct sif_keyring *r)
 
 int sif_keyring_read(const struct sif_keyring_entry *e, char **ret, size_t *ret_len, struct vl_err *err)
 {
-	return vl_read_file(AT_FDCWD, e->path, SIF_MAX_PEM, ret, ret_len, err);
+	if (!e->text)
+		return read_checked(AT_FDCWD, e->path, e->path, forbidden_of(e->kind), SIF_MAX_PEM, ret, ret_len, err);
+	*ret = vl_strdup(e->text);
+	*ret_len = strlen(e->text);
+	return 0;
 }
 
 /* ---- looking up ---- */

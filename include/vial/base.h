@@ -168,6 +168,8 @@ int vl_pwrite_full(int fd, const void *p, size_t n, uint64_t off, const char *wh
 int vl_write_full(int fd, const void *p, size_t n);
 /* Whole regular file (not a FIFO or device), at most `limit` bytes. Returns new, NUL-terminated. */
 int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err);
+/* The same of an open one, from its begin; path: for messages. */
+int vl_read_fd(int fd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err);
 int vl_move_fd_above_stdio(int fd); /* fd or -errno */
 /* A file without a name in $TMPDIR, else /var/tmp or /tmp: gone when it is closed. what: for the message. */
 int vl_tmpfile(const char *what, struct vl_err *err); /* fd or -errno */

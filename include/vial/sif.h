@@ -367,12 +367,13 @@ struct sif_keyring_entry { /* one file */
 	char *name, *path;
 	enum sif_keyring_kind kind;
 	char *id; /* in full: "SHA256:..." as sif_key_id, or an OpenPGP fingerprint in upper-case hex; NULL = unknown */
-	char *type;   /* "Ed25519", "RSA 3072", "OpenPGP"; NULL as id */
-	char *owner;  /* a certificate's subject, a PGP key's first user id; terminal-safe; NULL = none */
-	char *why;    /* NULL, or why this file must not be used: one line */
-	bool site;    /* of the site's directory */
-	bool trusted; /* its id is in a list `trusted`, the user's or the site's; never with `why` */
-	bool encrypted;
+	char *type;     /* "Ed25519", "RSA 3072", "OpenPGP"; NULL as id */
+	char *owner;    /* a certificate's subject, a PGP key's first user id; terminal-safe; NULL = none */
+	char *why;      /* NULL, or why this file must not be used: one line */
+	char *text;     /* what was read and checked; NULL for a private key and with `why` */
+	bool site;      /* of the site's directory */
+	bool trusted;   /* its id is in a list `trusted`, the user's or the site's; never with `why` */
+	bool encrypted; /* a private key whose id is only what the file beside it says */
 };
 struct sif_keyring {
 	struct sif_keyring_entry *v; /* the user's, then the site's, each by name and kind */
