@@ -50,31 +50,65 @@ struct bytes {
 	size_t n;
 };
 
-enum { TAG_SECRET_KEY = 5, TAG_PUBLIC_KEY = 6, TAG_USER_ID = 13 };
+enum {
+	TAG_SIGNATURE = 2,
+	TAG_PUBLIC_KEY = 6,
+	TAG_TRUST = 12,
+	TAG_USER_ID = 13,
+	TAG_PUBLIC_SUBKEY = 14,
+	TAG_USER_ATTRIBUTE = 17,
+	TAG_PADDING = 21
+};
 
-/* The text between the armor's lines, its headers and checksum left out; new. */
+#define BEGIN "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+#define END "\n-----END PGP PUBLIC KEY BLOCK-----"
+
+static int fail_beside(const char *what, struct vl_err *err)
+{
+	return vl_fail(err, EINVAL,
+		       "%s holds something beside one armored OpenPGP public key; import keys one by one, each as gpg "
+		       "--armor --export writes it",
+		       what);
+}
+
+/* The lines of an armor from the end of its first line to stop; its headers and checksum left out. */
+static bool read_lines(const char *at, const char *stop, struct vl_buf *ret)
+{
+	bool body = false, end = false;
+
+	for (; at < stop; at += strcspn(at, "\n")) {
+		size_t n = strcspn(++at, "\r\n");
+		if (end && n)
+			return false;
+		end |= body && *at == '=';
+		if (body && !end)
+			vl_buf_add(ret, at, n);
+		body |= strspn(at, " \t") == n; /* headers end at an empty line */
+	}
+	return true;
+}
+
+/* What the armor holds; new. Nothing but white space may be around it: who reads the whole file would find other keys
+ * there. */
 static int read_armor(const char *text, const char *what, uint8_t **ret, size_t *ret_len, struct vl_err *err)
 {
-	static const char end[] = "-----END PGP PUBLIC KEY BLOCK-----";
-	const char *at = strstr(text, "-----BEGIN PGP PUBLIC KEY BLOCK-----"), *stop = at ? strstr(at, end) : NULL;
+	const char *at = vl_prefix(text + strspn(text, " \t\r\n"), BEGIN), *stop = at ? strstr(at, END) : NULL;
 	VL_BUF struct vl_buf b64 = { 0 };
-	bool body = false;
 
 	if (strstr(text, "-----BEGIN PGP PRIVATE KEY"))
 		return vl_fail(err, ENOTSUP,
 			       "%s holds a private OpenPGP key; the keyring takes public ones, as gpg --armor --export "
 			       "writes them",
 			       what);
+	if (!at && strstr(text, BEGIN))
+		return fail_beside(what, err);
 	if (!stop)
 		return vl_fail(err, EINVAL, "%s: no armored OpenPGP public key found", what);
-	for (at = strchr(at, '\n'); at && ++at < stop; at = strchr(at, '\n')) {
-		size_t n = strcspn(at, "\r\n");
-		if (body && *at == '=')
-			break;
-		if (body)
-			vl_buf_add(&b64, at, n);
-		body |= n == 0 || strspn(at, " \t") == n; /* headers end at an empty line */
-	}
+	const char *rest = stop + strlen(END);
+	if (rest[strspn(rest, " \t\r\n")] || at[strspn(at, " \t\r")] != '\n')
+		return fail_beside(what, err);
+	if (!read_lines(strchr(at, '\n'), stop, &b64))
+		return fail_beside(what, err);
 	if (!b64.len || vl_unbase64(b64.data, b64.len, ret, ret_len) < 0)
 		return vl_fail(err, EINVAL, "%s: the armor of the OpenPGP key is damaged", what);
 	return 0;
@@ -135,32 +169,43 @@ static char *fingerprint(struct bytes key)
 	return vl_steal(&hex.data);
 }
 
+static bool may_follow(unsigned tag)
+{
+	return tag == TAG_SIGNATURE || tag == TAG_TRUST || tag == TAG_USER_ID || tag == TAG_PUBLIC_SUBKEY ||
+	       tag == TAG_USER_ATTRIBUTE || tag == TAG_PADDING;
+}
+
+/* All packets are looked at, to the last byte: another reader would take up what we left out. */
+static int read_packets(struct bytes in, const char *what, char **ret_id, char **ret_owner, struct vl_err *err)
+{
+	VL_FREE char *id = NULL, *owner = NULL;
+	struct bytes body;
+	unsigned tag;
+
+	if (!next_packet(&in, &tag, &body) || tag != TAG_PUBLIC_KEY || !(id = fingerprint(body)))
+		return vl_fail(err, EINVAL, "%s: not an OpenPGP public key of version 4 or 6", what);
+	while (in.n) {
+		if (!next_packet(&in, &tag, &body))
+			return vl_fail(err, EINVAL, "%s: the OpenPGP key is damaged", what);
+		if (tag == TAG_PUBLIC_KEY)
+			return vl_fail(err, EINVAL, "%s holds more than one OpenPGP key; import them one by one", what);
+		if (!may_follow(tag))
+			return fail_beside(what, err);
+		if (tag == TAG_USER_ID && !owner)
+			owner = vl_printable((const char *)body.p, VL_MIN(body.n, (size_t)256));
+	}
+	*ret_id = vl_steal(&id);
+	*ret_owner = vl_steal(&owner);
+	return 0;
+}
+
 int sif_keyfile_pgp(const char *text, size_t len, const char *what, char **ret_id, char **ret_owner, struct vl_err *err)
 {
 	VL_FREE uint8_t *raw = NULL;
-	VL_FREE char *id = NULL, *owner = NULL;
-	struct bytes in, body;
 	size_t n = 0;
-	unsigned tag;
 
 	if (strlen(text) != len)
 		return vl_fail(err, EINVAL, "%s: an armored key is text", what);
 	int r = read_armor(text, what, &raw, &n, err);
-	if (r < 0)
-		return r;
-	in = (struct bytes){ raw, n };
-	if (!next_packet(&in, &tag, &body) || tag != TAG_PUBLIC_KEY || !(id = fingerprint(body)))
-		return vl_fail(err, EINVAL, "%s: not an OpenPGP public key of version 4 or 6", what);
-	while (!owner && next_packet(&in, &tag, &body)) {
-		if (tag == TAG_PUBLIC_KEY)
-			return vl_fail(err, EINVAL, "%s holds more than one OpenPGP key; import them one by one", what);
-		if (tag == TAG_USER_ID)
-			owner = vl_printable((const char *)body.p, VL_MIN(body.n, (size_t)256));
-	}
-	while (next_packet(&in, &tag, &body))
-		if (tag == TAG_PUBLIC_KEY)
-			return vl_fail(err, EINVAL, "%s holds more than one OpenPGP key; import them one by one", what);
-	*ret_id = vl_steal(&id);
-	*ret_owner = vl_steal(&owner);
-	return 0;
+	return r < 0 ? r : read_packets((struct bytes){ raw, n }, what, ret_id, ret_owner, err);
 }

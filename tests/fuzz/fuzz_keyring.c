@@ -13,8 +13,8 @@ static void pgp(const char *text, size_t n)
 	size_t len = strlen(id);
 	if ((len != 40 && len != 64) || strspn(id, "0123456789ABCDEF") != len)
 		abort();
-	for (const char *p = owner; p && *p; p++) /* it goes to a terminal */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+	for (size_t i = 0, all = owner ? strlen(owner) : 0; i < all; i += len) /* it goes to a terminal */
+		if ((len = vl_shown_bytes(owner + i, all - i)) == 0)
 			abort();
 }
 
