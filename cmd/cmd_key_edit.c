@@ -73,7 +73,8 @@ static int import(struct cmd_ctx *c, const struct cmd_key_opts *o, const char *p
 		r = sif_keyring_import(dir, name, text, len, path, &ask, o->force, &kind, &id, err);
 	if (text)
 		explicit_bzero(text, len);
-	if (r == 0 && o->trust)
+	/* own keys are trusted, and of an encrypted one the id is certain only now */
+	if (r == 0 && (o->trust || kind == SIF_KEYRING_PRIVATE))
 		r = sif_keyring_trust(dir, id, true, &changed, err);
 	if (r < 0)
 		return r;

@@ -159,6 +159,24 @@ static int import_public(enum sif_keyring_kind kind, const char *text, size_t le
 	return r;
 }
 
+/* A private key and a public one of the same name are taken for halves of one: an encrypted one's id is its neighbour's. */
+static int check_neighbour(const char *dir, const char *name, const char *id, struct vl_err *err)
+{
+	SIF_KEYRING struct sif_keyring ring = { 0 };
+	int r = sif_keyring_open(dir, NULL, &ring, err);
+
+	for (size_t i = 0; i < ring.n && r == 0; i++) {
+		const struct sif_keyring_entry *e = &ring.v[i];
+		if (e->kind != SIF_KEYRING_PRIVATE || !vl_streq(e->name, name) || (e->id && vl_streq(e->id, id)))
+			continue;
+		r = vl_fail(
+			err, EEXIST,
+			"%s is a private key, and %s is not known to be its public half; give this one another name",
+			e->path, id);
+	}
+	return r;
+}
+
 int sif_keyring_import(const char *dir, const char *name, const char *text, size_t len, const char *what,
 		       const struct sif_ask *ask, bool force, enum sif_keyring_kind *ret_kind, char **ret_id,
 		       struct vl_err *err)
@@ -177,6 +195,8 @@ int sif_keyring_import(const char *dir, const char *name, const char *text, size
 		r = import_public(kind, text, len, what, &kept, &id, err);
 		if (r == 0)
 			r = open_locked(dir, &fd, err);
+		if (r == 0 && kind == SIF_KEYRING_PUBLIC)
+			r = check_neighbour(dir, name, id, err);
 		if (r == 0)
 			r = put(dir, name, kind, &kept, force, err);
 	}

@@ -252,7 +252,122 @@ TEST(import_keeps_a_passphrase_and_both_halves)
 	CHECK_HAS(r.v[0].why, "public half");
 }
 
+/* The neighbour of an encrypted key says which one it is: it must not be replaced by somebody else's. */
+TEST(a_public_key_beside_a_private_one)
+{
+	for (int encrypted = 0; encrypted < 2; encrypted++) {
+		SIF_KEY struct sif_key *k = new_key(), *other = new_key();
+		VL_BUF struct vl_buf own = { 0 }, pem = { 0 };
+		SIF_KEYRING struct sif_keyring r = { 0 };
+		const struct sif_keyring_entry *e;
+		const char *dir = encrypted ? "encrypted" : "plain";
+		enum sif_keyring_kind kind;
+		struct vl_err err;
+		char *id;
+		CHECK_OK(sif_keyring_add(dir, "work", k, encrypted ? "open sesame" : NULL, false, &err), err);
+		CHECK_OK(sif_key_pem(other, SIF_KEY_PUBLIC, &pem, &err), err);
+		CHECK_OK(sif_key_pem(k, SIF_KEY_PUBLIC, &own, &err), err);
+		CHECK_EQ(sif_keyring_import(dir, "work", pem.data, pem.len, "mal", NULL, true, &kind, &id, &err),
+			 -EEXIST);
+		CHECK_HAS(err.text, "work.key");
+		CHECK_OK(sif_keyring_open(dir, NULL, &r, &err), err);
+		CHECK_OK(sif_keyring_find(&r, SIF_KEYRING_PRIVATE, "work", &e, &err), err);
+		CHECK_STR(e->id, sif_key_id(k));
+		CHECK_OK(sif_keyring_import(dir, "work", own.data, own.len, "own", NULL, true, &kind, &id, &err), err);
+		free(id);
+		/* with the public half gone an encrypted key cannot be compared */
+		VL_FREE char *pub = vl_asprintf("%s/work.pub", dir);
+		CHECK_EQ(unlink(pub), 0);
+		CHECK_EQ(sif_keyring_import(dir, "work", pem.data, pem.len, "mal", NULL, false, &kind, &id, &err),
+			 -EEXIST);
+		CHECK_OK(sif_keyring_import(dir, "mal", pem.data, pem.len, "mal", NULL, false, &kind, &id, &err), err);
+		free(id);
+	}
+}
+
+/* What was checked is what is used, whatever happens to the file. */
+TEST(a_file_is_read_once)
+{
+	SIF_KEY struct sif_key *k = new_key(), *other = new_key(), *got = NULL;
+	SIF_KEYRING struct sif_keyring r = { 0 };
+	const struct sif_keyring_entry *e;
+	VL_FREE char *text = NULL;
+	struct vl_err err;
+	size_t n;
+
+	CHECK_OK(sif_keyring_add("keys", "me", k, NULL, false, &err), err);
+	open_ring(&r);
+	CHECK_OK(sif_keyring_add("keys", "me", other, NULL, true, &err), err);
+	CHECK_OK(sif_keyring_find(&r, SIF_KEYRING_PUBLIC, "me", &e, &err), err);
+	CHECK_OK(sif_keyring_read(e, &text, &n, &err), err);
+	CHECK_OK(sif_key_parse(text, n, "x", SIF_KEY_PUBLIC, &got, &err), err);
+	CHECK_STR(sif_key_id(got), e->id);
+	/* a private key is not kept in memory; its file is looked at again */
+	CHECK_OK(sif_keyring_find(&r, SIF_KEYRING_PRIVATE, "me", &e, &err), err);
+	CHECK(!e->text);
+	CHECK_EQ(chmod("keys/me.key", 0640), 0);
+	char *secret;
+	CHECK_EQ(sif_keyring_read(e, &secret, &n, &err), -EPERM);
+}
+
 /* ---- OpenPGP keys ---- */
+
+#define PGP_BEGIN "-----BEGIN PGP PUBLIC KEY BLOCK-----\n"
+#define PGP_END "-----END PGP PUBLIC KEY BLOCK-----\n"
+static const char anna[] = "mDMEawKtphYJKwYBBAHaRw8BAQdASkRVVoo7hdFFWb1w7R+SYl7pazIhgCrmZfmE"
+			   "95NN5Ri0H0FubmEgRXhhbXBsZSA8YW5uYUBleGFtcGxlLm9yZz6IlgQTFggAPhYh"
+			   "BF1SHfXtXUO38b4uUDIlwtkeZclkBQJrAq2mAhsDBQkF2dOaBQsJCAcCBhUKCQgL"
+			   "AgQWAgMBAh4BAheAAAoJEDIlwtkeZclkD/sBAMLB2B5UOaTYxspTl21t/ysfxnmT"
+			   "QZo0mdba7nz+wExWAPsGRUAq2sXO6k+lu3gvRrzSrGf9v708lgOqxsZeBBQVDw==";
+
+/* Whoever reads the whole file must find the one key that was seen here. */
+TEST(pgp_nothing_beside_the_key)
+{
+	static const struct {
+		const char *before, *first, *last, *after;
+		bool good;
+	} cases[] = {
+		{ "", "\n", "=Hccg\n", "", true },
+		{ "\n \n", "Comment: x\n\n", "", "\n\t\n", true },
+		{ "", "\n", "=Hccg\n", PGP_BEGIN "\nAAAA\n" PGP_END, false },
+		{ PGP_BEGIN "\nAAAA\n" PGP_END, "\n", "=Hccg\n", "", false },
+		{ "words\n", "\n", "=Hccg\n", "", false },
+		{ "", "\n", "=Hccg\n", "words\n", false },
+		{ "", "\n", "=Hccg\nAAAA\n", "", false },
+		{ "", "\n", "=Hccg\n" PGP_BEGIN "\nAAAA\n", "", false },
+	};
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		VL_FREE char *text = vl_asprintf("%s" PGP_BEGIN "%s%s\n%s" PGP_END "%s", cases[i].before,
+						 cases[i].first, anna, cases[i].last, cases[i].after);
+		VL_FREE char *id = NULL, *owner = NULL;
+		struct vl_err err;
+		int r = sif_keyfile_pgp(text, strlen(text), "x", &id, &owner, &err);
+		if ((r == 0) != cases[i].good)
+			CHECK_FAIL("case %zu gives %d", i, r);
+	}
+}
+
+/* The same of the packets: another key, a secret one, a length in parts or of no end, half a packet, marks. */
+TEST(pgp_no_packets_beside_the_key)
+{
+	static const char *const more[] = { "\xc6\x01\x04", "\xc5\x01\x04", "\xc6\xe0\x04", "\x9b\x04",
+					    "\xc2",         "\xc2\x05\x01", "\xca\x03PGP",  "\xcb\x01x" };
+	VL_FREE uint8_t *raw = NULL;
+	size_t n;
+
+	CHECK_EQ(vl_unbase64(anna, strlen(anna), &raw, &n), 0);
+	for (size_t i = 0; i < VL_COUNT(more); i++) {
+		VL_BUF struct vl_buf b = { 0 };
+		vl_buf_add(&b, raw, n);
+		vl_buf_adds(&b, more[i]);
+		VL_FREE char *b64 = vl_base64(b.data, b.len, true);
+		VL_FREE char *text = vl_asprintf(PGP_BEGIN "\n%s\n" PGP_END, b64);
+		char *id, *owner;
+		struct vl_err err;
+		if (sif_keyfile_pgp(text, strlen(text), "x", &id, &owner, &err) != -EINVAL)
+			CHECK_FAIL("case %zu", i);
+	}
+}
 
 TEST(pgp_garbage)
 {
