@@ -51,9 +51,8 @@ char *cmd_site_dir(const char *sub) VL_NEW;
 
 /* keyring.c */
 struct sif_keyring;
-char *cmd_keyring_dir(void); /* the user's; new or NULL */
-char *cmd_keyring_site_dir(void) VL_NEW;
-int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err); /* both */
+char *cmd_keyring_dir(void);                                       /* the user's; new or NULL */
+int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err); /* the user's and the site's */
 /* What --passphrase-file (NULL = not given) or the environment says. *ret: new, or NULL when neither does. */
 int cmd_passphrase_given(const char *file, char **ret, struct vl_err *err);
 /* The same or, failing that, what the terminal says: for a struct sif_ask. */

@@ -1,5 +1,6 @@
 /* Where the keys are, and where a passphrase comes from. */
 #include "commands.h"
+#include "policy.h"
 
 #include <fcntl.h>
 #include <vial/sif.h>
@@ -22,7 +23,7 @@ char *cmd_keyring_site_dir(void)
 
 int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err)
 {
-	VL_FREE char *user = cmd_keyring_dir(), *site = cmd_keyring_site_dir();
+	VL_FREE char *user = cmd_keyring_dir(), *site = cmd_site_dir("keys");
 
 	return sif_keyring_open(user, site, ret, err);
 }

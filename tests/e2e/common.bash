@@ -161,3 +161,11 @@ flip_byte() {
 	# shellcheck disable=SC2059 # the format is the byte
 	printf "\\$(printf %o $((old ^ 255)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
+
+# with_site DIR CMD...: with DIR's vial/ for /etc/vial, in namespaces of its own
+with_site() {
+	local dir=$1 how=-m
+	shift
+	is_root || how=-Urm
+	unshare $how sh -c 'mount -t overlay overlay -o "lowerdir=$1:/etc" /etc && shift && exec "$@"' sh "$dir" "$@"
+}

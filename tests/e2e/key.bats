@@ -163,26 +163,31 @@ keys() { echo "$HOME/.config/vial/keys"; }
 }
 
 @test "keyring: the site's keys are seen, trusted by its list, and not changed" {
-	mkdir -m 755 site
-	cp "$HERE/../data/sif/keys/p384.pub.pem" site/vendor.pub
-	chmod 644 site/vendor.pub
-	echo "SHA256:Jpo88znzrVO0VqPxehOZiizUH+OUIWuiq+JMlUpZ9Kg  # the vendor" >site/trusted
-	chmod 644 site/trusted
-	export VIAL_SITE_KEYSDIR=$PWD/site
-	expect 0 vial key list
+	local site=$PWD/etc/vial/keys
+	mkdir -p etc/vial/keys
+	chmod 755 etc etc/vial etc/vial/keys
+	cp "$HERE/../data/sif/keys/p384.pub.pem" "$site/vendor.pub"
+	chmod 644 "$site/vendor.pub"
+	echo "SHA256:Jpo88znzrVO0VqPxehOZiizUH+OUIWuiq+JMlUpZ9Kg  # the vendor" >"$site/trusted"
+	chmod 644 "$site/trusted"
+	on_site() { with_site "$PWD/etc" "$VIAL" "$@"; }
+	expect 0 on_site key list
 	stdout_has "(site)"
 	stdout_has "trusted"
-	expect 255 vial key remove vendor
+	expect 255 on_site key remove vendor
 	one_fatal_line "site"
-	expect 0 vial key untrust vendor
+	expect 0 on_site key untrust vendor
 	stderr_has "the site trusts it still"
-	chmod 666 site/vendor.pub
-	expect 0 vial key list
+	# the environment does not choose it
+	VIAL_SITE_KEYSDIR=$site expect 0 vial key list
+	stdout_lacks "Jpo88zn"
+	chmod 666 "$site/vendor.pub"
+	expect 0 on_site key list
 	stdout_lacks "Jpo88zn"
 	stderr_has "vendor.pub"
-	chmod 777 site
-	expect 255 vial key list
-	one_fatal_line "/site"
+	chmod 777 "$site"
+	expect 255 on_site key list
+	one_fatal_line "/etc/vial/keys"
 }
 
 @test "keyring: a directory that others may write is refused" {

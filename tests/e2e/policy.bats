@@ -48,14 +48,6 @@ denied() {
 	one_fatal_line 'denied by policy'
 }
 
-# with_site DIR CMD...: with DIR's vial/ for /etc/vial, in namespaces of its own
-with_site() {
-	local dir=$1 how=-m
-	shift
-	is_root || how=-Urm
-	unshare $how sh -c 'mount -t overlay overlay -o "lowerdir=$1:/etc" /etc && shift && exec "$@"' sh "$dir" "$@"
-}
-
 @test "without files of a policy nothing is asked and no other program is started" {
 	rmdir "$RULES"
 	expect 0 strace -f -o calls -e trace=execve,open,openat,stat,newfstatat,lstat "$VIAL" exec "$SIF" true
