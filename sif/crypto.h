@@ -52,29 +52,26 @@ int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o,
 int sif_ocsp_check(const char *what, void *chain, void *store, struct vl_err *err);
 
 /* ---- pgp_child.c ---- */
-struct sif_pgp_keys { /* what files of OpenPGP public keys hold, armored or not */
-	struct sif_pgp_file {
-		char *text;
-		size_t len;
-		const char *what; /* for messages; borrowed */
-	} * v;
-	size_t n;
+struct sif_pgp_run {
+	uint64_t cpu;  /* microseconds that all texts have taken so far, of SIF_PGP_CPU */
+	char *skipped; /* as in struct sif_report */
 };
-int sif_pgp_keys_load(const char *const *files, size_t n, struct sif_pgp_keys *ret, struct vl_err *err);
-void sif_pgp_keys_free(struct sif_pgp_keys *k);
+#define SIF_PGP_CPU (60ull * 1000000) /* a signature takes milliseconds, a keyring of thousands of keys seconds */
 /* The text inside a clear-signed one that a key signed whose primary key has this fingerprint; returns new. Adds
- * the signer to s, and what it claims. s->verdict becomes SIF_UNKNOWN for want of a key that may be used. */
+ * the signer to s, and what it claims. s->verdict becomes SIF_UNKNOWN for want of a key that may be used. -E2BIG: the
+ * texts of this run take too long. */
 int sif_pgp_verify(const struct sif_pgp_keys *keys, const char *text, size_t len, const uint8_t expected[20],
-		   struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
+		   struct sif_pgp_run *run, struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
 void sif_pgp_fingerprint(const uint8_t bytes[20], char ret[41]); /* upper-case hex */
 
 /* ---- pgp.c, for pgp_child.c: the same in this process ---- */
 struct sif_pgp; /* the library, with the keys */
-/* -ENOTSUP: it is not installed. */
+/* -ENOTSUP: it is not installed. A file that cannot be used is left out, unless there is no other. */
 int sif_pgp_new(const struct sif_pgp_keys *keys, struct sif_pgp **ret, struct vl_err *err);
 void sif_pgp_free(struct sif_pgp *p);
 void sif_pgp_freep(struct sif_pgp **p);
 #define SIF_PGP __attribute__((cleanup(sif_pgp_freep)))
+const char *sif_pgp_skipped(const struct sif_pgp *p); /* as in struct sif_report; borrowed */
 int sif_pgp_check(const struct sif_pgp *p, const char *text, size_t len, const uint8_t expected[20],
 		  struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err);
 
@@ -118,7 +115,10 @@ bool sif_digest_same(const struct sif_digest *a, const struct sif_digest *b);
 struct sif_known { /* who can be told */
 	const struct sif_verify_opts *o;
 	struct sif_pgp_keys pgp; /* read when first wanted */
+	struct sif_pgp_run pgp_run;
+	uint64_t tries; /* of keys on envelopes so far, of SIF_MAX_TRIES */
 };
+#define SIF_MAX_TRIES 16384 /* of an image; one more for each 64 KiB that are hashed */
 int sif_signature_open(const struct sif_image *img, const struct sif_descr *d, struct sif_known *known,
 		       struct sif_signature *s, struct sif_payload *ret, struct vl_err *err);
 /* The same of a signature from before 3.6; *ret: its text, new. */

@@ -159,7 +159,7 @@ static int describe(struct sif_key *k, const char *what, struct vl_err *err)
 		return r;
 	vl_sha256(wire.data, wire.len, sha);
 	VL_FREE char *b64 = vl_base64(sha, sizeof sha, false);
-	k->signer = (struct sif_signer){ SIF_SIGNER_KEY, vl_asprintf("SHA256:%s", b64), NULL };
+	k->signer = (struct sif_signer){ .kind = SIF_SIGNER_KEY, .id = vl_asprintf("SHA256:%s", b64) };
 	return 0;
 }
 

@@ -17,6 +17,9 @@
 	X(rnp_buffer_destroy)                                                                                          \
 	X(rnp_ffi_create)                                                                                              \
 	X(rnp_ffi_destroy)                                                                                             \
+	X(rnp_identifier_iterator_create)                                                                              \
+	X(rnp_identifier_iterator_destroy)                                                                             \
+	X(rnp_identifier_iterator_next)                                                                                \
 	X(rnp_import_keys)                                                                                             \
 	X(rnp_input_destroy)                                                                                           \
 	X(rnp_input_from_memory)                                                                                       \
@@ -53,6 +56,8 @@
 struct sif_pgp {
 	void *so;
 	rnp_ffi_t ffi;
+	struct vl_strv foreign; /* fingerprints of the primary keys of foreign files */
+	char *skipped;
 #define MEMBER(f) __typeof__(f) *f;
 	FUNCTIONS(MEMBER)
 #undef MEMBER
@@ -66,6 +71,8 @@ void sif_pgp_free(struct sif_pgp *p)
 		return;
 	if (p->ffi)
 		p->rnp_ffi_destroy(p->ffi);
+	vl_strv_free(&p->foreign);
+	free(p->skipped);
 	free(p); /* the library stays: its C++ run time does not like to go before the end */
 }
 
@@ -135,17 +142,71 @@ static int create(struct sif_pgp **ret, struct vl_err *err)
 	return 0;
 }
 
+/* Files of that kind. One that cannot be used is no reason to know none of the others. */
+static size_t import_all(struct sif_pgp *p, const struct sif_pgp_keys *keys, bool foreign, struct vl_err *err)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < keys->n; i++) {
+		const struct sif_pgp_file *f = &keys->v[i];
+		if (f->foreign != foreign || f->len == 0) /* the keyring of who never imported a key */
+			continue;
+		if (import(p, f->text, f->len, f->what, err) == 0)
+			n++;
+		else if (!p->skipped)
+			p->skipped = vl_strdup(err->text);
+	}
+	return n;
+}
+
+/* What is in the library by now came out of foreign files. */
+static void note_foreign(struct sif_pgp *p)
+{
+	rnp_identifier_iterator_t it = NULL;
+	const char *id = NULL;
+
+	if (p->rnp_identifier_iterator_create(p->ffi, &it, "fingerprint") != RNP_SUCCESS)
+		return;
+	while (p->rnp_identifier_iterator_next(it, &id) == RNP_SUCCESS && id) {
+		rnp_key_handle_t key = NULL;
+		bool primary = false;
+		if (p->rnp_locate_key(p->ffi, "fingerprint", id, &key) != RNP_SUCCESS || !key)
+			continue;
+		if (p->rnp_key_is_primary(key, &primary) == RNP_SUCCESS && primary)
+			vl_strv_add(&p->foreign, id);
+		p->rnp_key_handle_destroy(key);
+	}
+	p->rnp_identifier_iterator_destroy(it);
+}
+
+static bool is_foreign(const struct sif_pgp *p, const char *fingerprint)
+{
+	for (size_t i = 0; i < p->foreign.n; i++)
+		if (vl_streq(p->foreign.v[i], fingerprint))
+			return true;
+	return false;
+}
+
 int sif_pgp_new(const struct sif_pgp_keys *keys, struct sif_pgp **ret, struct vl_err *err)
 {
 	SIF_PGP struct sif_pgp *p = NULL;
 	int r = create(&p, err);
 
-	for (size_t i = 0; i < keys->n && r == 0; i++)
-		if (keys->v[i].len > 0) /* the keyring of who never imported a key */
-			r = import(p, keys->v[i].text, keys->v[i].len, keys->v[i].what, err);
-	if (r == 0)
-		*ret = vl_steal(&p);
-	return r;
+	if (r < 0)
+		return r;
+	size_t n = import_all(p, keys, true, err);
+	if (n)
+		note_foreign(p);
+	n += import_all(p, keys, false, err);
+	if (!n && p->skipped)
+		return vl_fail(err, EINVAL, "%s", p->skipped);
+	*ret = vl_steal(&p);
+	return 0;
+}
+
+const char *sif_pgp_skipped(const struct sif_pgp *p)
+{
+	return p->skipped;
 }
 
 /* ---- keys ---- */
@@ -279,7 +340,10 @@ static int check_one(const struct sif_pgp *p, rnp_op_verify_signature_t sig, con
 	if (!vl_streq(fingerprint, expected))
 		return vl_fail(err, EBADMSG, "it is by the OpenPGP key %s, but its descriptor names %s", fingerprint,
 			       expected);
-	sif_signature_add_signer(s, &(struct sif_signer){ SIF_SIGNER_PGP, fingerprint, name });
+	sif_signature_add_signer(s, &(struct sif_signer){ .kind = SIF_SIGNER_PGP,
+							  .id = fingerprint,
+							  .name = name,
+							  .foreign = is_foreign(p, fingerprint) });
 	return 0;
 }
 

@@ -11,14 +11,13 @@
 #include <sys/wait.h>
 
 #define MAX_KEYS (16u << 20) /* bytes of one file of public keys */
-#define CPU_SECONDS 60       /* a signature takes milliseconds, a keyring of thousands of keys seconds */
 
 struct answer {
-	bool done;
+	bool done, foreign;
 	int result;
 	enum sif_verdict verdict;
 	struct vl_err err;
-	char claims[128], id[128], name[256]; /* "" = none */
+	char claims[128], id[128], name[256], skipped[512]; /* "" = none */
 	size_t len;
 	char text[SIF_MAX_SIGNATURE];
 };
@@ -28,6 +27,7 @@ struct question {
 	const char *text;
 	size_t len;
 	const uint8_t *expected;
+	rlim_t seconds;
 };
 
 /* ---- in the child ---- */
@@ -53,9 +53,11 @@ static int verify(const struct question *q, struct answer *a)
 	if (r == 0) {
 		put(a->id, sizeof a->id, s.signers[0].id);
 		put(a->name, sizeof a->name, s.signers[0].name);
+		a->foreign = s.signers[0].foreign;
 		memcpy(a->text, text, VL_MIN(a->len, sizeof a->text));
 	}
 	put(a->claims, sizeof a->claims, s.claims);
+	put(a->skipped, sizeof a->skipped, p ? sif_pgp_skipped(p) : NULL);
 	a->verdict = s.verdict;
 	sif_signature_free(&s);
 	return r;
@@ -63,7 +65,7 @@ static int verify(const struct question *q, struct answer *a)
 
 static void run(const struct question *q, struct answer *a, pid_t parent)
 {
-	struct rlimit cpu = { CPU_SECONDS, CPU_SECONDS }, core = { 0, 0 };
+	struct rlimit cpu = { q->seconds, q->seconds }, core = { 0, 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent) /* it died before that */
@@ -80,9 +82,15 @@ static void run(const struct question *q, struct answer *a, pid_t parent)
 
 /* ---- in the parent ---- */
 
-/* Returns a copy that nothing which the child may have left behind can change; NULL with err. */
-static struct answer *ask(const struct question *q, struct vl_err *err)
+static uint64_t microseconds(const struct timeval *t)
 {
+	return (uint64_t)t->tv_sec * 1000000 + (uint64_t)t->tv_usec;
+}
+
+/* Returns a copy that nothing which the child may have left behind can change; NULL with err. */
+static struct answer *ask(const struct question *q, struct sif_pgp_run *so_far, struct vl_err *err)
+{
+	struct rusage used = { 0 };
 	struct answer *a = mmap(NULL, sizeof *a, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *copy;
 	pid_t self = getpid(), pid = a == MAP_FAILED ? -1 : fork();
 
@@ -94,11 +102,13 @@ static struct answer *ask(const struct question *q, struct vl_err *err)
 			munmap(a, sizeof *a);
 		return NULL;
 	}
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	while (wait4(pid, NULL, 0, &used) < 0 && errno == EINTR)
 		;
+	so_far->cpu += microseconds(&used.ru_utime) + microseconds(&used.ru_stime);
 	copy = vl_memdup(a, sizeof *a);
 	munmap(a, sizeof *a);
 	copy->claims[sizeof copy->claims - 1] = copy->id[sizeof copy->id - 1] = copy->name[sizeof copy->name - 1] = 0;
+	copy->skipped[sizeof copy->skipped - 1] = 0;
 	copy->err.text[sizeof copy->err.text - 1] = 0;
 	return copy;
 }
@@ -141,14 +151,21 @@ void sif_pgp_keys_free(struct sif_pgp_keys *k)
 }
 
 int sif_pgp_verify(const struct sif_pgp_keys *keys, const char *text, size_t len, const uint8_t expected[20],
-		   struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err)
+		   struct sif_pgp_run *so_far, struct sif_signature *s, char **ret, size_t *ret_len, struct vl_err *err)
 {
 	struct question q = { .keys = keys, .text = text, .len = len, .expected = expected };
-	VL_FREE struct answer *a = ask(&q, err);
+
+	if (so_far->cpu >= SIF_PGP_CPU)
+		return vl_fail(err, E2BIG, "the image's OpenPGP signatures take too long to check, more than %llu s",
+			       SIF_PGP_CPU / 1000000);
+	q.seconds = (rlim_t)((SIF_PGP_CPU - so_far->cpu) / 1000000 + 1);
+	VL_FREE struct answer *a = ask(&q, so_far, err);
 
 	if (!a)
 		return -err->code;
 	int r = outcome(a, err);
+	if (*a->skipped && !so_far->skipped)
+		so_far->skipped = vl_printable(a->skipped, strlen(a->skipped));
 	if (*a->claims)
 		s->claims = vl_printable(a->claims, strlen(a->claims));
 	if (r < 0) {
@@ -156,7 +173,9 @@ int sif_pgp_verify(const struct sif_pgp_keys *keys, const char *text, size_t len
 		return r;
 	}
 	VL_FREE char *name = vl_printable(a->name, strlen(a->name));
-	sif_signature_add_signer(s, &(struct sif_signer){ SIF_SIGNER_PGP, a->id, *name ? name : NULL });
+	sif_signature_add_signer(
+		s, &(struct sif_signer){
+			   .kind = SIF_SIGNER_PGP, .id = a->id, .name = *name ? name : NULL, .foreign = a->foreign });
 	*ret = vl_strndup(a->text, a->len);
 	*ret_len = strlen(*ret);
 	return 0;

@@ -7,8 +7,10 @@ void sif_signature_add_signer(struct sif_signature *s, const struct sif_signer *
 		if (s->signers[i].kind == who->kind && vl_streq(s->signers[i].id, who->id))
 			return;
 	s->signers = vl_realloc(s->signers, s->n_signers + 1, sizeof *s->signers);
-	s->signers[s->n_signers++] =
-		(struct sif_signer){ who->kind, vl_strdup(who->id), who->name ? vl_strdup(who->name) : NULL };
+	s->signers[s->n_signers++] = (struct sif_signer){ .kind = who->kind,
+							  .id = vl_strdup(who->id),
+							  .name = who->name ? vl_strdup(who->name) : NULL,
+							  .foreign = who->foreign };
 }
 
 void sif_signature_fail(struct sif_signature *s, enum sif_verdict verdict, const struct vl_err *err)
@@ -64,19 +66,20 @@ static int open_clear_signed(const struct sif_descr *d, const char *text, size_t
 	const uint8_t *entity = d->extra + 4;
 	char named[41];
 
-	if (o->n_pgp == 0) {
+	if (o->n_pgp == 0 && !(o->pgp_keys && o->pgp_keys->n)) {
 		sif_pgp_fingerprint(entity, named);
 		s->claims = vl_strdup(named);
 		s->verdict = SIF_UNKNOWN;
 		return vl_fail(err, EKEYREJECTED, "it is by the OpenPGP (PGP) key %s, and no OpenPGP key is known here",
 			       named);
 	}
-	int r = known->pgp.n ? 0 : sif_pgp_keys_load(o->pgp, o->n_pgp, &known->pgp, err);
+	int r = o->pgp_keys || known->pgp.n ? 0 : sif_pgp_keys_load(o->pgp, o->n_pgp, &known->pgp, err);
 	if (r < 0) {
 		s->verdict = SIF_UNKNOWN;
 		return r;
 	}
-	return sif_pgp_verify(&known->pgp, text, len, entity, s, ret, ret_len, err);
+	return sif_pgp_verify(o->pgp_keys ? o->pgp_keys : &known->pgp, text, len, entity, &known->pgp_run, s, ret,
+			      ret_len, err);
 }
 
 static int open_text(const struct sif_descr *d, const char *text, size_t len, struct sif_known *known,

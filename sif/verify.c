@@ -336,6 +336,7 @@ int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, str
 	for (size_t i = 0; i < j.n_groups && r == 0; i++)
 		for (size_t k = 0; k < j.groups[i].n_sigs && r == 0; k++)
 			r = check_signature(&j, &j.groups[i], &j.groups[i].sigs[k], err);
+	ret->skipped = vl_steal(&j.known.pgp_run.skipped);
 	drop(&j);
 	return r;
 }
@@ -354,5 +355,6 @@ void sif_report_free(struct sif_report *r)
 		sif_signature_free(&r->sig[i]);
 	free(r->sig);
 	free(r->v);
+	free(r->skipped);
 	*r = (struct sif_report){ 0 };
 }

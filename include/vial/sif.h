@@ -261,7 +261,8 @@ enum sif_signer_kind { SIF_SIGNER_KEY = 1, SIF_SIGNER_CERTIFICATE, SIF_SIGNER_PG
 struct sif_signer { /* who made a signature; the texts are printable */
 	enum sif_signer_kind kind;
 	char *id; /* "SHA256:..." of the key, a certificate's too; PGP: the primary key's fingerprint in upper-case hex */
-	char *name; /* subject of a certificate, PGP user id, name in a keyring; NULL = none */
+	char *name;   /* subject of a certificate, PGP user id, name in a keyring; NULL = none */
+	bool foreign; /* PGP: the key is in a file that was given as such, see struct sif_pgp_keys */
 };
 struct sif_key;
 /* Ed25519, ECDSA on P-256/384/521, RSA of 2048 to 16384 bits; others are -ENOTSUP. */
@@ -434,12 +435,24 @@ enum sif_legacy {
 	SIF_LEGACY_PRIMARY, /* the primary partition's, unless a group or an object is asked for */
 	SIF_LEGACY_ALL,     /* a signature for every object */
 };
+struct sif_pgp_keys { /* files of OpenPGP public keys, armored or not, that were read */
+	struct sif_pgp_file {
+		char *text;
+		size_t len;
+		const char *what; /* for messages; borrowed */
+		bool foreign;     /* a keyring of another tool: signers tell which keys are in such a file */
+	} * v;
+	size_t n;
+};
+int sif_pgp_keys_load(const char *const *files, size_t n, struct sif_pgp_keys *ret, struct vl_err *err);
+void sif_pgp_keys_free(struct sif_pgp_keys *k);
 struct sif_verify_opts {
 	struct sif_key *const *keys; /* known public keys */
 	size_t n_keys;
-	const char *const *pgp; /* files of OpenPGP public keys, armored or not */
+	const char *const *pgp; /* files of OpenPGP public keys, armored or not; read when first wanted */
 	size_t n_pgp;
-	uint32_t group, object; /* 0 = the whole image */
+	const struct sif_pgp_keys *pgp_keys; /* instead of these; NULL = none */
+	uint32_t group, object;              /* 0 = the whole image */
 	enum sif_need need;
 	enum sif_legacy legacy;
 	/* Ids of objects whose data is not read: the caller checks it by other means, or has no use for it. Their
@@ -476,6 +489,7 @@ struct sif_report {
 	size_t n_sig;
 	struct sif_covered *v;
 	size_t n;
+	char *skipped; /* why a file of OpenPGP keys was left out, which hides no other: one printable line; NULL = none was */
 };
 /* 0: every object asked for is covered by as many signatures as needed, and unchanged. -ENODATA: not signed;
  * -EKEYREJECTED: not by a key given; others: changed, broken, unreadable. Reads only img->fd. *ret is filled on

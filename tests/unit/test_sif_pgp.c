@@ -119,7 +119,8 @@ static int check_by(const struct sif_pgp_keys *keys, const struct sif_pgp *p, co
 	struct sif_signature s = { 0 };
 	VL_FREE char *payload = NULL;
 	size_t n;
-	int r = keys ? sif_pgp_verify(keys, text, len, m->fingerprint, &s, &payload, &n, err)
+	struct sif_pgp_run run = { 0 };
+	int r = keys ? sif_pgp_verify(keys, text, len, m->fingerprint, &run, &s, &payload, &n, err)
 		     : sif_pgp_check(p, text, len, m->fingerprint, &s, &payload, &n, err);
 
 	if (r == 0) {
@@ -132,6 +133,7 @@ static int check_by(const struct sif_pgp_keys *keys, const struct sif_pgp *p, co
 		CHECK_EQ(s.n_signers, 0);
 	}
 	*verdict = s.verdict;
+	CHECK(!run.skipped);
 	sif_signature_free(&s);
 	return r;
 }
@@ -269,6 +271,43 @@ TEST(in_a_child)
 	sif_pgp_keys_free(&keys);
 	CHECK(stat("said", &st) == 0 && st.st_size == 0);
 	CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+/* In a child: a file that the library does not take, beside one that it does; and whose file the key is in. */
+TEST(files_that_are_left_out_and_foreign_ones)
+{
+	struct maker m;
+	struct sif_pgp_run run = { 0 };
+	struct vl_err err;
+	size_t n;
+	VL_FREE char *text = made_elsewhere(&m, &n);
+	struct sif_pgp_keys one = load("key.asc");
+	char none[] = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n";
+	struct sif_pgp_file files[] = { { none, strlen(none), "none.asc", false }, one.v[0] };
+	struct sif_pgp_keys two = { files, 2 };
+
+	for (int foreign = 0; foreign < 4; foreign++) {
+		struct sif_signature s = { 0 };
+		VL_FREE char *payload = NULL;
+		size_t len;
+		files[0].foreign = foreign & 1;
+		files[1].foreign = foreign & 2;
+		CHECK_OK(sif_pgp_verify(&two, text, n, m.fingerprint, &run, &s, &payload, &len, &err), err);
+		CHECK_EQ(s.n_signers, 1);
+		CHECK_EQ(s.signers[0].foreign, files[1].foreign);
+		CHECK_HAS(run.skipped, "none.asc");
+		sif_signature_free(&s);
+	}
+	CHECK(run.cpu > 0);
+	/* all texts of an image together have so much time */
+	struct sif_signature s = { 0 };
+	char *payload = NULL;
+	run.cpu = SIF_PGP_CPU;
+	CHECK_EQ(sif_pgp_verify(&two, text, n, m.fingerprint, &run, &s, &payload, &n, &err), -E2BIG);
+	CHECK_EQ(s.verdict, SIF_UNCHECKED);
+	sif_signature_free(&s);
+	free(run.skipped);
+	sif_pgp_keys_free(&one);
 }
 
 TEST(other_keys)
