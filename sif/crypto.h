@@ -42,9 +42,10 @@ int sif_keyring_read_trusted(int dirfd, const char *dir, struct vl_strv *ret, st
 /* The envelope's text; returns new. */
 int sif_dsse_seal(const struct sif_key *k, const char *payload, size_t n, char **ret, size_t *ret_len,
 		  struct vl_err *err);
-/* Payload of an envelope that keys of the options signed; returns new. Adds the signers to s, and what it claims.
+/* Payload of an envelope that known keys signed; returns new. Adds the signers to s, and what it claims.
  * s->verdict becomes SIF_UNKNOWN where it fails for want of the key. */
-int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o, struct sif_signature *s, char **ret,
+struct sif_known;
+int sif_dsse_open(const char *text, size_t len, struct sif_known *known, struct sif_signature *s, char **ret,
 		  size_t *ret_len, struct vl_err *err);
 
 /* ---- ocsp.c, for cert.c ---- */

@@ -66,9 +66,21 @@ static int fail_signer(const struct sif_verify_opts *o, struct sif_signature *s,
 	return vl_fail(err, EKEYREJECTED, "it is by a key, %s, that is none of the %zu given", named, o->n_keys);
 }
 
-static int check_entry(const vl_json *entry, const struct vl_buf *pae, const struct sif_verify_opts *o,
-		       struct sif_signature *s, struct vl_err *err)
+/* Each of an image's many entries may be by each of many keys; the whole has a bound. */
+static int count_try(struct sif_known *known, const struct vl_buf *pae, struct vl_err *err)
 {
+	known->tries += 1 + (pae->len >> 16);
+	return known->tries <= SIF_MAX_TRIES
+		       ? 0
+		       : vl_fail(err, E2BIG,
+				 "its signatures name no key, and trying all keys takes too long; name the signer's: "
+				 "--key FILE");
+}
+
+static int check_entry(const vl_json *entry, const struct vl_buf *pae, struct sif_known *known, struct sif_signature *s,
+		       struct vl_err *err)
+{
+	const struct sif_verify_opts *o = known->o;
 	const char *keyid = vl_json_str(entry, "keyid");
 	VL_FREE uint8_t *sig = NULL;
 	size_t len;
@@ -78,14 +90,17 @@ static int check_entry(const vl_json *entry, const struct vl_buf *pae, const str
 		return r;
 	if (!s->claims && keyid && *keyid)
 		s->claims = vl_printable(keyid, VL_MIN(strlen(keyid), (size_t)80));
-	for (size_t i = 0; i < o->n_keys; i++)
-		if (may_be_by(keyid, o->keys[i]) && sif_key_check(o->keys[i], pae->data, pae->len, sig, len))
+	for (size_t i = 0; i < o->n_keys && r == 0; i++) {
+		if (!may_be_by(keyid, o->keys[i]) || (r = count_try(known, pae, err)) < 0)
+			continue;
+		if (sif_key_check(o->keys[i], pae->data, pae->len, sig, len))
 			sif_signature_add_signer(s, sif_key_signer(o->keys[i]));
-	return 0;
+	}
+	return r;
 }
 
-static int find_signers(const vl_json *list, const struct vl_buf *pae, const struct sif_verify_opts *o,
-			struct sif_signature *s, struct vl_err *err)
+static int find_signers(const vl_json *list, const struct vl_buf *pae, struct sif_known *known, struct sif_signature *s,
+			struct vl_err *err)
 {
 	size_t n = vl_json_len(list);
 	int r = 0;
@@ -96,11 +111,11 @@ static int find_signers(const vl_json *list, const struct vl_buf *pae, const str
 		return vl_fail(err, E2BIG, "the envelope holds %zu signatures, at most %d are looked at", n,
 			       MAX_ENTRIES);
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = check_entry(vl_json_at(list, i), pae, o, s, err);
-	return r < 0 || s->n_signers ? r : fail_signer(o, s, err);
+		r = check_entry(vl_json_at(list, i), pae, known, s, err);
+	return r < 0 || s->n_signers ? r : fail_signer(known->o, s, err);
 }
 
-int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o, struct sif_signature *s, char **ret,
+int sif_dsse_open(const char *text, size_t len, struct sif_known *known, struct sif_signature *s, char **ret,
 		  size_t *ret_len, struct vl_err *err)
 {
 	VL_JSON vl_json *j = NULL;
@@ -118,7 +133,7 @@ int sif_dsse_open(const char *text, size_t len, const struct sif_verify_opts *o,
 	if (r < 0)
 		return r;
 	encode_signed_bytes(&pae, (const char *)payload, n);
-	r = find_signers(vl_json_arr(j, "signatures"), &pae, o, s, err);
+	r = find_signers(vl_json_arr(j, "signatures"), &pae, known, s, err);
 	if (r < 0)
 		return r;
 	*ret = (char *)vl_steal(&payload);

@@ -92,7 +92,7 @@ static int open_text(const struct sif_descr *d, const char *text, size_t len, st
 	if (hash < SIF_HASH_SHA256 || hash > SIF_HASH_BLAKE2B)
 		return vl_fail(err, EINVAL, "its descriptor names an unknown hash, %u", hash);
 	int r = s->form == SIF_FORM_PGP ? open_clear_signed(d, text, len, known, s, &payload, &n, err)
-					: sif_dsse_open(text, len, known->o, s, &payload, &n, err);
+					: sif_dsse_open(text, len, known, s, &payload, &n, err);
 	return r < 0 ? r : sif_payload_parse(payload, n, ret, err);
 }
 

@@ -18,8 +18,9 @@ static void envelope(const char *text, size_t n)
 	if (!key && sif_key_parse(key_pem, sizeof key_pem - 1, "key", SIF_KEY_PUBLIC, &key, &err) < 0)
 		abort();
 	struct sif_verify_opts o = { .keys = &key, .n_keys = 1 };
+	struct sif_known known = { .o = &o };
 	struct sif_signature s = { 0 };
-	if (sif_dsse_open(text, n, &o, &s, &payload, &len, &err) == 0)
+	if (sif_dsse_open(text, n, &known, &s, &payload, &len, &err) == 0)
 		abort(); /* no input holds a signature by it */
 	sif_signature_free(&s);
 }

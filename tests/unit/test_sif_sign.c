@@ -407,11 +407,44 @@ TEST(limits_of_signatures)
 	for (int i = 0; i < 65; i++)
 		vl_buf_addf(&b, "%s{\"sig\":\"AAAA\"}", i ? "," : "");
 	vl_buf_adds(&b, "]}");
+	struct sif_known known = { .o = &o };
 	struct sif_signature s = { 0 };
 	char *payload;
 	size_t n;
-	CHECK_EQ(sif_dsse_open(b.data, b.len, &o, &s, &payload, &n, &err), -E2BIG);
+	CHECK_EQ(sif_dsse_open(b.data, b.len, &known, &s, &payload, &n, &err), -E2BIG);
 	sif_signature_free(&s);
+}
+
+/* Entries that name no key, each tried with every key: there is an end to it, and that is a refusal. */
+TEST(tries_of_keys_have_a_bound)
+{
+	enum { KEYS = 200, ENTRIES = 50, OBJECTS = SIF_MAX_TRIES / (KEYS * ENTRIES) + 1 };
+	SIF_KEY struct sif_key *k = NULL;
+	struct sif_key *keys[KEYS];
+	VL_BUF struct vl_buf b = { 0 };
+	struct vl_err err;
+
+	CHECK_OK(sif_key_new("ed25519", 0, &k, &err), err);
+	for (int i = 0; i < KEYS; i++)
+		keys[i] = k;
+	struct sif_verify_opts o = { .keys = keys, .n_keys = KEYS, .need = SIF_NEED_ONE };
+	struct sif_known known = { .o = &o };
+	vl_buf_adds(
+		&b,
+		"{\"payloadType\":\"application/vnd.sylabs.sif-metadata+json\",\"payload\":\"e30=\",\"signatures\":[");
+	for (int i = 0; i < ENTRIES; i++)
+		vl_buf_addf(&b, "%s{\"sig\":\"AAAA\"}", i ? "," : "");
+	vl_buf_adds(&b, "]}");
+	for (int i = 0; i < OBJECTS; i++) {
+		struct sif_signature s = { 0 };
+		char *payload;
+		size_t n;
+		bool last = i + 1 == OBJECTS;
+		CHECK_EQ(sif_dsse_open(b.data, b.len, &known, &s, &payload, &n, &err), last ? -E2BIG : -EKEYREJECTED);
+		CHECK_EQ(s.verdict == SIF_UNKNOWN, !last);
+		sif_signature_free(&s);
+	}
+	CHECK_HAS(err.text, "--key");
 }
 
 TEST(old_style_texts)
