@@ -43,38 +43,20 @@ static bool only_unknown(const struct sif_report *rep)
 	return unknown;
 }
 
-static bool is_trusted(const struct sif_signature *s, const struct cmd_known *known)
-{
-	for (size_t i = 0; i < s->n_signers; i++)
-		if (cmd_known_trust(known, &s->signers[i]))
-			return true;
-	return false;
-}
-
-static bool group_is_trusted(const struct sif_report *rep, uint32_t group, const struct cmd_known *known)
-{
-	for (size_t i = 0; i < rep->n_sig; i++)
-		if (rep->sig[i].group == group && rep->sig[i].verdict == SIF_VALID && is_trusted(&rep->sig[i], known))
-			return true;
-	return false;
-}
-
 /* A valid signature says who; whether that is somebody to rely on is the keyring's answer. */
 static int check_trust(const struct cmd_ctx *c, const char *path, const struct sif_report *rep,
 		       const struct cmd_known *known, struct vl_err *err)
 {
-	for (size_t i = 0; i < rep->n_sig; i++) {
-		const struct sif_signature *s = &rep->sig[i];
-		if (s->verdict != SIF_VALID || group_is_trusted(rep, s->group, known))
-			continue;
-		return vl_fail(err, EKEYREJECTED,
-			       "%s: signature %u is valid, but its signer is not trusted: %s%s%s%s; compare this with "
-			       "its owner's, then: %s key trust %s",
-			       path, s->id, s->signers[0].id, s->signers[0].name ? " (" : "",
-			       s->signers[0].name ? s->signers[0].name : "", s->signers[0].name ? ")" : "", c->self,
-			       s->signers[0].id);
-	}
-	return 0;
+	const struct sif_signature *s = cmd_known_untrusted(known, rep);
+
+	if (!s)
+		return 0;
+	return vl_fail(err, EKEYREJECTED,
+		       "%s: signature %u is valid, but its signer is not trusted: %s%s%s%s; compare this with "
+		       "its owner's, then: %s key trust %s",
+		       path, s->id, s->signers[0].id, s->signers[0].name ? " (" : "",
+		       s->signers[0].name ? s->signers[0].name : "", s->signers[0].name ? ")" : "", c->self,
+		       s->signers[0].id);
 }
 
 static int explain(const struct cmd_ctx *c, const char *path, const struct cmd_known *known, bool legacy,
@@ -105,6 +87,8 @@ static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const stru
 	cmd_progress_start(&bar, c, &progress);
 	int r = sif_verify(img, &with_bar, &rep, err);
 	cmd_progress_end(&bar);
+	if (rep.skipped)
+		vl_logf(&c->log, VL_WARNING, "%s", rep.skipped);
 	if (r < 0)
 		r = explain(c, path, known, o->legacy, &rep, r, err);
 	else
@@ -125,25 +109,25 @@ static int verify(struct cmd_ctx *c, const struct cmd_verify_opts *o, const stru
 }
 
 /* A group and an object are two questions, as other tools have it. */
-static int verify_image(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char *path,
+static int verify_image(struct cmd_ctx *c, const struct cmd_verify_opts *o, int fd, const char *path,
 			const struct cmd_known *known, struct vl_err *err)
 {
-	VL_CLOSE int fd = -1;
 	SIF_IMAGE struct sif_image img = { .fd = -1 };
 	struct sif_verify_opts vo = {
 		.keys = known->v,
 		.n_keys = known->n,
-		.pgp = (const char *const *)known->pgp.v,
-		.n_pgp = known->pgp.n,
+		.pgp_keys = known->pgp,
 		.need = known->ring ? SIF_NEED_ONE : SIF_NEED_ALL,
 		.legacy = !o->legacy ? SIF_LEGACY_NO
 			  : o->all   ? SIF_LEGACY_ALL
 				     : SIF_LEGACY_PRIMARY,
 		.group = (uint32_t)o->group,
 	};
-	int r = cmd_image_open(path, O_RDONLY, &fd, &img, err);
+	int r = sif_load(fd, &img, err);
 
-	if (r == 0 && (o->group || !o->object))
+	if (r < 0)
+		return vl_wrap(err, "%s", path);
+	if (o->group || !o->object)
 		r = verify(c, o, &img, path, known, &vo, err);
 	vo.group = 0;
 	vo.object = (uint32_t)o->object;
@@ -161,6 +145,21 @@ static void read_environment(struct cmd_verify_opts *o)
 		vl_strv_add(&o->keys, key);
 	else if (certificate && *certificate)
 		o->certificate = certificate;
+/* Files are opened as the caller, and what strangers wrote (the image, certificates, answers of responders) is read without
+ * privileges. */
+static int verify_file(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char *path, struct cmd_known *known,
+		       struct vl_err *err)
+{
+	int r = cmd_known_read(c, o, known, err);
+	VL_CLOSE int fd =
+		r < 0 ? -1 : vl_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, err); /* a FIFO must not hang us */
+
+	if (r < 0 || fd < 0)
+		return r < 0 ? r : fd;
+	r = vl_drop_privileges(err);
+	if (r == 0)
+		r = cmd_known_parse(c, o, known, err);
+	return r < 0 ? r : verify_image(c, o, fd, path, known, err);
 }
 
 int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
@@ -180,9 +179,7 @@ int cmd_verify_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int ar
 	if (o->url)
 		vl_logf(&c->log, VL_WARNING, "no key server is asked, %s neither: keys come from the keyring and --key",
 			o->url);
-	int r = cmd_known_load(c, o, &known, &err);
-	if (r == 0)
-		r = verify_image(c, o, argv[0], &known, &err);
+	int r = verify_file(c, o, argv[0], &known, &err);
 	vl_strv_free(&o->keys);
 	return r < 0 ? cmd_fail(c, &err) : 0;
 }

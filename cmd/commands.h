@@ -116,20 +116,33 @@ cmd_fn cmd_verify_run;
 
 /* verify_keys.c: whose signatures can be told */
 struct sif_keyring;
+struct sif_report;
+struct sif_signature;
+struct sif_signer;
 struct cmd_known {
 	struct sif_key **v;
 	size_t n;
-	struct vl_strv pgp;       /* files of OpenPGP public keys */
+	struct sif_pgp_keys *pgp;
+	struct vl_strv foreign;   /* paths of other tools' keyrings among these */
 	struct sif_keyring *ring; /* NULL: the keys were named on the command line */
+	struct vl_strv named;     /* paths of named PEM keys, and what each holds */
+	struct vl_strv texts;
+	char *certificate, *intermediates, *roots; /* what those files hold, or NULL */
 };
 int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err);
+void cmd_known_environment(struct cmd_verify_opts *o); /* completes them; first of all */
+/* Opens and reads all files, as the caller; afterwards none is needed any more. o must stay. */
+int cmd_known_read(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err);
+/* Makes keys of what was read. This may ask the network about certificates: better done without privileges. */
+int cmd_known_parse(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *k, struct vl_err *err);
 void cmd_known_free(struct cmd_known *k);
+/* verify_trust.c */
 /* Why its signatures are trusted, "which is trusted"; NULL: they are not */
-struct sif_signer;
 const char *cmd_known_trust(const struct cmd_known *k, const struct sif_signer *who);
+/* The first valid signature over something that nobody trusted has signed; NULL: there is none. */
+const struct sif_signature *cmd_known_untrusted(const struct cmd_known *k, const struct sif_report *rep);
 
 /* verify_print.c */
-struct sif_report;
 /* Each signature with its signer and what it covers */
 void cmd_verify_print(const struct sif_image *img, const struct sif_report *rep, const struct cmd_known *known);
 /* The same for programs: as other tools print it, and all of it. err NULL: it is verified. */

@@ -13,10 +13,18 @@ void cmd_known_free(struct cmd_known *k)
 	for (size_t i = 0; i < k->n; i++)
 		sif_key_free(k->v[i]);
 	free(k->v);
-	vl_strv_free(&k->pgp);
+	if (k->pgp)
+		sif_pgp_keys_free(k->pgp);
+	free(k->pgp);
+	vl_strv_free(&k->foreign);
 	if (k->ring)
 		sif_keyring_free(k->ring);
 	free(k->ring);
+	vl_strv_free(&k->named);
+	vl_strv_free(&k->texts);
+	free(k->certificate);
+	free(k->intermediates);
+	free(k->roots);
 	*k = (struct cmd_known){ 0 };
 }
 
@@ -27,9 +35,31 @@ static void add_key(struct cmd_known *k, struct sif_key *key)
 }
 
 static int load_file(const char *path, struct cmd_known *k, struct vl_err *err)
+/* The environment's key counts only when the command line has none: it must not widen it. */
+void cmd_known_environment(struct cmd_verify_opts *o)
+{
+	const char *key = opt_getenv("VERIFY_KEY"), *certificate = opt_getenv("VERIFY_CERTIFICATE");
+
+	if (o->keys.n || o->certificate)
+		return;
+	if (key && *key)
+		vl_strv_add(&o->keys, key);
+	else if (certificate && *certificate)
+		o->certificate = certificate;
+}
+
+/* Takes text. what: borrowed */
+static void add_pgp(struct cmd_known *k, char *text, size_t len, const char *what, bool foreign)
+{
+	k->pgp->v = vl_realloc(k->pgp->v, k->pgp->n + 1, sizeof *k->pgp->v);
+	k->pgp->v[k->pgp->n++] = (struct sif_pgp_file){ .text = text, .len = len, .what = what, .foreign = foreign };
+}
+
+/* ---- files that were named ---- */
+
+static int read_named(const char *path, struct cmd_known *k, struct vl_err *err)
 {
 	VL_FREE char *text = NULL;
-	struct sif_key *key;
 	size_t n;
 	int r = vl_read_file(AT_FDCWD, path, MAX_KEY_FILE, &text, &n, err);
 
@@ -38,18 +68,35 @@ static int load_file(const char *path, struct cmd_known *k, struct vl_err *err)
 	if (strstr(text, "-----BEGIN PGP PRIVATE KEY"))
 		return vl_fail(err, EINVAL, "%s holds a private OpenPGP key; verifying takes the public one", path);
 	if (strstr(text, "-----BEGIN PGP PUBLIC KEY")) {
-		vl_strv_add(&k->pgp, path);
+		add_pgp(k, vl_steal(&text), n, path, false);
 		return 0;
 	}
 	if (n > SIF_MAX_PEM)
 		return vl_fail(err, EFBIG, "%s: no PEM key is as large as this", path);
-	r = sif_key_parse(text, n, path, SIF_KEY_PUBLIC, &key, err);
-	if (r == 0)
-		add_key(k, key);
-	return r;
+	vl_strv_add(&k->named, path);
+	vl_strv_take(&k->texts, vl_steal(&text));
+	return 0;
 }
 
-static int load_certificate(const struct sif_cert_opts *co, struct cmd_known *k, struct vl_err *err)
+static int read_certificates(const char *path, char **ret, struct vl_err *err)
+{
+	return path ? vl_read_file(AT_FDCWD, path, SIF_MAX_BUNDLE, ret, NULL, err) : 0;
+}
+
+static int parse_pem(const char *text, const char *path, const char *name, struct cmd_known *k, struct vl_err *err)
+{
+	struct sif_key *key;
+	int r = sif_key_parse(text, strlen(text), path, SIF_KEY_PUBLIC, &key, err);
+
+	if (r < 0)
+		return r;
+	if (name)
+		sif_key_set_signer(key, SIF_SIGNER_KEY, name);
+	add_key(k, key);
+	return 0;
+}
+
+static int parse_certificate(const struct sif_cert_opts *co, struct cmd_known *k, struct vl_err *err)
 {
 	struct sif_key *key;
 	int r = sif_key_from_certificate(co, &key, err);
@@ -64,17 +111,23 @@ static int load_certificate(const struct sif_cert_opts *co, struct cmd_known *k,
 /* A key ring of Apptainer or SingularityCE, where there is one: who changes tools keeps the keys. Only read. */
 static void add_foreign(struct cmd_ctx *c, struct cmd_known *k, char *path)
 {
+	VL_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	VL_FREE char *text = NULL;
+	struct vl_err err = { 0 };
 	struct stat st;
+	size_t n;
 
-	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
-		if ((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & (S_IWGRP | S_IWOTH))
-			vl_logf(&c->log, VL_WARNING, "the OpenPGP keys in %s are not used: others may write it", path);
-		else if (access(path, R_OK) < 0)
-			vl_logf(&c->log, VL_VERBOSE, "cannot read %s", path);
-		else
-			vl_strv_add(&k->pgp, path);
-	}
-	free(path);
+	vl_strv_take(&k->foreign, path);
+	if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
+		vl_logf(&c->log, VL_VERBOSE, "cannot read %s", path);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+		return;
+	if ((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & (S_IWGRP | S_IWOTH))
+		vl_logf(&c->log, VL_WARNING, "the OpenPGP keys in %s are not used: others may write it", path);
+	else if (vl_read_fd(fd, path, MAX_KEY_FILE, &text, &n, &err) < 0)
+		vl_logf(&c->log, VL_WARNING, "%s", err.text);
+	else
+		add_pgp(k, vl_steal(&text), n, path, true);
 }
 
 static void add_foreign_all(struct cmd_ctx *c, struct cmd_known *k)
@@ -90,27 +143,34 @@ static void add_foreign_all(struct cmd_ctx *c, struct cmd_known *k)
 	add_foreign(c, k, vl_strdup("/etc/singularity/global-pgp-public"));
 }
 
-/* A certificate of the keyring was put there to be trusted as it is. */
-static int add_entry(const struct sif_keyring_entry *e, bool ocsp, struct cmd_known *k, struct vl_err *err)
-{
-	struct sif_cert_opts co = { .cert = e->path, .roots = e->path, .ocsp = ocsp };
-	int r = 0;
-
-	if (e->kind == SIF_KEYRING_PGP)
-		vl_strv_add(&k->pgp, e->path);
-	else if (e->kind == SIF_KEYRING_CERTIFICATE)
-		r = load_certificate(&co, k, err);
-	else if (e->kind == SIF_KEYRING_PUBLIC && (r = load_file(e->path, k, err)) == 0)
-		sif_key_set_signer(k->v[k->n - 1], SIF_SIGNER_KEY, e->name);
-	return r;
-}
-
-static int load_keyrings(struct cmd_ctx *c, bool ocsp, struct cmd_known *k, struct vl_err *err)
+static int read_keyrings(struct cmd_ctx *c, struct cmd_known *k, struct vl_err *err)
 {
 	k->ring = vl_alloc(sizeof *k->ring);
 	int r = cmd_keyring_open(k->ring, err);
 
-	for (size_t i = 0; i < k->ring->n && r == 0; i++) {
+	if (r == 0)
+		add_foreign_all(c, k);
+	return r;
+}
+
+/* A certificate of the keyring was put there to be trusted as it is. */
+static int add_entry(const struct sif_keyring_entry *e, bool ocsp, struct cmd_known *k, struct vl_err *err)
+{
+	struct sif_cert_opts co = {
+		.cert = e->path, .roots = e->path, .cert_text = e->text, .roots_text = e->text, .ocsp = ocsp
+	};
+
+	if (e->kind == SIF_KEYRING_CERTIFICATE)
+		return parse_certificate(&co, k, err);
+	if (e->kind == SIF_KEYRING_PUBLIC)
+		return parse_pem(e->text, e->path, e->name, k, err);
+	add_pgp(k, vl_strdup(e->text), strlen(e->text), e->path, false);
+	return 0;
+}
+
+static void parse_keyrings(struct cmd_ctx *c, bool ocsp, struct cmd_known *k)
+{
+	for (size_t i = 0; i < k->ring->n; i++) {
 		const struct sif_keyring_entry *e = &k->ring->v[i];
 		struct vl_err one;
 		if (!(e->kind & SIF_KEYRING_SIGNERS))
@@ -120,37 +180,40 @@ static int load_keyrings(struct cmd_ctx *c, bool ocsp, struct cmd_known *k, stru
 		else if (add_entry(e, ocsp, k, &one) < 0) /* the others may do; what it signed stays unknown */
 			vl_logf(&c->log, VL_WARNING, "%s", one.text);
 	}
-	if (r == 0)
-		add_foreign_all(c, k);
-	return r;
 }
 
-int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err)
+/* ---- all of it ---- */
+
+int cmd_known_read(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err)
 {
 	int r = 0;
 
+	ret->pgp = vl_alloc(sizeof *ret->pgp);
 	for (size_t i = 0; i < o->keys.n && r == 0; i++)
-		r = load_file(o->keys.v[i], ret, err);
-	if (r == 0 && o->certificate) {
-		struct sif_cert_opts co = {
-			.cert = o->certificate, .intermediates = o->intermediates, .roots = o->roots, .ocsp = o->ocsp
-		};
-		r = load_certificate(&co, ret, err);
-	}
-	return r < 0 || o->keys.n || o->certificate ? r : load_keyrings(c, o->ocsp, ret, err);
+		r = read_named(o->keys.v[i], ret, err);
+	if (r == 0 && o->certificate && (r = read_certificates(o->certificate, &ret->certificate, err)) == 0 &&
+	    (r = read_certificates(o->intermediates, &ret->intermediates, err)) == 0)
+		r = read_certificates(o->roots, &ret->roots, err);
+	return r < 0 || o->keys.n || o->certificate ? r : read_keyrings(c, ret, err);
 }
 
-/* Own keys need no list. Who imported a key into another tool's keyring has trusted it by that: these tools know no
- * second step. */
-const char *cmd_known_trust(const struct cmd_known *k, const struct sif_signer *who)
+int cmd_known_parse(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *k, struct vl_err *err)
 {
-	if (!k->ring)
-		return "which was named";
-	if (sif_keyring_trusts(k->ring, who->id))
-		return "which is trusted";
-	if (sif_keyring_by_id(k->ring, SIF_KEYRING_PRIVATE, who->id))
-		return "which is your own";
-	if (who->kind == SIF_SIGNER_PGP && !sif_keyring_by_id(k->ring, SIF_KEYRING_PGP, who->id))
-		return "which is in the keyring of Apptainer or SingularityCE";
-	return NULL;
+	int r = 0;
+
+	for (size_t i = 0; i < k->named.n && r == 0; i++)
+		r = parse_pem(k->texts.v[i], k->named.v[i], NULL, k, err);
+	if (r == 0 && o->certificate) {
+		const struct sif_cert_opts co = { .cert = o->certificate,
+						  .intermediates = o->intermediates,
+						  .roots = o->roots,
+						  .cert_text = k->certificate,
+						  .intermediates_text = k->intermediates,
+						  .roots_text = k->roots,
+						  .ocsp = o->ocsp };
+		r = parse_certificate(&co, k, err);
+	}
+	if (r == 0 && k->ring)
+		parse_keyrings(c, o->ocsp, k);
+	return r;
 }

@@ -21,15 +21,15 @@ static STACK_OF(X509) * parse_pem(const char *pem, size_t len)
 	return v;
 }
 
-static int load(const char *path, STACK_OF(X509) * *ret, struct vl_err *err)
+static int load(const char *path, const char *text, STACK_OF(X509) * *ret, struct vl_err *err)
 {
 	VL_FREE char *pem = NULL;
-	size_t len;
-	int r = vl_read_file(AT_FDCWD, path, VL_JSON_MAX, &pem, &len, err); /* the system's bundle is 200 KB */
+	size_t len = text ? strlen(text) : 0;
+	int r = text ? 0 : vl_read_file(AT_FDCWD, path, SIF_MAX_BUNDLE, &pem, &len, err);
 
 	if (r < 0)
 		return r;
-	*ret = parse_pem(pem, len);
+	*ret = parse_pem(text ? text : pem, len);
 	if (sk_X509_num(*ret) > 0)
 		return 0;
 	return vl_fail(err, EINVAL, "%s: no PEM certificate found", path);
@@ -124,11 +124,11 @@ int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret
 	STACK_OF(X509) *leaf = NULL, *between = NULL, *anchors = NULL;
 	EVP_PKEY *pkey = NULL;
 
-	int r = load(o->cert, &leaf, err);
+	int r = load(o->cert, o->cert_text, &leaf, err);
 	if (r == 0 && o->intermediates)
-		r = load(o->intermediates, &between, err);
+		r = load(o->intermediates, o->intermediates_text, &between, err);
 	if (r == 0 && o->roots)
-		r = load(o->roots, &anchors, err);
+		r = load(o->roots, o->roots_text, &anchors, err);
 	if (r == 0)
 		r = check(o, sk_X509_value(leaf, 0), between, anchors, err);
 	if (r == 0) {

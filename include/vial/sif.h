@@ -285,11 +285,14 @@ void sif_key_freep(struct sif_key **k);
 
 /* cert.c: the key of a certificate whose chain ends at one of the roots. Key usage (digital signatures), extended
  * key usage (code signing) and dates are checked; the key's signer is the certificate's subject. */
+#define SIF_MAX_BUNDLE (16u << 20) /* bytes of a file of certificates; the system's has 200 KB */
 struct sif_cert_opts {
 	const char *cert, *intermediates, *roots; /* files of PEM certificates; intermediates NULL = none, roots NULL =
 						   * the system's */
-	int64_t time;                             /* Unix seconds at which all must be valid; 0 = now */
-	bool ocsp; /* ask the responders that the certificates name; no good answer is a refusal */
+	/* What these files hold, where they were read already; NULL = they are read. */
+	const char *cert_text, *intermediates_text, *roots_text;
+	int64_t time; /* Unix seconds at which all must be valid; 0 = now */
+	bool ocsp;    /* ask the responders that the certificates name; no good answer is a refusal */
 };
 int sif_key_from_certificate(const struct sif_cert_opts *o, struct sif_key **ret, struct vl_err *err);
 

@@ -210,6 +210,23 @@ assert j["signatures"][1]["claims"] == "'$PGP'" and j["signatures"][1]["signers"
 	expect 255 vial verify tampered/garbage-signature-added.sif
 }
 
+@test "verify: a key that hides in the file of another is neither known nor trusted" {
+	local ring=$HOME/.config/vial/keys
+	vial key import --name dev "$DATA/keys/pgp.pub.asc"
+	expect 255 vial verify "$DATA/valid/pgp-signed.sif"
+	one_fatal_line "its signer is not trusted"
+	rm "$ring/dev.asc"
+	vial key import --trust "$DATA/keys/p256.pub.pem"
+	cat "$DATA/keys/pgp.pub.asc" "$DATA/keys/pgp.pub.asc" >two.asc
+	expect 255 vial key import --name two two.asc
+	one_fatal_line "two.asc holds something beside one"
+	install -m 644 two.asc "$ring/two.asc"
+	expect 255 vial verify "$DATA/valid/pgp-signed.sif"
+	stderr_has "the signer is unknown"
+	stderr_has "two.asc holds something beside one"
+	expect 0 vial verify "$DATA/valid/signed-p256.sif"
+}
+
 @test "verify: keys that Apptainer keeps serve, if only their owner may write them" {
 	local ring=$HOME/.apptainer/keys
 	mkdir -p "$ring"
@@ -275,7 +292,10 @@ make_leaf() {
 		expect 0 vial verify --certificate "$c.crt" --certificate-roots ca.crt i.sif
 		stdout_has "by certificate CN=$c, key SHA256:"
 	done
-	expect 0 vial verify --ocsp-verify --certificate good.crt --certificate-roots ca.crt i.sif
+	expect 0 strace -f -o calls -e trace=prctl,connect "$VIAL" verify --ocsp-verify --certificate good.crt --certificate-roots ca.crt i.sif
+	# answers come from strangers: nobody reads them with privileges
+	sed -n '/PR_SET_NO_NEW_PRIVS, 1/,$p' calls | grep -q 'connect.*AF_INET' || complain "there is no question, or it came too early"
+	! sed '/PR_SET_NO_NEW_PRIVS, 1/,$d' calls | grep 'connect.*AF_INET' || complain "it asks with privileges"
 	expect 255 vial verify --ocsp-verify --certificate revoked.crt --certificate-roots ca.crt i.sif
 	one_fatal_line "revoked: keyCompromise"
 	expect 255 vial verify --ocsp-verify --certificate stranger.crt --certificate-roots ca.crt i.sif
