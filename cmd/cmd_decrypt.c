@@ -3,6 +3,7 @@
 #include "commands.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -90,19 +91,24 @@ static int decrypt(const struct sif_image *img, const struct sif_descr *d, const
 
 /* ---- the secret ---- */
 
-static int get_secret(const struct cmd_decrypt_opts *o, const struct sif_image *img, const struct sif_descr *d,
-		      struct vl_buf *ret, struct vl_err *err)
+/* *ret NULL: it is a passphrase. */
+static int open_key(const struct cmd_decrypt_opts *o, struct sif_key **ret, struct vl_err *err)
 {
 	struct sif_ask ask = { cmd_passphrase, NULL };
+
+	*ret = NULL;
+	return o->pem && !o->passphrase ? sif_key_open(o->pem, &ask, ret, err) : 0;
+}
+
+static int get_secret(const struct cmd_decrypt_opts *o, const struct sif_image *img, const struct sif_descr *d,
+		      const struct sif_key *k, struct vl_buf *ret, struct vl_err *err)
+{
 	const char *given = opt_getenv("ENCRYPTION_PASSPHRASE");
-	SIF_KEY struct sif_key *k = NULL;
 	char *answer = NULL;
 	int r;
 
-	if (o->pem && !o->passphrase) {
-		r = sif_key_open(o->pem, &ask, &k, err);
-		return r < 0 ? r : sif_unwrap_secret(img, d, k, ret, err);
-	}
+	if (k)
+		return sif_unwrap_secret(img, d, k, ret, err);
 	if (given && *given) {
 		vl_buf_adds(ret, given);
 		return 0;
@@ -147,22 +153,27 @@ static int check_memory(const struct sif_descr *d, struct vl_err *err)
 }
 
 /* The whole of it into out. */
+/* The whole of it into out. All files are open but the key's; nothing of the image is looked at before privileges are
+ * gone, which is for good. */
 static int decrypt_image(const struct cmd_decrypt_opts *o, const char *name, int fd, int out, int *ret_signal,
 			 struct vl_err *err)
 {
 	SIF_IMAGE struct sif_image img = { .fd = -1 };
 	const struct sif_descr *d;
+	SIF_KEY struct sif_key *k = NULL;
 	VL_BUF struct vl_buf secret = { 0 };
-	int r = sif_load(fd, &img, err);
+	int r = open_key(o, &k, err);
 
+	if (r == 0)
+		r = vl_drop_privileges(err);
+	if (r == 0)
+		r = sif_load(fd, &img, err);
 	if (r == 0)
 		r = find_partition(&img, &d, err);
 	if (r == 0 && o->fd)
 		r = check_memory(d, err);
 	if (r == 0)
-		r = get_secret(o, &img, d, &secret, err);
-	if (r == 0 && o->fd) /* a new file may need them at its end */
-		r = vl_drop_privileges(err);
+		r = get_secret(o, &img, d, k, &secret, err);
 	if (r == 0)
 		r = decrypt(&img, d, name, &secret, out, ret_signal, err);
 	if (secret.data)
@@ -187,16 +198,67 @@ static int to_memory(const struct cmd_decrypt_opts *o, const char *name, int *re
 	return r < 0 ? vl_fail_sys(err, -r, "cannot hand over the decrypted image") : 0;
 }
 
+/* Giving the new file its name may take privileges, which this process has no more by then: another one keeps them,
+ * reads nothing of the image, and waits for the word. Without it, as when we die, the file goes. */
+static void finish_file(struct vl_newfile *f, bool force, int sock)
+{
+	enum vl_msg_type type = VL_MSG_ERR;
+	struct vl_err err = { 0 };
+	sigset_t all;
+	char none[1];
+	size_t n;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL); /* the other one hears them */
+	if (vl_msg_recv(sock, &type, none, sizeof none, &n) < 0 || type != VL_MSG_OK)
+		vl_newfile_abort(f);
+	else if (vl_newfile_commit(f, force, &err) < 0)
+		vl_msg_send_err(sock, &err);
+	else
+		vl_msg_send(sock, VL_MSG_OK, "", 0);
+	_exit(0);
+}
+
+static int start_finisher(struct vl_newfile *f, bool force, pid_t *ret_pid, struct vl_err *err)
+{
+	int pair[2], r = vl_msg_pair(pair, err);
+
+	if (r < 0)
+		return r;
+	fflush(NULL); /* or what waits there is written twice */
+	*ret_pid = fork();
+	if (*ret_pid == 0) {
+		close(pair[0]);
+		finish_file(f, force, pair[1]);
+	}
+	close(pair[1]);
+	if (*ret_pid > 0)
+		return pair[0];
+	close(pair[0]);
+	return vl_fail_sys(err, errno, "cannot start the process that names the new file");
+}
+
 static int to_file(const struct cmd_decrypt_opts *o, const char *name, const char *dest, int *ret_signal,
 		   struct vl_err *err)
 {
 	VL_NEWFILE struct vl_newfile f = VL_NEWFILE_INIT;
 	VL_CLOSE int fd = vl_open(name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, err);
 	int r = fd < 0 ? fd : vl_newfile_open(&f, dest, 0600, o->force, err);
+	pid_t pid;
 
+	if (r < 0)
+		return r;
+	int sock = start_finisher(&f, o->force, &pid, err);
+	if (sock < 0)
+		return sock;
+	r = decrypt_image(o, name, fd, f.fd, ret_signal, err);
 	if (r == 0)
-		r = decrypt_image(o, name, fd, f.fd, ret_signal, err);
-	return r < 0 ? r : vl_newfile_commit(&f, o->force, err);
+		r = vl_msg_send(sock, VL_MSG_OK, "", 0) < 0
+			    ? vl_fail(err, EPIPE, "the process that names the new file died")
+			    : vl_msg_wait_ok(sock, "the process that names the new file", err);
+	close(sock);
+	vl_wait(pid);
+	return r;
 }
 
 int cmd_decrypt_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
