@@ -5,12 +5,18 @@
 #include "child.h"
 #include "tree_src.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
 
 #define MAX_TEXT_DB (64u << 20)   /* dpkg's of 3000 packages has 5 MB */
 #define MAX_METADATA (256u << 10) /* of one Python package: what counts comes first */
-#define MAX_LIST (256u << 20)     /* of what the child may send */
-#define N_FIELDS 7                /* of a package in the pipe */
+/* of what the child may send: the strings, a NUL after each, and some that are no package's */
+#define MAX_LIST (IMG_MAX_PACKAGE_LIST + IMG_MAX_PACKAGES * (N_FIELDS + 2) + (1u << 20))
+#define MAX_SPACE (3ull << 30) /* of the child: a database, room to grow, and the largest value in it twice */
+#define CPU_SECONDS 600
+#define N_FIELDS 7 /* of a package in the pipe */
 #define N_OS 3
 enum { PACKAGE = 'p', OS = 'o', UNREAD = 'u' };
 
@@ -36,7 +42,17 @@ void img_packages_free(struct img_packages *l)
 	vl_freep(&l->os_version);
 	vl_freep(&l->os_name);
 	vl_strv_free(&l->unread);
-	l->n = 0;
+	l->n = l->bytes = 0;
+}
+
+static size_t bytes_of(const struct img_package *p)
+{
+	const char *const s[] = { p->name, p->version, p->epoch, p->arch, p->license, p->source, p->path };
+	size_t n = 0;
+
+	for (size_t i = 0; i < VL_COUNT(s); i++)
+		n += s[i] ? strlen(s[i]) : 0;
+	return n;
 }
 
 int img_packages_add(struct img_packages *l, struct img_package *p, struct vl_err *err)
@@ -45,6 +61,15 @@ int img_packages_add(struct img_packages *l, struct img_package *p, struct vl_er
 		img_package_free(p);
 		return vl_fail(err, EFBIG, "the image has more packages than the limit of %u", IMG_MAX_PACKAGES);
 	}
+	size_t bytes = bytes_of(p);
+	if (bytes > IMG_MAX_PACKAGE_LIST - l->bytes) {
+		img_package_free(p);
+		return vl_fail(err, EFBIG,
+			       "the names, versions and licenses of the image's packages are larger than the limit of "
+			       "%u bytes",
+			       IMG_MAX_PACKAGE_LIST);
+	}
+	l->bytes += bytes;
 	if (!(l->n & 255)) /* room grows by 256 */
 		l->v = vl_realloc(l->v, l->n + 256, sizeof *l->v);
 	l->v[l->n++] = vl_move(p);
@@ -257,6 +282,22 @@ static void merge_os(struct reading *w)
 	w->found.os_name = vl_steal(&w->os.os_name);
 }
 
+/* What no count of ours foresees ends this process, not the machine. What it has mapped already is not of the image (a
+ * sanitizer's shadow is larger than any limit). */
+static void set_limits(void)
+{
+	VL_FREE char *statm = NULL;
+	size_t n;
+	struct vl_err err = { 0 };
+	struct rlimit cpu = { CPU_SECONDS, CPU_SECONDS }, core = { 0, 0 }, space = { MAX_SPACE, MAX_SPACE };
+
+	if (vl_read_file(AT_FDCWD, "/proc/self/statm", 4096, &statm, &n, &err) == 0)
+		space.rlim_cur = space.rlim_max += strtoull(statm, NULL, 10) * (rlim_t)sysconf(_SC_PAGESIZE);
+	setrlimit(RLIMIT_CPU, &cpu);
+	setrlimit(RLIMIT_CORE, &core);
+	setrlimit(RLIMIT_AS, &space);
+}
+
 static int work(void *arg, int sock, const struct vl_progress *p, void *result, struct vl_err *err)
 {
 	struct reading *w = arg;
@@ -268,6 +309,7 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 	(void)sock, (void)p, (void)result;
 	signal(SIGPIPE, SIG_IGN);
 	vl_raise_file_limit();
+	set_limits();
 	/* a directory is the host's own files, read with the rights of the caller */
 	if ((!w->root->dir && (r = vl_drop_privileges(err)) < 0) || (r = img_src_open(w->root, &w->src, err)) < 0 ||
 	    (r = img_src_find(w->src, "", true, &top, err)) < 0)

@@ -4,11 +4,12 @@
 
 #include <vial/image.h>
 
-#define IMG_MAX_PACKAGES 200000u        /* the largest images in use have some thousands */
-#define IMG_MAX_PACKAGE_FIELD 4096u     /* longer values of a database are cut */
-#define IMG_MAX_PACKAGE_DB (512u << 20) /* an rpm database of 3000 packages has 150 MB */
+#define IMG_MAX_PACKAGES 200000u         /* the largest images in use have some thousands */
+#define IMG_MAX_PACKAGE_FIELD 4096u      /* longer values of a database are cut */
+#define IMG_MAX_PACKAGE_LIST (64u << 20) /* bytes of all strings: 200000 packages have 300 each */
+#define IMG_MAX_PACKAGE_DB (512u << 20)  /* an rpm database of 3000 packages has 150 MB */
 
-/* Takes what is in *p. -EFBIG: there are too many. */
+/* Takes what is in *p. -EFBIG: there are too many, or they are too long. */
 int img_packages_add(struct img_packages *l, struct img_package *p, struct vl_err *err);
 void img_package_free(struct img_package *p);
 

@@ -54,8 +54,14 @@ static int take_item(struct bdb *b, const uint8_t *page, uint32_t off, uint32_t 
 {
 	const uint8_t *item = page + off;
 
-	if (end - off > 8 && item[0] == ITEM_INLINE) /* 4 bytes are the number that the next package gets */
+	if (end - off > 8 && item[0] == ITEM_INLINE) { /* 4 bytes are the number that the next package gets */
+		if (end - off > b->left) {
+			b->bad++;
+			return 0;
+		}
+		b->left -= end - off;
 		return take(b, item + 1, end - off - 1, err);
+	}
 	if (item[0] != ITEM_OFF_PAGE)
 		return 0;
 	if (end - off < 12 || !collect(b, vl_le32(item + 4), vl_le32(item + 8))) {

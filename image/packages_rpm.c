@@ -198,7 +198,7 @@ static const uint8_t *ndb_blob(const uint8_t *db, size_t n, const uint8_t *slot,
 
 int img_packages_rpm_ndb(const uint8_t *db, size_t n, struct img_packages *l, char **ret_why, struct vl_err *err)
 {
-	size_t bad = 0;
+	size_t bad = 0, left = n; /* bytes that blobs may still have: each byte of the file belongs to one */
 	int r = 0;
 
 	if (n < NDB_PAGE || memcmp(db, NDB_MAGIC, 4) != 0 || vl_le32(db + 4) != 0) {
@@ -216,10 +216,12 @@ int img_packages_rpm_ndb(const uint8_t *db, size_t n, struct img_packages *l, ch
 		if (memcmp(slot, NDB_SLOT, 4) != 0 || !vl_le32(slot + 4))
 			continue;
 		blob = ndb_blob(db, n, slot, &len);
-		if (blob)
-			r = take(blob, len, l, &bad, err);
-		else
+		if (!blob || len > left) {
 			bad++;
+			continue;
+		}
+		left -= len;
+		r = take(blob, len, l, &bad, err);
 	}
 	say_bad(bad, ret_why);
 	return r;

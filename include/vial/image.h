@@ -268,8 +268,8 @@ struct img_package { /* texts as the image has them; NULL = it does not say */
 	char *path;    /* Python: of its metadata, from the root of the image */
 };
 struct img_packages {
-	struct img_package *v; /* by kind, name, version and path */
-	size_t n;
+	struct img_package *v;              /* by kind, name, version and path */
+	size_t n, bytes;                    /* packages; of their strings, to be bounded */
 	char *os_id, *os_version, *os_name; /* of os-release: "debian", "12", "Debian GNU/Linux 12 (bookworm)"; NULL */
 	struct vl_strv unread;              /* "var/lib/rpm/Packages: why": databases that could not be read in full */
 };

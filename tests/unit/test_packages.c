@@ -113,6 +113,25 @@ TEST(long_values_are_cut_and_many_packages_refused)
 	free_list(&l);
 }
 
+TEST(the_strings_of_all_packages_are_bounded)
+{
+	struct img_packages l = { 0 };
+	struct vl_err err = { 0 };
+	size_t bytes = 0;
+	int r;
+
+	do {
+		struct img_package p = { .name = vl_strdup("x"),
+					 .version = vl_strdup("1"),
+					 .license = vl_alloc(1u << 20) };
+		memset(p.license, 'x', (1u << 20) - 1);
+		r = img_packages_add(&l, &p, &err);
+	} while (r == 0 && (bytes += 1u << 20) < 2 * IMG_MAX_PACKAGE_LIST);
+	CHECK_EQ(r, -EFBIG);
+	CHECK(bytes <= IMG_MAX_PACKAGE_LIST);
+	free_list(&l);
+}
+
 /* ---- rpm ---- */
 
 static void add_be32(struct vl_buf *b, uint32_t v)
@@ -237,6 +256,24 @@ TEST(rpm_ndb)
 	free_list(&l);
 }
 
+/* Every slot of a page points to the same blob. */
+TEST(rpm_ndb_a_blob_belongs_to_one_package)
+{
+	VL_BUF struct vl_buf h = { 0 }, db = { 0 };
+	VL_FREE char *why = NULL;
+	struct img_packages l = { 0 };
+	struct vl_err err = { 0 };
+
+	make_header(glibc, VL_COUNT(glibc), &h);
+	make_ndb(&h, &db);
+	for (size_t i = 4; i < 256; i++)
+		memcpy(db.data + 16 * i, db.data + 48, 16);
+	CHECK_OK(img_packages_rpm_ndb((uint8_t *)db.data, db.len, &l, &why, &err), err);
+	CHECK(l.n * h.len <= db.len);
+	CHECK(strstr(why, "of its packages are damaged"));
+	free_list(&l);
+}
+
 #define PAGE 512
 
 static void put_le16(uint8_t *p, size_t v)
@@ -316,6 +353,33 @@ TEST(rpm_berkeley_db)
 	VL_FREE char *ring = NULL;
 	CHECK_OK(img_packages_rpm_bdb(db, n, &l, &ring, &err), err);
 	CHECK(l.n == 1 && ring);
+	free_list(&l);
+}
+
+/* Every value of a page lies at the same place. */
+TEST(rpm_berkeley_db_a_value_belongs_to_one_package)
+{
+	VL_BUF struct vl_buf h = { 0 };
+	VL_FREE uint8_t *db = vl_alloc(2 * PAGE);
+	VL_FREE char *why = NULL;
+	struct img_packages l = { 0 };
+	struct vl_err err = { 0 };
+	uint8_t *page = db + PAGE;
+
+	make_header(key, VL_COUNT(key), &h);
+	h.data[8 + 16 * VL_COUNT(key)] = 'G'; /* no key of rpm's any more */
+	vl_put_le32(db + 12, 0x061561);
+	vl_put_le32(db + 20, PAGE);
+	put_le16(page + 20, 160);
+	page[25] = 13;
+	size_t at = PAGE - h.len - 1;
+	page[at] = 1;
+	memcpy(page + at + 1, h.data, h.len);
+	for (unsigned i = 0; i < 160; i++)
+		put_le16(page + 26 + 2 * i, i % 2 ? at : PAGE);
+	CHECK_OK(img_packages_rpm_bdb(db, 2 * PAGE, &l, &why, &err), err);
+	CHECK(l.n && l.n * h.len <= 2 * PAGE);
+	CHECK(strstr(why, "of its packages are damaged"));
 	free_list(&l);
 }
 
