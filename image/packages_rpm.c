@@ -111,8 +111,8 @@ static void say_bad(size_t bad, char **ret_why)
 		*ret_why = vl_asprintf("%zu of its packages are damaged", bad);
 }
 
-/* ---- SQLite, from memory. The file may be made to break SQLite: nothing of its schema is run, and the process around
- * us has no rights. ---- */
+/* ---- SQLite, from memory. The file may be made to break SQLite: nothing of its schema is run, no value is longer than
+ * the file, and the process around us has no rights. ---- */
 
 static int allow(void *arg, int action, const char *a, const char *b, const char *c, const char *d)
 {
@@ -127,19 +127,47 @@ static int enough(void *arg)
 	return ++*(unsigned *)arg > MAX_STEPS;
 }
 
-static int read_rows(sqlite3 *db, struct img_packages *l, char **ret_why, struct vl_err *err)
+/* A column that is computed would run what the schema says; the authorizer is not asked for that. */
+static bool is_plain_table(sqlite3 *db, char **ret_why)
 {
 	sqlite3_stmt *s = NULL;
-	size_t bad = 0;
+	int q = sqlite3_prepare_v2(db, "PRAGMA main.table_xinfo(Packages)", -1, &s, NULL);
+
+	while (q == SQLITE_OK || q == SQLITE_ROW) {
+		q = sqlite3_step(s);
+		if (q == SQLITE_ROW && sqlite3_column_int(s, 6) != 0) {
+			*ret_why = vl_strdup("its table of packages has columns that are computed");
+			break;
+		}
+	}
+	if (!*ret_why && q != SQLITE_DONE)
+		*ret_why = vl_strdup(sqlite3_errmsg(db));
+	sqlite3_finalize(s);
+	return !*ret_why;
+}
+
+/* n: bytes of the file */
+static int read_rows(sqlite3 *db, size_t n, struct img_packages *l, char **ret_why, struct vl_err *err)
+{
+	sqlite3_stmt *s = NULL;
+	size_t bad = 0, left = n; /* bytes that values may still have: each byte of the file belongs to one */
 	int q, r = 0;
 
 	if (sqlite3_prepare_v2(db, "SELECT blob FROM Packages", -1, &s, NULL) != SQLITE_OK) {
 		*ret_why = vl_strdup(sqlite3_errmsg(db));
 		return 0;
 	}
-	while (r == 0 && (q = sqlite3_step(s)) == SQLITE_ROW)
-		r = take(sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0), l, &bad, err);
-	if (r == 0 && q != SQLITE_DONE)
+	while (r == 0 && (q = sqlite3_step(s)) == SQLITE_ROW) {
+		const uint8_t *blob = sqlite3_column_blob(s, 0);
+		size_t len = (size_t)sqlite3_column_bytes(s, 0);
+		if (len > left) {
+			*ret_why = vl_strdup("its packages are larger than the file");
+			break;
+		}
+		left -= len;
+		r = take(blob, len, l, &bad, err);
+	}
+	if (r == 0 && !*ret_why && q != SQLITE_DONE)
 		*ret_why = vl_strdup(sqlite3_errmsg(db));
 	sqlite3_finalize(s);
 	say_bad(bad, ret_why);
@@ -165,13 +193,16 @@ int img_packages_rpm_sqlite(uint8_t *data, size_t n, struct img_packages *l, cha
 		  sqlite3_exec(db, "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0", NULL, NULL, NULL) == SQLITE_OK &&
 		  sqlite3_deserialize(db, "main", data, (sqlite3_int64)n, (sqlite3_int64)n,
 				      SQLITE_DESERIALIZE_READONLY) == SQLITE_OK &&
-		  sqlite3_set_authorizer(db, allow, NULL) == SQLITE_OK;
+		  sqlite3_drop_modules(db, NULL) == SQLITE_OK; /* tables that are code */
 	if (ok) {
+		sqlite3_limit(db, SQLITE_LIMIT_LENGTH, (int)VL_MIN(n, (size_t)MAX_HEADER));
 		sqlite3_progress_handler(db, STEP, enough, &steps);
-		r = read_rows(db, l, ret_why, err);
-	} else {
-		*ret_why = vl_strdup(db ? sqlite3_errmsg(db) : "SQLite does not start");
+		ok = is_plain_table(db, ret_why) && sqlite3_set_authorizer(db, allow, NULL) == SQLITE_OK;
 	}
+	if (ok)
+		r = read_rows(db, n, l, ret_why, err);
+	else if (!*ret_why)
+		*ret_why = vl_strdup(db ? sqlite3_errmsg(db) : "SQLite does not start");
 	sqlite3_close(db);
 	return r;
 }

@@ -438,6 +438,9 @@ TEST(rpm_sqlite_runs_nothing_of_the_schema)
 		"CREATE TABLE t(blob); CREATE VIEW Packages AS SELECT zeroblob(1000000000) AS blob;",
 		"CREATE TABLE Packages(hnum INTEGER, blob GENERATED ALWAYS AS (hex(hnum)) VIRTUAL);"
 		"INSERT INTO Packages VALUES (1);",
+		"CREATE TABLE Packages(hnum INTEGER, blob AS (zeroblob(999999999)));"
+		"INSERT INTO Packages VALUES (1), (2), (3), (4), (5);",
+		"CREATE TABLE Packages(blob, x AS (hex(blob)) STORED); INSERT INTO Packages VALUES (1);",
 		"CREATE TABLE other(x);",
 	};
 	struct vl_err err = { 0 };
@@ -449,7 +452,28 @@ TEST(rpm_sqlite_runs_nothing_of_the_schema)
 		VL_FREE uint8_t *db = make_sqlite(bad[i], NULL, &n);
 		CHECK_OK(img_packages_rpm_sqlite(db, n, &l, &why, &err), err);
 		CHECK(why && !l.n);
+		CHECK(!strstr(why, "of its packages are damaged")); /* no row was read */
 	}
+}
+
+/* A default stands in the schema once and in every row. */
+TEST(rpm_sqlite_rows_are_no_larger_than_the_file)
+{
+	VL_BUF struct vl_buf sql = { 0 };
+	VL_FREE char *why = NULL;
+	struct img_packages l = { 0 };
+	struct vl_err err = { 0 };
+	size_t n;
+
+	vl_buf_adds(&sql,
+		    "CREATE TABLE Packages(hnum); WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT "
+		    "1000) INSERT INTO Packages SELECT x FROM c; ALTER TABLE Packages ADD COLUMN blob DEFAULT x'");
+	for (int i = 0; i < 2000; i++)
+		vl_buf_adds(&sql, "ff");
+	vl_buf_adds(&sql, "';");
+	VL_FREE uint8_t *db = make_sqlite(sql.data, NULL, &n);
+	CHECK_OK(img_packages_rpm_sqlite(db, n, &l, &why, &err), err);
+	CHECK(!l.n && strstr(why, "larger than the file"));
 }
 
 TEST(rpm_sqlite_damaged_packages_leave_the_others)
