@@ -18,11 +18,13 @@ judge() {
 }
 
 @test "corpus: the same for the second one, 700 cases of the same families" {
+	need_user # the first one shows that root's images are the same
 	(cd "$HERE/../data/oci" && python3 -B cases2.py "$OLDPWD/corpus") >make.log
 	judge corpus
 }
 
 @test "corpus: bombs are refused while they are small" {
+	need_user
 	PYTHONPATH=$HERE/../data/oci python3 -B - <<-'PY'
 		from ocigen import *
 		def put(name, layers):
@@ -32,12 +34,8 @@ judge() {
 		put('attributes', [b''.join(paxhdr([('SCHILY.xattr.user.%d' % j, b'v' * 60000) for j in range(16)]) + header(b'f%d' % i, '0') for i in range(600))])
 		put('links', [tar([L('l%d' % i, 'a/../' * 800 + 'l%d' % (i + 1)) for i in range(37)] + [D('a'), L('l37', '.')], end=b'') +
 		              b''.join(header(b'l0/f%d' % i, '0') for i in range(3000))])
-		# an index of an index of an index: five documents, billions of ways through them
-		l = Layout(); d = l.image([l.layer(tar([]))], arch='arm64', add=False)
-		for _ in range(4): d = l.desc(js(dict(schemaVersion=2, mediaType=INDEX, manifests=[d] * 900)), INDEX)
-		l.add(d, 'latest'); l.write('indexes')
 	PY
-	for bomb in folders holes attributes links indexes; do
+	for bomb in folders holes attributes links; do
 		expect 255 bash -c 'ulimit -v 3000000; exec "$VIAL" -q build a.sif "oci:$1:latest"' sh "$bomb"
 		one_fatal_line
 		[ ! -e a.sif ]
