@@ -3,6 +3,17 @@ load common
 
 DATA=$HERE/../data/sif
 
+# A key behind a passphrase, made once; of few rounds, for to make it slow is not what these tests are about.
+setup_file() {
+	cd "$BATS_FILE_TMPDIR"
+	"$VIAL" -q key newpair plain
+	openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 1000 -passout 'pass:open sesame' -in plain.pem -out enc.pem
+	mv plain.pub.pem enc.pub.pem
+	chmod 600 enc.pem
+}
+
+encrypted_key() { cp -p "$BATS_FILE_TMPDIR"/enc.* .; }
+
 setup() {
 	common_setup
 	install -m 644 "$DATA/valid/unsigned-small-table.sif" app.sif
@@ -131,6 +142,7 @@ open("sig", "wb").write(base64.b64decode(e["signatures"][0]["sig"], validate=Tru
 	cmp app.sif before
 	expect 0 vial sign --key bob app.sif
 	stderr_has "$(cut -d' ' -f2 bob.id)"
+	cp before app.sif # its table has room for a few
 	expect 0 vial sign --keyidx 0 app.sif
 	stderr_has "$(cut -d' ' -f2 anna.id)"
 	expect 255 vial sign -k 2 app.sif
@@ -140,6 +152,7 @@ open("sig", "wb").write(base64.b64decode(e["signatures"][0]["sig"], validate=Tru
 	# an explicit number beats the environment's key
 	VIAL_SIGN_KEY=anna expect 0 vial sign -k 1 app.sif
 	stderr_has "$(cut -d' ' -f2 bob.id)"
+	cp before app.sif
 	VIAL_SIGN_KEY=anna expect 0 vial sign app.sif
 	stderr_has "$(cut -d' ' -f2 anna.id)"
 }
@@ -168,7 +181,7 @@ open("sig", "wb").write(base64.b64decode(e["signatures"][0]["sig"], validate=Tru
 
 @test "sign: encrypted keys: file, environment, and without either no terminal is waited for" {
 	echo "open sesame" >pw
-	vial key newpair --passphrase-file pw enc
+	encrypted_key
 	expect 0 vial sign --key enc.pem --passphrase-file pw app.sif
 	VIAL_KEY_PASSPHRASE="open sesame" expect 0 vial sign --key enc.pem app.sif
 	VIAL_KEY_PASSPHRASE_FILE=pw expect 0 vial sign --key enc.pem app.sif
@@ -217,7 +230,7 @@ on_terminal() {
 
 @test "sign: the passphrase is asked for on the terminal, and not shown" {
 	echo "open sesame" >pw
-	vial key newpair --passphrase-file pw enc
+	encrypted_key
 	expect 0 on_terminal 'open sesame\n' "$VIAL" sign --key enc.pem app.sif
 	stdout_has "Passphrase for enc.pem:"
 	stdout_has "status: 0"
@@ -237,7 +250,7 @@ on_terminal() {
 
 @test "sign: interrupted while it asks, the terminal has its echo back" {
 	echo "open sesame" >pw
-	vial key newpair --passphrase-file pw enc
+	encrypted_key
 	cp app.sif before
 	expect 0 on_terminal 'open\x03' sh -c "trap : INT; '$VIAL' sign --key enc.pem app.sif; stty -a"
 	grep -qE '(^| )echo( |$)' <<<"$output" || complain "no echo"
@@ -279,7 +292,7 @@ on_terminal() {
 	expect 0 vial sign --key "file:$PWD/me.pem" app.sif
 	expect 0 vial verify --key me.pub.pem app.sif
 	echo "open sesame" >pw
-	vial key newpair --passphrase-file pw enc
+	encrypted_key
 	expect 0 vial sign --key "file:$PWD/enc.pem" --passphrase-file pw app.sif
 	expect 255 vial sign --key "nothing-known:x" app.sif
 	one_fatal_line "nothing-known:x"
