@@ -5,10 +5,11 @@ load common
 DATA=$HERE/../data/sif
 
 @test "inspect: the whole corpus, without crash or change" {
-	local file verify inspect made why before
+	local file verify inspect made why
+	need_user # what a file holds has nothing to do with who asks
 	cp -r "$DATA"/*/ .
+	sha256sum -b -- */*.sif >before
 	while IFS=$'\t' read -r file verify inspect made why; do
-		before=$(sha256sum <"$file")
 		COMMAND="vial inspect $file  # $why"
 		run --separate-stderr timeout 20 "$VIAL" inspect "$file"
 		case $inspect:$status in
@@ -18,8 +19,8 @@ DATA=$HERE/../data/sif
 		esac
 		run --separate-stderr timeout 20 "$VIAL" inspect --all --digests "$file"
 		[ "$status" -eq 0 ] || [ "$status" -eq 255 ] || complain "--all gives $status"
-		[ "$before" = "$(sha256sum <"$file")" ] || complain "$file was changed"
 	done < <(tail -n +2 "$DATA/manifest.tsv")
+	sha256sum --quiet -c before
 }
 
 # image_with METADATA-JSON: app.sif with that metadata object

@@ -9,11 +9,12 @@ PGP=0346B9F8FE0B713B5550B13F50A8035AE66B993B
 
 # check_class CLASS: every row of the manifest whose file lies in that folder.
 check_class() {
-	local file verify inspect made why word rows=0 before
+	local file verify inspect made why word rows=0
+	need_user # what a file is refused for has nothing to do with who asks
 	cp -r "$DATA/$1" "$DATA/keys" .
+	sha256sum -b "$1"/* >before
 	while IFS=$'\t' read -r file verify inspect made why; do
 		[[ $file == "$1"/* ]] || continue
-		before=$(sha256sum <"$file")
 		for word in $verify; do
 			rows=$((rows + 1))
 			COMMAND="vial verify --key keys/${word%%=*}.pub.pem $file  # $why"
@@ -25,8 +26,8 @@ check_class() {
 			*) complain "$word gives $status" ;;
 			esac
 		done
-		[ "$before" = "$(sha256sum <"$file")" ] || complain "$file was changed"
 	done < <(tail -n +2 "$DATA/manifest.tsv")
+	sha256sum --quiet -c before
 	[ "$rows" -gt 0 ] || complain "no row for $1"
 }
 
