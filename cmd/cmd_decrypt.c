@@ -152,7 +152,6 @@ static int check_memory(const struct sif_descr *d, struct vl_err *err)
 		       why.text);
 }
 
-/* The whole of it into out. */
 /* The whole of it into out. All files are open but the key's; nothing of the image is looked at before privileges are
  * gone, which is for good. */
 static int decrypt_image(const struct cmd_decrypt_opts *o, const char *name, int fd, int out, int *ret_signal,

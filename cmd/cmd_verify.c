@@ -145,6 +145,8 @@ static void read_environment(struct cmd_verify_opts *o)
 		vl_strv_add(&o->keys, key);
 	else if (certificate && *certificate)
 		o->certificate = certificate;
+}
+
 /* Files are opened as the caller, and what strangers wrote (the image, certificates, answers of responders) is read without
  * privileges. */
 static int verify_file(struct cmd_ctx *c, const struct cmd_verify_opts *o, const char *path, struct cmd_known *known,

@@ -14,13 +14,6 @@ char *cmd_keyring_dir(void)
 	return own && *own ? vl_strdup(own) : cmd_user_dir("keys");
 }
 
-char *cmd_keyring_site_dir(void)
-{
-	const char *site = getenv("VIAL_SITE_KEYSDIR");
-
-	return site && *site ? vl_strdup(site) : cmd_site_dir("keys");
-}
-
 int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err)
 {
 	VL_FREE char *user = cmd_keyring_dir(), *site = cmd_site_dir("keys");

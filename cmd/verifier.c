@@ -39,8 +39,7 @@ static int check_signature(const struct sif_image *snap, uint32_t group, const s
 	SIF_REPORT struct sif_report rep = { 0 };
 	const struct sif_verify_opts o = { .keys = known->v,
 					   .n_keys = known->n,
-					   .pgp = (const char *const *)known->pgp.v,
-					   .n_pgp = known->pgp.n,
+					   .pgp_keys = known->pgp,
 					   .group = group,
 					   .need = SIF_NEED_ONE };
 	int r = cmd_snapshot_check(snap, &o, false, &rep, err);
@@ -74,9 +73,11 @@ static int answer_keys(int sock, int fd, char **keys, struct vl_err *err)
 
 	for (; *keys; keys++)
 		vl_strv_add(&o.keys, *keys);
-	int r = cmd_known_load(&c, &o, &known, err);
+	int r = cmd_known_read(&c, &o, &known, err);
+	if (r == 0 && (r = vl_drop_privileges(err)) == 0)
+		r = cmd_known_parse(&c, &o, &known, err);
+	VL_CLOSE int snap = r < 0 ? -1 : cmd_snapshot(fd, false, err);
 	vl_strv_free(&o.keys);
-	VL_CLOSE int snap = r < 0 || vl_drop_privileges(err) < 0 ? -1 : cmd_snapshot(fd, false, err);
 	return snap < 0 || (r = verify(snap, &known, &answer, err)) < 0
 		       ? -1
 		       : vl_msg_send_fd(sock, snap, &answer, sizeof answer);

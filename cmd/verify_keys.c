@@ -34,20 +34,6 @@ static void add_key(struct cmd_known *k, struct sif_key *key)
 	k->v[k->n++] = key;
 }
 
-static int load_file(const char *path, struct cmd_known *k, struct vl_err *err)
-/* The environment's key counts only when the command line has none: it must not widen it. */
-void cmd_known_environment(struct cmd_verify_opts *o)
-{
-	const char *key = opt_getenv("VERIFY_KEY"), *certificate = opt_getenv("VERIFY_CERTIFICATE");
-
-	if (o->keys.n || o->certificate)
-		return;
-	if (key && *key)
-		vl_strv_add(&o->keys, key);
-	else if (certificate && *certificate)
-		o->certificate = certificate;
-}
-
 /* Takes text. what: borrowed */
 static void add_pgp(struct cmd_known *k, char *text, size_t len, const char *what, bool foreign)
 {
@@ -216,4 +202,11 @@ int cmd_known_parse(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct c
 	if (r == 0 && k->ring)
 		parse_keyrings(c, o->ocsp, k);
 	return r;
+}
+
+int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err)
+{
+	int r = cmd_known_read(c, o, ret, err);
+
+	return r < 0 ? r : cmd_known_parse(c, o, ret, err);
 }

@@ -112,9 +112,11 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 	expect 0 vial exec --verify app.sif true
 	vial -q key newpair other >/dev/null
 	expect 125 vial exec --verify --verify-key other.pub.pem app.sif true
-	mv "$HOME/.config/vial/keys" site
+	mkdir -p etc/vial
+	mv "$HOME/.config/vial/keys" etc/vial/keys
+	chmod -R go+rX,go-w etc
 	expect 125 vial exec --verify app.sif true
-	VIAL_SITE_KEYSDIR=$PWD/site expect 0 vial exec --verify app.sif true
+	expect 0 with_site "$PWD/etc" "$VIAL" exec --verify app.sif true
 }
 
 @test "tree: a policy that asks for a signer gets its image checked while it is read" {

@@ -31,7 +31,7 @@ static struct sif_pgp *library(void)
 {
 	static struct sif_pgp *p;
 	static char text[sizeof key_asc];
-	static struct sif_pgp_file file = { text, sizeof key_asc - 1, "key" };
+	static struct sif_pgp_file file = { .text = text, .len = sizeof key_asc - 1, .what = "key" };
 	struct sif_pgp_keys keys = { &file, 1 };
 	struct vl_err err;
 
