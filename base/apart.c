@@ -62,6 +62,11 @@ static void close_range_of(unsigned from, unsigned to)
 		close((int)fd);
 }
 
+void vl_close_from(int fd)
+{
+	close_range_of((unsigned)fd, ~0u);
+}
+
 static int by_number(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;

@@ -2,7 +2,6 @@
 #include "run.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <vial/image.h>
@@ -37,31 +36,6 @@ static int fetch(struct sandbox *s, const char *source, struct vl_err *err)
 	return cmd_read_image(s->c, path, &s->o->net, &s->image, err);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)at;
-	if (type == FTW_DP || type == FTW_DNR)
-		rmdir(path);
-	else
-		unlink(path);
-	return 0;
-}
-
-/* A folder without rights for its owner keeps what is in it. */
-static int open_folder(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)at;
-	if ((type == FTW_D || type == FTW_DNR) && (st->st_mode & 0700) != 0700)
-		chmod(path, 0700);
-	return 0;
-}
-
-static void remove_tree(const char *path)
-{
-	nftw(path, open_folder, 64, FTW_PHYS | FTW_MOUNT);
-	nftw(path, remove_one, 64, FTW_PHYS | FTW_DEPTH | FTW_MOUNT);
-}
-
 /* The finished directory takes its place; an old one goes when that is done. */
 static int put_in_place(const char *made, const char *out, bool force, struct vl_err *err)
 {
@@ -74,7 +48,7 @@ static int put_in_place(const char *made, const char *out, bool force, struct vl
 	VL_FREE char *old = vl_asprintf("%s.old", made);
 	if (rename(out, old) < 0 || rename(made, out) < 0)
 		return vl_fail_sys(err, errno, "cannot replace %s", out);
-	remove_tree(old);
+	vl_remove_tree(AT_FDCWD, old);
 	return 0;
 }
 
@@ -100,7 +74,7 @@ static int unpack(struct sandbox *s, const char *out, struct vl_err *err)
 	if (r == 0)
 		r = put_in_place(tmp, out, s->o->force, err);
 	if (r < 0)
-		remove_tree(tmp);
+		vl_remove_tree(AT_FDCWD, tmp);
 	return r;
 }
 

@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <vial/rootless.h>
@@ -25,16 +24,10 @@ const struct opt cmd_overlay_create_opts[] = {
 
 /* ---- what the new file system begins with -------------------------------------------------------- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st, (void)type, (void)f;
-	return remove(path);
-}
-
 static void remove_tree(char **path)
 {
 	if (*path)
-		nftw(*path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		vl_remove_tree(AT_FDCWD, *path);
 	vl_freep(path);
 }
 

@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -224,33 +223,20 @@ void cmd_named_leave(struct named *n, bool failed)
 
 /* ---- the end of the job -------------------------------------------------------------------------- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)type, (void)at;
-	(void)!remove(path);
-	return 0;
-}
-
-/* A folder without rights for its owner keeps what is in it. */
-static int open_folder(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)at;
-	if ((type == FTW_D || type == FTW_DNR) && (st->st_mode & 0700) != 0700)
-		chmod(path, 0700);
-	return 0;
-}
-
+/* As the user, by whose name and no other's the way goes: what others put there is not followed. */
 int cmd_named_forget(const struct action_opts *o, struct vl_err *err)
 {
-	struct stat st;
+	char mine[32];
 
 	if (!o->job_dir || !o->job || !cmd_named_is_word(o->job))
 		return vl_fail(err, EINVAL, "--forget wants --job-dir and --job");
-	VL_FREE char *path = job_path(o);
-	nftw(path, open_folder, 64, FTW_PHYS | FTW_MOUNT);
-	nftw(path, open_folder, 64, FTW_PHYS | FTW_MOUNT); /* and what the first could not look into */
-	nftw(path, remove_one, 64, FTW_PHYS | FTW_DEPTH | FTW_MOUNT);
-	VL_FREE char *mine = vl_asprintf("%s/vial-%u", o->job_dir, geteuid());
-	rmdir(mine); /* if it was the last */
-	return lstat(path, &st) == 0 ? vl_fail(err, ENOTEMPTY, "cannot remove all of %s", path) : 0;
+	snprintf(mine, sizeof mine, "vial-%u", geteuid());
+	VL_FREE char *job = vl_asprintf("slurm-%s", o->job), *path = job_path(o);
+	VL_CLOSE int base = vl_open(o->job_dir, O_PATH | O_DIRECTORY, 0, err);
+	VL_CLOSE int of_user = base < 0 ? base : enter(base, mine, o->job_dir, err);
+	if (of_user < 0)
+		return of_user;
+	int r = vl_remove_tree(of_user, job);
+	unlinkat(base, mine, AT_REMOVEDIR); /* if it was the last */
+	return r < 0 ? vl_fail_sys(err, -r, "cannot remove all of %s", path) : 0;
 }

@@ -207,6 +207,10 @@ int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, s
 char *vl_path_clean(const char *path) VL_NEW;
 char *vl_path_absolute(const char *path) VL_NEW; /* against cwd; not resolving links; returns new */
 const char *vl_basename(const char *path);
+/* A file, or a folder and all that is in it, by descriptors: no link is followed, also not one that appears meanwhile, and no
+ * other file system entered. Folders of the caller's that have no rights for him get them. What can go goes; 0 = nothing
+ * is left, or the first -errno. (base/remove.c) */
+int vl_remove_tree(int dir, const char *name);
 /* A program by name, in the absolute directories of PATH and then of `more` (as PATH is written; NULL = none). An empty or
  * relative part means the current directory, which others may have filled: passed over. Returns new, or NULL. */
 char *vl_find_program(const char *name, const char *more);
@@ -312,6 +316,8 @@ int vl_open_null(void);
 /* For such a process: somebody waits for the end of file of the caller's stdout, a scheduler for its pipes.
  * Closes every descriptor but these, which lie above 2; standard input, output and errors are vl_open_null's. */
 void vl_close_all_but(const int *keep, size_t n);
+/* That descriptor and all above it. */
+void vl_close_from(int fd);
 /* Handlers and the mask of signals as a new program has them. */
 void vl_reset_signals(void);
 /* All capabilities dropped from every set, no_new_privs on. For processes that parse images. */
