@@ -465,7 +465,7 @@ cmd_fn cmd_holders_run;
 
 /* cmd_record.c */
 struct cmd_record_opts {
-	const char *dir;
+	const char *dir, *site_dir;
 	bool json;
 };
 extern const struct opt cmd_record_opts[];

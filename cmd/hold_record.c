@@ -3,7 +3,6 @@
 #include "run.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #define FACTS_MAX (1u << 20) /* a command line of Linux is longer; who has such finds it cut */
@@ -51,25 +50,32 @@ static int read_facts(vl_json *j, struct vl_err *err)
 		if (n > 0)
 			vl_buf_add(&b, piece, (size_t)n);
 	}
+	if (b.len >= FACTS_MAX && read(STDIN_FILENO, piece, 1) > 0) /* what is long comes last, see the plugin */
+		vl_json_set(j, "truncated", vl_json_new_bool(true));
 	for (size_t at = 0; at < b.len; at += strlen(b.data + at) + 1)
 		add_fact(j, b.data + at);
 	return 0;
 }
 
-/* Whole or not at all: one writer at a time, and what did not fit is taken back. */
+/* One write at the file's end: the kernel lets the lines of several writers not mix. No lock: everybody who may read the file
+ * could have it for ever. What did not fit is taken back, unless somebody has added a line behind it. */
 static int append(int fd, const char *line, const char *path, struct vl_err *err)
 {
+	size_t len = strlen(line);
 	struct stat st;
 
-	if (flock(fd, LOCK_EX) < 0 || fstat(fd, &st) < 0)
-		return vl_fail_sys(err, errno, "cannot lock the record %s", path);
+	if (fstat(fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot write the record %s", path);
 	if (!S_ISREG(st.st_mode))
 		return vl_fail(err, EINVAL, "the record %s is not a file", path);
-	int r = vl_write_full(fd, line, strlen(line));
-	if (r == 0)
+	ssize_t n = write(fd, line, len);
+	if (n == (ssize_t)len)
 		return 0;
-	(void)!ftruncate(fd, st.st_size);
-	return vl_fail_sys(err, -r, "cannot write the record %s", path);
+	int why = n < 0 ? errno : ENOSPC;
+	off_t end = lseek(fd, 0, SEEK_CUR);
+	if (n > 0 && fstat(fd, &st) == 0 && st.st_size == end)
+		(void)!ftruncate(fd, end - n);
+	return vl_fail_sys(err, why, "cannot write the record %s", path);
 }
 
 int cmd_hold_record(struct cmd_ctx *c, const struct action_opts *o)

@@ -44,10 +44,25 @@ note() {
 
 @test "what is no record is passed over, and where none can be written nothing is changed" {
 	local f=$BATS_TEST_TMPDIR/r.jsonl
-	printf 'garbage\n\n[1]\n{"job":"x","command":[1,{}],"start":1e99}\n{"job":7}\n{"job":' >"$f"
+	printf 'garbage\n\n[1]\n"text"\n{"job":"x","command":[1,{}],"start":1e99}\n{"job":7}\n{"job":' >"$f"
 	expect 0 vial record show "$f" </dev/null
 	stderr_has "passed over"
-	stdout_has "7"
+	# what a record does not say is not made up
+	stdout_is "$(printf "?  ?  ?s  exit ?\n  command  '' ''\n7  ?  ?s  exit ?")"
+	# one that is too long, and a file that is none, do not end the listing
+	{ head -c 9000000 /dev/zero | tr '\0' x && printf '\n{"job":8,"exit":0,"start":5,"end":6}\n'; } >"$BATS_TEST_TMPDIR/q.jsonl"
+	mkdir "$BATS_TEST_TMPDIR/a.jsonl"
+	expect 255 vial record show --dir "$BATS_TEST_TMPDIR"
+	stdout_has "8  "
+	stdout_has "7  ?"
+	stderr_has "a.jsonl"
+	stderr_has "longer than a record can be"
+	stderr_has "1 of the files"
+	expect 1 vial record show --dir "$BATS_TEST_TMPDIR" "$f"
+	stderr_has "either --dir"
+	expect 0 env VIAL_RECORDS=/none "$VIAL" record show "$f"
+	expect 0 env VIAL_RECORDS="$BATS_TEST_TMPDIR" "$VIAL" record show --json "$f"
+	stdout_lacks '"job":8'
 	ln -s "$f" "$BATS_TEST_TMPDIR/link"
 	run ! note "$BATS_TEST_TMPDIR/link" job=1
 	run ! note "$BATS_TEST_TMPDIR" job=1
@@ -66,4 +81,26 @@ note() {
 	[ "$(wc -l <"$f")" -eq 20 ]
 	expect 0 vial record show --json "$f"
 	[ "${#lines[@]}" -eq 20 ]
+}
+
+@test "a lock that another holds keeps no record away" {
+	local f=$BATS_TEST_TMPDIR/r.jsonl
+	: >"$f"
+	exec {lock}<"$f"
+	flock -x "$lock"
+	run timeout 20 bash -c 'printf "job=3\0" | "$VIAL" -q hold --record="$1" -' - "$f"
+	[ "$status" -eq 0 ]
+	exec {lock}<&-
+	[ "$(wc -l <"$f")" -eq 1 ]
+}
+
+@test "of a record that is too long the last words are missing, and it says so" {
+	local f=$BATS_TEST_TMPDIR/r.jsonl
+	{ printf 'job=3\0exit=4\0' && for i in $(seq 20); do printf 'command=%100000s\0' "$i"; done; } | "$VIAL" -q hold --record="$f" -
+	note "$f" job=5 exit=0
+	expect 0 vial record show "$f"
+	stdout_has "the record was too long"
+	stdout_has "exit 4"
+	[ "$(grep -c '"truncated":true' "$f")" -eq 1 ]
+	[ "$(wc -l <"$f")" -eq 2 ]
 }
