@@ -3,26 +3,77 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 
-int vsp_run_as(const struct vsp_user *u, const char *cwd, int in, char *const *argv)
+#define KILL_MS 2000 /* for what was killed to be gone */
+#define FORGET_S 120 /* what containers with names have kept may be many files */
+
+static void become(const struct vsp_user *u, const struct vsp_run *run, char *const *argv)
+{
+	int first = STDERR_FILENO + 1;
+
+	vl_reset_signals();
+	if (run->in >= 0)
+		dup2(run->in, STDIN_FILENO); /* not close-on-exec: the program's */
+	if (run->sock >= 0) {
+		if (run->sock != VSP_SOCK)
+			dup2(run->sock, VSP_SOCK); /* not close-on-exec: the program's */
+		fcntl(VSP_SOCK, F_SETFD, 0);       /* not close-on-exec: the same, if it was there already */
+		first = VSP_SOCK + 1;
+	}
+	vl_close_from(first); /* slurmstepd's own are not all close-on-exec */
+	/* numbers only: names are asked for at a server, and the caller has threads that may have its lock */
+	if (setgroups(u->n_groups, u->groups) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
+	    setresuid(u->uid, u->uid, u->uid) < 0)
+		_exit(127);
+	if (chdir(run->cwd) == 0 || chdir("/") == 0)
+		execv(argv[0], argv);
+	_exit(127);
+}
+
+/* 0 = the child has ended. What the user has stopped, or what waits for a file system, is not waited for. */
+static int wait_for(int child, const struct vsp_run *run)
+{
+	struct pollfd p[] = { { .fd = child, .events = POLLIN },
+			      { .fd = run->until[0], .events = POLLIN },
+			      { .fd = run->until[1], .events = POLLIN } };
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	long long end = (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000 + (long long)run->seconds * 1000;
+	for (;;) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		long long left = end - ((long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+		int n = poll(p, VL_COUNT(p), left > 0 ? (int)left : 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		return p[0].revents ? 0 : n ? -ECANCELED : -ETIMEDOUT;
+	}
+}
+
+int vsp_run_as(const struct vsp_user *u, const struct vsp_run *run, char *const *argv)
 {
 	pid_t pid = fork();
 
 	if (pid < 0)
 		return -errno;
-	if (pid > 0)
+	if (pid == 0)
+		become(u, run, argv);
+	VL_CLOSE int child = (int)syscall(SYS_pidfd_open, pid, 0); /* not close-on-exec: it always is */
+	int r = child < 0 ? -errno : wait_for(child, run);
+	if (r == 0)
 		return vl_wait(pid);
-	vl_reset_signals();
-	if (in >= 0)
-		dup2(in, STDIN_FILENO); /* not close-on-exec: the program's */
-	/* numbers only: names are asked for at a server, and the caller has threads that may have its lock */
-	if (setgroups(u->n_groups, u->groups) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
-	    setresuid(u->uid, u->uid, u->uid) < 0)
-		_exit(127);
-	if (chdir(cwd) == 0 || chdir("/") == 0)
-		execv(argv[0], argv);
-	_exit(127);
+	kill(pid, SIGKILL);
+	struct pollfd p = { .fd = child, .events = POLLIN };
+	if (child < 0 || poll(&p, 1, KILL_MS) > 0) /* else the kernel holds it, and nobody can do anything */
+		vl_wait(pid);
+	return r;
 }
 
 char *vsp_job_word(uint32_t job, const char *node)
@@ -48,6 +99,10 @@ int vsp_job_end(const struct vsp_site *site, uint32_t job, const char *node, con
 			 which,
 			 (char *)"-",
 			 NULL };
-	int status = vsp_run_as(u, "/", -1, argv);
+	int status = vsp_run_as(
+		u, &(struct vsp_run){ .cwd = "/", .in = -1, .sock = -1, .seconds = FORGET_S, .until = { -1, -1 } },
+		argv);
+	if (status < 0)
+		return vl_fail_sys(err, -status, "%s is not removed", dir);
 	return status ? vl_fail(err, EIO, "%s is not removed (status %d)", dir, status) : 0;
 }

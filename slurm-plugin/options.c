@@ -154,6 +154,14 @@ static int contradiction(const struct vsp_options *o, enum vsp_word a, enum vsp_
 		       : 0;
 }
 
+const char *vsp_options_first(const struct vsp_options *o)
+{
+	for (size_t i = 0; i < VSP_WORDS; i++)
+		if (o->value[i])
+			return vsp_rows[i].name;
+	return NULL;
+}
+
 bool vsp_options_wanted(const struct vsp_options *o)
 {
 	return o->value[VSP_IMAGE] || o->value[VSP_NAME];

@@ -46,6 +46,8 @@ void vsp_options_free(struct vsp_options *o);
 /* The image as `vial` takes it: a path stays one, [USER@][REGISTRY#]NAME[:TAG] becomes docker://REGISTRY/NAME[:TAG].
  * Returns new. */
 char *vsp_image_name(const char *word);
+/* The first word that was given, NULL = none. */
+const char *vsp_options_first(const struct vsp_options *o);
 /* Is a container asked for? One with a name may be there already, without an image named. */
 bool vsp_options_wanted(const struct vsp_options *o);
 /* The options as `vial hold` takes them, checked. -EINVAL. */
@@ -85,6 +87,7 @@ struct vsp_task {
 	const char *script; /* of a batch job, else NULL */
 	uint32_t job;
 	unsigned nodes; /* of the step */
+	bool first;     /* of those, this one */
 };
 /* In a task, as the user, right before Slurm executes the program: the first one makes the container, all enter it.
  * *ret_changes: what is different inside, KEY=VALUE or KEY. */
@@ -101,7 +104,9 @@ int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const s
 			uint32_t n, const struct vsp_user *u, struct vl_err *err);
 /* In slurmstepd, when all tasks are forked. */
 void vsp_step_forked(struct vsp_step *s);
-/* Is the caller the first task that has something to complain about? One line is enough for all of them. */
+/* The same, before any task executes its program: it is noticed from here on when Slurm ends the step. task: its first. */
+void vsp_step_watch(struct vsp_step *s, pid_t task);
+/* Is the caller the first task that has something to complain about? One of them is enough. */
 bool vsp_step_tells(struct vsp_step *s);
 /* In slurmstepd, as root, after the last task: what is known of the step is noted where the site and the user want it. */
 struct vsp_facts {
@@ -117,8 +122,16 @@ void vsp_step_end(struct vsp_step *s);
 
 /* ---- job.c: on the node, when a job has ended, as root ---- */
 
-/* Becomes the user in a child that becomes argv. in: its standard input, -1 = none. Returns its exit status, 128 + signal, or -errno. */
-int vsp_run_as(const struct vsp_user *u, const char *cwd, int in, char *const *argv);
+struct vsp_run {
+	const char *cwd;
+	int in, sock; /* its standard input and its VSP_SOCK; -1 = none. It has no others but stdout and stderr */
+	int seconds;  /* then it is killed: a user, or a file system, could make it last, and slurmstepd with it */
+	int until[2]; /* so it is when one of these can be read, as a pidfd can at the end of its process; -1 = none */
+};
+#define VSP_SOCK 3
+/* Becomes the user in a child that becomes argv. Returns its exit status, 128 + signal; -ETIMEDOUT and -ECANCELED if it was
+ * killed as above, or another -errno. */
+int vsp_run_as(const struct vsp_user *u, const struct vsp_run *run, char *const *argv);
 /* Where the job's containers with names are kept on this node; new. node: its name, NULL = it has none. */
 char *vsp_job_word(uint32_t job, const char *node);
 /* They go. */

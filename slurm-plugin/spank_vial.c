@@ -82,10 +82,16 @@ static const char *from_caller(void *arg, const char *name)
 static int check_request(void)
 {
 	struct vl_err err = { 0 };
+	const char *given = vsp_options_first(&vial.options); /* what the environment says in general needs no image */
 
 	vsp_options_add_environment(&vial.options, from_caller, NULL);
-	if (!vsp_options_wanted(&vial.options))
+	if (!vsp_options_wanted(&vial.options) && !given)
 		return 0;
+	if (!vsp_options_wanted(&vial.options)) {
+		vl_fail(&err, EINVAL, "%s-%s without %s-image: there would be no container; name an image",
+			vial.site.prefix, given, vial.site.prefix);
+		return say(&err);
+	}
 	return vsp_submit(&vial.site, &vial.options, &err) < 0 ? say(&err) : 0;
 }
 
@@ -157,11 +163,14 @@ static const char *batch_script(spank_t sp)
 /* Called for the tasks one after the other, when all are forked. */
 int slurm_spank_task_post_fork(spank_t sp, int argc, char **argv)
 {
-	(void)sp;
 	(void)argc;
 	(void)argv;
+	pid_t task = 0;
+
 	if (vial.step)
 		vsp_step_forked(vial.step);
+	if (vial.step && vial.options.value[VSP_SAVE] && spank_get_item(sp, S_TASK_PID, &task) == ESPANK_SUCCESS)
+		vsp_step_watch(vial.step, task);
 	return 0;
 }
 
@@ -172,7 +181,7 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 	VL_STRV struct vl_strv changes = { 0 };
 	struct vl_err err = { 0 };
 	char **environment = NULL;
-	uint32_t nodes = 0;
+	uint32_t nodes = 0, node = 0;
 	struct vsp_task t = { .site = &vial.site, .options = &vial.options };
 
 	if (!vsp_options_wanted(&vial.options))
@@ -180,6 +189,7 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 	if (spank_get_item(sp, S_JOB_ID, &t.job) == ESPANK_SUCCESS &&
 	    spank_get_item(sp, S_JOB_NNODES, &nodes) == ESPANK_SUCCESS)
 		t.nodes = nodes;
+	t.first = spank_get_item(sp, S_JOB_NODEID, &node) == ESPANK_SUCCESS && node == 0;
 	if (vial.bad.code)
 		err = vial.bad;
 	else if (!vial.step)

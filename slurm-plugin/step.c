@@ -22,6 +22,7 @@
 #define ENTER_MS 60000 /* a container that is there answers at once; a node that swaps, later */
 #define LOCK_MORE 30   /* seconds: who waits for the one that waits gives up after it */
 #define END_MS 5000    /* for the keeper to go */
+#define RECORD_S 10    /* for a line to be added to a file */
 
 enum state { NOT_YET, THERE, FAILED };
 struct shared {               /* by the tasks, which are forks of one process */
@@ -43,6 +44,7 @@ struct vsp_step {
 	struct shared *shared;
 	int tasks, keepers;
 	int waiting, wanted;
+	pid_t watch;    /* see vsp_step_watch */
 	uint32_t ended; /* tasks; the signal that ended one, and the highest status */
 	int signal, status;
 	time_t since;
@@ -81,6 +83,36 @@ void vsp_step_forked(struct vsp_step *s)
 	vl_closep(&s->keepers);
 	vl_closep(&s->wanted);
 	vl_closep(&s->waiting);
+}
+
+/* A process of the tasks' process group, which is what proctrack/pgid ends a step by. (The cgroup has the keeper, and what
+ * is slurmstepd's child proctrack/linuxproc finds.) Nothing short of SIGKILL ends it: other signals are the tasks' affair. */
+void vsp_step_watch(struct vsp_step *s, pid_t task)
+{
+	pid_t pid = s->watch ? -1 : fork();
+
+	if (pid == 0) {
+		sigset_t all;
+		sigfillset(&all);
+		sigprocmask(SIG_SETMASK, &all, NULL);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "vial-watch"); /* what has slurmstepd's name is passed over */
+		vl_close_all_but(NULL, 0);
+		setpgid(0, getpgid(task));
+		for (;;)
+			pause();
+	}
+	if (pid > 0)
+		s->watch = pid;
+}
+
+static void end_watch(struct vsp_step *s)
+{
+	if (s->watch > 0) {
+		kill(s->watch, SIGKILL);
+		vl_wait(s->watch);
+	}
+	s->watch = 0;
 }
 
 bool vsp_step_tells(struct vsp_step *s)
@@ -237,6 +269,17 @@ static int lock(struct shared *s, long seconds)
 	return -r;
 }
 
+/* At the end of the step nobody hears any more what a record lacks. */
+static int check_record(const char *path, struct vl_err *err)
+{
+	struct stat st;
+	VL_CLOSE int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return vl_fail_sys(err, errno, "cannot write the record %s", path);
+	return S_ISREG(st.st_mode) ? 0 : vl_fail(err, EINVAL, "the record %s is not a file", path);
+}
+
 /* The first one starts the keeper; one at a time waits for it, as long as it takes. */
 static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err *err)
 {
@@ -388,6 +431,8 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv 
 			       "step on one node (-N 1)",
 			       t->nodes);
 	snprintf(s->shared->cwd, sizeof s->shared->cwd, "%s", cwd ? cwd : "/");
+	if (t->first && t->options->value[VSP_RECORD] && check_record(t->options->value[VSP_RECORD], err) < 0)
+		return -err->code;
 	let_be_ended(&before);
 	int r = make_sure(s, t, err);
 	be_as_usual(&before);
@@ -411,12 +456,21 @@ int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv 
 static int save(struct vsp_step *s, const struct vsp_site *site, const char *path, const struct vsp_user *u,
 		struct vl_err *err)
 {
-	VL_CLOSE int sock = fcntl(s->tasks, F_DUPFD, 3); /* not close-on-exec: where the way in is asked for */
-	VL_FREE char *fd = vl_asprintf("--fd=%d", sock), *out = vl_asprintf("--save=%s", path);
+	VL_FREE char *out = vl_asprintf("--save=%s", path), *fd = vl_asprintf("--fd=%d", VSP_SOCK);
 	VL_FREE char *cwd = vl_strndup(s->shared->cwd, sizeof s->shared->cwd);
 	char *argv[] = { (char *)site->vial, (char *)"--quiet", (char *)"hold", fd, out, (char *)"-", NULL };
-	int status = sock < 0 ? -errno : vsp_run_as(u, cwd, -1, argv);
+	VL_CLOSE int keeper = s->shared->keeper > 0 ? (int)syscall(SYS_pidfd_open, s->shared->keeper, 0) : -1;
+	VL_CLOSE int watch = s->watch > 0 ? (int)syscall(SYS_pidfd_open, s->watch, 0) : -1;
+	struct vsp_run run = {
+		.cwd = cwd, .in = -1, .sock = s->tasks, .seconds = (int)site->timeout, .until = { keeper, watch }
+	};
+	int status = vsp_run_as(u, &run, argv);
 
+	if (status == -ECANCELED)
+		return vl_fail(err, ECANCELED, "the container is not saved to %s: the step was ended meanwhile", path);
+	if (status == -ETIMEDOUT)
+		return vl_fail(err, ETIMEDOUT, "the container is not saved to %s: that took longer than %ld seconds",
+			       path, site->timeout);
 	return status ? vl_fail(err, EIO, "the container is not saved to %s (status %d)", path, status) : 0;
 }
 
@@ -429,12 +483,17 @@ int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const s
 		s->signal = WTERMSIG(status);
 	else if (WEXITSTATUS(status) > s->status)
 		s->status = WEXITSTATUS(status);
-	if (++s->ended < n || !path || s->shared->state != THERE)
+	if (++s->ended < n || !path)
 		return 0;
-	if (s->signal) /* who is killed has not finished what it did */
-		return vl_fail(err, EINTR, "the container is not saved to %s: a task was ended by signal %d", path,
-			       s->signal);
-	return save(s, site, path, u, err);
+	if (s->shared->state != THERE) {
+		end_watch(s);
+		return 0;
+	}
+	int r = s->signal ? vl_fail(err, EINTR, "the container is not saved to %s: a task was ended by signal %d", path,
+				    s->signal) /* who is killed has not finished what it did */
+			  : save(s, site, path, u, err);
+	end_watch(s);
+	return r;
 }
 
 /* ---- the record ----------------------------------------------------------------------------------- */
@@ -501,15 +560,16 @@ static void write_facts(int fd, const struct vsp_step *s, const struct vsp_site 
 	add_claims(fd, s->shared);
 	add_fact(fd, "name", o->value[VSP_NAME]);
 	add_fact(fd, "gpus", f->gpus);
-	add_list(fd, "mounts", o->value[VSP_MOUNTS]);
-	add_list(fd, "mounts", site->mounts);
-	for (int i = 0; i < f->argc; i++)
-		add_fact(fd, "command", f->argv[i]);
 	add_count(fd, "tasks", s->ended);
 	add_count(fd, "exit", s->shared->state == THERE ? s->status : 1);
 	add_count(fd, "signal", s->signal);
 	add_count(fd, "start", s->since);
 	add_count(fd, "end", time(NULL));
+	/* these can be longer than a record may be: the last words are those that it lacks */
+	add_list(fd, "mounts", site->mounts);
+	add_list(fd, "mounts", o->value[VSP_MOUNTS]);
+	for (int i = 0; i < f->argc; i++)
+		add_fact(fd, "command", f->argv[i]);
 }
 
 static int record(int facts, const struct vsp_user *u, const char *vial, const char *cwd, const char *file,
@@ -519,7 +579,12 @@ static int record(int facts, const struct vsp_user *u, const char *vial, const c
 	char *argv[] = { (char *)vial, (char *)"--quiet", (char *)"hold", word, (char *)"-", NULL };
 
 	lseek(facts, 0, SEEK_SET);
-	int status = vsp_run_as(u, cwd, facts, argv);
+	int status = vsp_run_as(
+		u, &(struct vsp_run){ .cwd = cwd, .in = facts, .sock = -1, .seconds = RECORD_S, .until = { -1, -1 } },
+		argv);
+	if (status == -ETIMEDOUT)
+		return vl_fail(err, ETIMEDOUT, "no record is added to %s: it takes longer than %d seconds", file,
+			       RECORD_S);
 	return status ? vl_fail(err, EIO, "no record is added to %s (status %d)", file, status) : 0;
 }
 
@@ -548,6 +613,7 @@ void vsp_step_end(struct vsp_step *s)
 	int fd = s->shared->keeper > 0 ? (int)syscall(SYS_pidfd_open, s->shared->keeper, 0) : -1;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
+	end_watch(s);
 	vsp_step_forked(s);
 	vl_closep(&s->tasks);
 	if (fd >= 0) /* in its cgroup nothing may be left when slurmstepd ends */

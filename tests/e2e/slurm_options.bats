@@ -6,7 +6,7 @@ load ../slurm/slurm
 
 setup_file() {
 	export ENTRY_SIF
-	slurm_setup_file -n 2
+	slurm_setup_file -n 2 -t pgid # what that tracker does not find must end by itself
 	[ -n "${PLACE:-}" ] || return 0
 	copy_program "$TREE" chown
 	make_sif "$PLACE/chown.sif" "$TREE"
@@ -261,9 +261,12 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	stdout_has "signal 9"
 	stdout_has "signers  'SHA256:"
 	# a directory that is not there is told, and takes nothing from the step
+	# a directory that is not there is told to the administrator, and takes nothing from the step
+	! has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" 'no record is added to /none/n1.jsonl'
 	site records=/none
 	expect 0 srun --container-image="$SIF" cat /etc/file
 	stdout_is "in the image"
+	eventually has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" 'no record is added to /none/n1.jsonl'
 	rm -r "$PLACE/records"
 }
 
@@ -314,4 +317,41 @@ wants_gpu() {
 	expect 0 user srun -n 1 --gpus-per-task=2 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev,/dev/null:/dev/null" sh -c '
 		for d in 0 1; do (: <>/dev/nvidia$d) && echo $d; done; echo $CUDA_VISIBLE_DEVICES'
 	stdout_is $'0\n1\n0,1'
+# ---- what a user could make last ------------------------------------------------------------------
+
+@test "a record is written while somebody has a lock on the file; one that cannot be is told before the program runs" {
+	: >"$WORK/mine.jsonl"
+	chown "$VIAL_TEST_UID" "$WORK/mine.jsonl"
+	exec {lock}<"$WORK/mine.jsonl"
+	flock -x "$lock"
+	expect 0 srun --container-image="$SIF" --container-record=mine.jsonl cat /etc/file
+	eventually test -s "$WORK/mine.jsonl"
+	exec {lock}<&-
+	expect 1 srun -N 2 --container-image="$SIF" --container-record=/none/mine.jsonl touch ran
+	stderr_has "cannot write the record /none/mine.jsonl"
+	[ ! -e "$WORK/ran" ]
+}
+
+@test "a step that is cancelled while its container is saved ends, and the save with it" {
+	printf '#!/bin/sh\ncase "$*" in *--save=*) echo $$ >saving.new; mv saving.new saving; exec sleep 1000 ;; esac\nexec %s "$@"\n' "$VIAL" >"$PLACE/slow"
+	chmod 755 "$PLACE/slow"
+	site vial="$PLACE/slow"
+	printf '#!/bin/sh\nsrun --container-image=%s --container-save=new.sif cat /etc/file\n' "$SIF" >"$WORK/job.sh"
+	expect 0 user sbatch --parsable -o out job.sh
+	eventually test -e "$WORK/saving"
+	user scancel "$output"
+	eventually test ! -e "/proc/$(cat "$WORK/saving")"
+	eventually no_jobs
+	has_line "$WORK/out" "in the image"
+	[ ! -e "$WORK/new.sif" ]
+}
+
+@test "words about a container without an image are an error, but not those of the environment" {
+	expect 1 srun --container-mounts=/etc:/mnt true
+	stderr_has "container-mounts without container-image"
+	expect 1 srun --container-save=new.sif true
+	stderr_has "container-save without container-image"
+	expect 0 user env VIAL_CONTAINER_MOUNTS=/etc:/mnt srun true
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" srun --container-mounts="$WORK:/mnt" cat /etc/file
+	stdout_is "in the image"
 }
