@@ -262,7 +262,7 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	stdout_has "signers  'SHA256:"
 	# a directory that is not there is told, and takes nothing from the step
 	# a directory that is not there is told to the administrator, and takes nothing from the step
-	! has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" 'no record is added to /none/n1.jsonl'
+	run ! has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" 'no record is added to /none/n1.jsonl'
 	site records=/none
 	expect 0 srun --container-image="$SIF" cat /etc/file
 	stdout_is "in the image"
@@ -327,7 +327,7 @@ wants_gpu() {
 	expect 0 srun --container-image="$SIF" --container-record=mine.jsonl cat /etc/file
 	eventually test -s "$WORK/mine.jsonl"
 	exec {lock}<&-
-	expect 1 srun -N 2 --container-image="$SIF" --container-record=/none/mine.jsonl touch ran
+	expect 1 srun -n 2 --container-image="$SIF" --container-record=/none/mine.jsonl touch ran
 	stderr_has "cannot write the record /none/mine.jsonl"
 	[ ! -e "$WORK/ran" ]
 }
