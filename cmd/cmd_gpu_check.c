@@ -100,6 +100,23 @@ static void check_nodes(struct check *k, enum gpu_vendor vendor, const char *pat
 
 /* ---- libraries ----------------------------------------------------------------------------------- */
 
+/* The host's are in /.singularity.d/libs, which the loader searches after what the image has in LD_LIBRARY_PATH and before
+ * its system's directories. */
+static void check_own_driver(struct check *k)
+{
+	VL_FREE char *dirs = cmd_image_variable(&k->d.image, "LD_LIBRARY_PATH");
+
+	if (!gpu_image_has(&k->image, "libcuda.so.1"))
+		return;
+	say(k, DOCTOR_NOTE, "libcuda.so.1 of the image",
+	    "remove it from the image: a driver's libraries belong to its kernel module",
+	    dirs && *dirs
+		    ? vl_asprintf("works with its own driver only, and is found before the host's if it is in one of "
+				  "the image's LD_LIBRARY_PATH: %s",
+				  dirs)
+		    : vl_strdup("works with its own driver only; the host's is found before it"));
+}
+
 static void check_libraries(struct check *k)
 {
 	GPU_FILES struct gpu_files files = { 0 };
@@ -125,10 +142,7 @@ static void check_libraries(struct check *k)
 	    cuda    ? vl_asprintf("%zu fit to the image", fit)
 	    : b.len ? vl_strdup("libcuda.so.1 cannot be loaded in this image")
 		    : vl_strdup("libcuda.so.1 of the running driver is nowhere on this machine"));
-	if (gpu_image_has(&k->image, "libcuda.so.1"))
-		say(k, DOCTOR_NOTE, "libcuda.so.1 of the image",
-		    "remove it from the image: a driver's libraries belong to its kernel module",
-		    vl_strdup("is found before the host's, and works with its own driver only"));
+	check_own_driver(k);
 }
 
 /* ---- versions ------------------------------------------------------------------------------------ */

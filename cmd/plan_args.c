@@ -75,7 +75,7 @@ void cmd_plan_manners(const struct making *m)
 		m->o->private_mount || (m->image && m->image->decrypted); /* inside of a container there is no image */
 	p->shell = m->o->shell ? vl_strdup(m->o->shell) : NULL;
 	p->umask = m->o->no_umask ? 022 : -1;
-	p->env.libs = m->c->profile == PROFILE_APPTAINER;
+	p->env.libs = p->env.libs_last = m->c->profile == PROFILE_APPTAINER;
 	p->env.eval = m->c->profile == PROFILE_APPTAINER && !m->o->no_eval;
 	if (m->c->profile == PROFILE_APPTAINER)
 		p->status_missing = p->status_denied = EXIT_OWN_COMPAT;

@@ -187,9 +187,10 @@ static void put_list(const struct plan_env *e, struct vl_strv *env, const char *
 		ctr_env_put(env, key, v);
 }
 
-/* Libraries of the host in LIBS are found after the image's own, or an old driver library would take the place of a
- * newer libstdc++. Where nothing is said the C library's directories come first: those are named here, because what
- * is in LD_LIBRARY_PATH is before them. "" when there is nothing to name. Returns new. */
+/* libs_last: libraries of the host in LIBS are found after the image's own, or an old driver library would take the place
+ * of a newer libstdc++. Where nothing is said the C library's directories come first: those are named here, because what
+ * is in LD_LIBRARY_PATH is before them. The price: they beat a program's own DT_RUNPATH too, so only who must do as others
+ * do asks for it. "" when there is nothing to name. Returns new. */
 static char *default_lib_dirs(const struct ctr_tree *tree, const struct plan *p)
 {
 	static const char *const loaders[] = { "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1",
@@ -210,7 +211,7 @@ static char *default_lib_dirs(const struct ctr_tree *tree, const struct plan *p)
 	bool bound = false, glibc = false;
 
 	vl_buf_adds(&b, "");
-	for (size_t i = 0; i < p->n_mounts; i++)
+	for (size_t i = 0; p->env.libs_last && i < p->n_mounts; i++)
 		bound |= ctr_lies_in(p->mounts[i].dst, LIBS);
 	for (size_t i = 0; bound && i < VL_COUNT(loaders); i++)
 		glibc |= ctr_has(tree, loaders[i]);

@@ -124,8 +124,9 @@ struct plan_env {                                          /* cli-compat section
 	struct vl_strv set;                                /* beats the image; the later of two wins */
 	char *path_first, *path_last, *ld_first, *ld_last; /* NULL = none */
 	bool libs;                                         /* /.singularity.d/libs is on LD_LIBRARY_PATH */
-	enum plan_clean clean;                             /* what `host` was made with */
-	bool eval;                                         /* $NAME in `set` and in the paths is a variable */
+	bool libs_last;        /* and where that is all there is, after the C library's own directories */
+	enum plan_clean clean; /* what `host` was made with */
+	bool eval;             /* $NAME in `set` and in the paths is a variable */
 };
 
 struct plan {
