@@ -127,6 +127,15 @@ static const char *const number_keys[GPU_VENDORS][4] = {
 	[GPU_AMD] = { "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL" },
 };
 
+static bool leaves_slices(const struct gpu_found *f, const bool *chosen)
+{
+	for (size_t i = 0; i < f->n; i++)
+		for (size_t k = 0; chosen[i] && k < f->devices[i].n_slices; k++)
+			if (f->devices[i].slices[k].left)
+				return true;
+	return false;
+}
+
 /* Tasks of a step come into one container, each with devices of its own: all of them are in it. */
 static int choose(const struct gpus *g, const struct wish *w, bool *chosen, bool *ret_part, struct gpu_edits *e)
 {
@@ -144,7 +153,7 @@ static int choose(const struct gpus *g, const struct wish *w, bool *chosen, bool
 		all += g->found.devices[i].vendor == w->vendor;
 		some += chosen[i];
 	}
-	*ret_part = some < all;
+	*ret_part = some < all || leaves_slices(&g->found, chosen);
 	for (size_t i = 0; !keep && *ret_part && !cgroup && number_keys[w->vendor][i]; i++) {
 		VL_FREE char *kv = renumber(g, w->vendor, chosen, number_keys[w->vendor][i]);
 		if (kv)

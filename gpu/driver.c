@@ -315,14 +315,27 @@ static void add_node(const struct gpu_host *h, struct gpu_edits *e, const char *
 	gpu_add_node(e, host, path)->optional = true;
 }
 
-static void add_slice_nodes(const struct gpu_host *h, struct gpu_edits *e, const struct gpu_device *d)
+/* Does one of these slices need that node? A GPU instance may have several compute instances. */
+static bool is_needed(const struct gpu_device *d, int minor)
+{
+	for (size_t i = 0; i < d->n_slices; i++)
+		if (!d->slices[i].left && (d->slices[i].gi_minor == minor || d->slices[i].ci_minor == minor))
+			return true;
+	return false;
+}
+
+static void add_slice_nodes(const struct gpu_host *h, struct gpu_edits *e, const struct gpu_device *d, bool shut)
 {
 	for (size_t i = 0; i < d->n_slices; i++) {
 		const int minors[] = { d->slices[i].gi_minor, d->slices[i].ci_minor };
 		for (size_t k = 0; k < VL_COUNT(minors); k++) {
 			VL_FREE char *path = vl_asprintf("/dev/nvidia-caps/nvidia-cap%d", minors[k]);
-			if (minors[k] >= 0)
+			if (minors[k] < 0)
+				continue;
+			if (is_needed(d, minors[k]))
 				add_node(h, e, path);
+			else if (shut)
+				gpu_add_shut(e, path);
 		}
 	}
 }
@@ -343,7 +356,7 @@ void gpu_make_edits(const struct gpu_host *h, const struct gpu_found *f, enum gp
 			else if (shut)
 				gpu_add_shut(ret, d->nodes.v[k]);
 		if (chosen[i])
-			add_slice_nodes(h, ret, d);
+			add_slice_nodes(h, ret, d, shut);
 	}
 	for (size_t i = 0; any && i < f->common[vendor].n; i++)
 		add_node(h, ret, f->common[vendor].v[i]);

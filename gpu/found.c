@@ -115,50 +115,94 @@ void gpu_common_nodes(const struct gpu_host *h, struct vl_strv *ret, const char 
 
 /* ---- which of them ------------------------------------------------------------------------------ */
 
-/* "0:1": the first number is a device, the second one of its slices. */
-static bool is_slice_of(const struct gpu_device *d, const char *word)
+/* Numbers of a PCI address, whose domain has four digits in some tools and eight in others. */
+static bool read_pci(const char *s, unsigned ret[4])
 {
-	unsigned device, slice;
 	int n = 0;
 
-	return sscanf(word, "%u:%u%n", &device, &slice, &n) == 2 && !word[n] && device == d->index &&
-	       slice < d->n_slices;
+	return sscanf(s, "%8x:%2x:%2x.%1x%n", &ret[0], &ret[1], &ret[2], &ret[3], &n) == 4 && !s[n];
 }
 
+static bool is_pci(const struct gpu_device *d, const char *word)
+{
+	unsigned own[4], asked[4];
+
+	return d->pci && read_pci(d->pci, own) && read_pci(word, asked) && !memcmp(own, asked, sizeof own);
+}
+
+/* Of the whole device: all of its slices. */
 static bool is_meant(const struct gpu_device *d, const char *word)
 {
 	uint64_t n;
-	const char *mig = vl_prefix(word, "MIG-");
 
 	if (vl_parse_u64(word, 0, UINT32_MAX, &n) == 0)
 		return n == d->index;
-	if (is_slice_of(d, word) || (d->pci && !strcasecmp(word, d->pci)))
+	if (is_pci(d, word))
 		return true;
-	if (mig && !vl_prefix(mig, "GPU-")) /* the UUID of a slice: whose, only the driver knows */
-		return d->n_slices;
-	if (mig)
-		return d->uuid && !strncasecmp(mig, d->uuid, strlen(d->uuid)) && mig[strlen(d->uuid)] == '/';
 	/* as the driver takes them: a beginning is enough */
 	return d->uuid && strlen(word) > strlen("GPU-") && !strncasecmp(d->uuid, word, strlen(word));
+}
+
+/* "0:1": the first number is a device, the second one of its slices; MIG-GPU-UUID/GI/CI. */
+static bool is_slice(const struct gpu_device *d, size_t i, const char *word)
+{
+	const char *mig = vl_prefix(word, "MIG-");
+	size_t uuid = d->uuid ? strlen(d->uuid) : 0;
+	unsigned a, b;
+	int n = 0;
+
+	if (!mig)
+		return sscanf(word, "%u:%u%n", &a, &b, &n) == 2 && !word[n] && a == d->index && b == i;
+	return uuid && !strncasecmp(mig, d->uuid, uuid) && sscanf(mig + uuid, "/%u/%u%n", &a, &b, &n) == 2 &&
+	       !mig[uuid + (size_t)n] && a == d->slices[i].gi && b == d->slices[i].ci;
+}
+
+static void leave_slices(const struct gpu_device *d, bool left)
+{
+	for (size_t i = 0; i < d->n_slices; i++)
+		d->slices[i].left = left;
+}
+
+static bool choose_slice(const struct gpu_device *d, const char *word)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < d->n_slices; i++)
+		if (is_slice(d, i, word)) {
+			any = true;
+			d->slices[i].left = false;
+		}
+	return any;
 }
 
 static int choose_one(const struct gpu_found *f, enum gpu_vendor vendor, const char *word, const char *what, bool *ret,
 		      struct vl_err *err)
 {
+	const char *mig = vl_prefix(word, "MIG-");
 	unsigned known = 0;
 	bool any = false;
 
 	for (size_t i = 0; i < f->n; i++) {
-		if (f->devices[i].vendor != vendor)
+		const struct gpu_device *d = &f->devices[i];
+		if (d->vendor != vendor)
 			continue;
 		known++;
-		if (!vl_streq(word, "all") && !is_meant(&f->devices[i], word))
-			continue;
-		ret[i] = any = true;
+		bool whole = vl_streq(word, "all") || is_meant(d, word);
+		if (whole)
+			leave_slices(d, false);
+		if (whole || choose_slice(d, word))
+			ret[i] = any = true;
 	}
 	if (any || vl_streq(word, "all"))
 		return 0;
 	VL_FREE char *shown = vl_printable(word, strlen(word));
+	if (vl_streq(word, "none") || vl_streq(word, "void"))
+		return vl_fail(err, ENODEV, "%s: '%s' stands alone, or not at all", what, shown);
+	if (mig && !vl_prefix(mig, "GPU-"))
+		return vl_fail(err, ENODEV,
+			       "%s: which slice is '%s', only the driver can tell; name it GPU:SLICE or "
+			       "MIG-GPU-UUID/GI/CI (`vial gpu list --json` has these numbers)",
+			       what, shown);
 	return vl_fail(err, ENODEV, "%s: there is no %s device '%s'; this machine has %u, see `vial gpu list`", what,
 		       gpu_vendor_names[vendor], shown, known);
 }
@@ -170,6 +214,9 @@ int gpu_choose(const struct gpu_found *f, enum gpu_vendor vendor, const char *li
 	int r = 0;
 
 	memset(ret, 0, f->n * sizeof *ret);
+	for (size_t i = 0; i < f->n; i++)
+		if (f->devices[i].vendor == vendor)
+			leave_slices(&f->devices[i], true);
 	if (vl_streq(list, "none") || vl_streq(list, "void"))
 		return 0;
 	for (char *save, *w = strtok_r(words, ", ", &save); w && r == 0; w = strtok_r(NULL, ", ", &save))

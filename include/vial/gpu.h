@@ -131,6 +131,7 @@ enum gpu_access {
 struct gpu_slice { /* a part of a device, with MIG */
 	unsigned gi, ci;
 	int gi_minor, ci_minor; /* of its /dev/nvidia-caps/nvidia-cap*; -1 = not known */
+	bool left;              /* gpu_choose: others of its device were chosen, this was not */
 };
 struct gpu_device {
 	enum gpu_vendor vendor;
@@ -156,8 +157,9 @@ void gpu_found_free(struct gpu_found *f);
 #define GPU_FOUND __attribute__((cleanup(gpu_found_free)))
 
 /* Of the devices of a vendor, which are meant by a list as in NVIDIA_VISIBLE_DEVICES: numbers, UUIDs or beginnings of
- * them, PCI addresses, "all", "none", "" or "void"; with MIG GPU:SLICE and MIG-GPU-UUID/GI/CI. ret is one for each device of f.
- * -ENODEV names what is not there. what: for the message. */
+ * them, PCI addresses, "all", "none", "" or "void"; with MIG GPU:SLICE and MIG-GPU-UUID/GI/CI. ret is one for each device of f;
+ * a slice chooses its device, and the device's other slices are left. -ENODEV names what is not there, or which slice cannot be
+ * told. what: for the message. */
 int gpu_choose(const struct gpu_found *f, enum gpu_vendor vendor, const char *list, const char *what, bool *ret,
 	       struct vl_err *err);
 
@@ -213,7 +215,8 @@ struct gpu_files {
 /* The files of a vendor's driver for these capabilities. image: NULL = whatever the image. */
 void gpu_find_files(const struct gpu_host *h, const struct gpu_found *f, enum gpu_vendor vendor, unsigned caps,
 		    const struct gpu_image *image, struct gpu_files *ret);
-/* What a container needs for the chosen devices, one bool for each of f, and for these files. The others are shut if shut. */
+/* What a container needs for the chosen devices, one bool for each of f, without the slices that are left, and for these
+ * files. The others are shut if shut. */
 void gpu_make_edits(const struct gpu_host *h, const struct gpu_found *f, enum gpu_vendor vendor, const bool *chosen,
 		    bool shut, const struct gpu_files *files, struct gpu_edits *ret);
 void gpu_files_free(struct gpu_files *f);

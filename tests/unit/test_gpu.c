@@ -549,8 +549,18 @@ TEST(devices_are_chosen_by_number_uuid_address_and_slice)
 		     { "3:1", 8 },
 		     { "3:2", -1 },
 		     { "0:0", -1 },
+		     { "00000000:0F:00.0", 2 },
+		     { "00000001:01:00.0", 8 },
+		     { "00000002:01:00.0", -1 },
+		     { "0000:0f:00.0x", -1 },
+		     { "none,0", -1 },
+		     { "0,void", -1 },
 		     { "MIG-GPU-00000003-aaaa-bbbb-cccc-dddddddddddd/1/0", 8 },
-		     { "MIG-12345678-1234-1234-1234-123456789abc", 8 },
+		     { "MIG-GPU-00000003-aaaa-bbbb-cccc-dddddddddddd/9/0", -1 },
+		     { "MIG-GPU-00000003-aaaa-bbbb-cccc-dddddddddddd/1/7", -1 },
+		     { "MIG-GPU-00000003-aaaa-bbbb-cccc-dddddddddddd/1/0/0", -1 },
+		     { "MIG-GPU-00000003-aaaa-bbbb-cccc-dddddddddddd", -1 },
+		     { "MIG-12345678-1234-1234-1234-123456789abc", -1 },
 		     { "4", -1 },
 		     { "-1", -1 },
 		     { "0,7", -1 },
@@ -589,6 +599,61 @@ TEST(slices_come_with_their_own_nodes)
 	CHECK_EQ(caps, 1);
 	CHECK_EQ(e.n_nodes, 1 + 4);
 	CHECK_EQ(e.shut.n, 3);
+}
+
+static bool has_node(const struct gpu_edits *e, const char *path)
+{
+	for (size_t i = 0; i < e->n_nodes; i++)
+		if (vl_streq(e->nodes[i].path, path))
+			return true;
+	return false;
+}
+
+static bool is_shut(const struct gpu_edits *e, const char *path)
+{
+	for (size_t i = 0; i < e->shut.n; i++)
+		if (vl_streq(e->shut.v[i], path))
+			return true;
+	return false;
+}
+
+/* Slices 1/0 and 1/1 share their GPU instance's node; 2/0 has its own. */
+TEST(a_chosen_slice_comes_without_the_others)
+{
+	static const struct {
+		const char *list;
+		bool gi1, ci10, ci11, gi2;
+	} rows[] = { { "3:0", true, true, false, false },
+		     { "3:0,3:1", true, true, true, false },
+		     { "MIG-GPU-00000003-aaaa-bbbb-cccc-dddddddddddd/2/0", false, false, false, true },
+		     { "3:2,3", true, true, true, true } };
+	GPU_HOST struct gpu_host h = GPU_HOST_INIT;
+	GPU_FOUND struct gpu_found f = { 0 };
+
+	put_four();
+	put_slice(0, 1, 1, 30); /* the node of gi1 is 30 now */
+	put_text("/proc/driver/nvidia/capabilities/gpu0/mig/gi1/ci0/access", "DeviceFileMinor: 13\n");
+	find(&h, &f);
+	CHECK_EQ(f.devices[3].n_slices, 3);
+	for (size_t i = 0; i < VL_COUNT(rows); i++) {
+		const struct {
+			const char *node;
+			bool want;
+		} nodes[] = { { "/dev/nvidia-caps/nvidia-cap30", rows[i].gi1 },
+			      { "/dev/nvidia-caps/nvidia-cap13", rows[i].ci10 },
+			      { "/dev/nvidia-caps/nvidia-cap31", rows[i].ci11 },
+			      { "/dev/nvidia-caps/nvidia-cap21", rows[i].gi2 },
+			      { "/dev/nvidia-caps/nvidia-cap22", rows[i].gi2 } };
+		GPU_EDITS struct gpu_edits e = { 0 };
+		struct gpu_files none = { 0 };
+		struct vl_err err = { 0 };
+		bool chosen[4] = { 0 };
+		CHECK_EQ(gpu_choose(&f, GPU_NVIDIA, rows[i].list, "LIST", chosen, &err), 0);
+		gpu_make_edits(&h, &f, GPU_NVIDIA, chosen, true, &none, &e);
+		for (size_t k = 0; k < VL_COUNT(nodes); k++)
+			if (has_node(&e, nodes[k].node) != nodes[k].want || is_shut(&e, nodes[k].node) == nodes[k].want)
+				CHECK_FAIL("'%s': %s", rows[i].list, nodes[k].node);
+	}
 }
 
 TEST(amd_devices_are_those_of_the_topology)
