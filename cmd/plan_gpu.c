@@ -98,34 +98,36 @@ static void narrow_by_slurm(const struct gpus *g, const struct wish *w, bool *ch
 		chosen[i] &= given[i];
 }
 
-/* Numbers in a variable that programs choose devices by, of which they will see a part. Returns new or NULL. */
-static char *renumber(const struct gpus *g, enum gpu_vendor vendor, const bool *chosen, const char *key)
-{
-	const char *v = variable(key);
-	VL_BUF struct vl_buf b = { 0 };
-
-	if (!v || !is_numbers(v))
-		return NULL;
-	vl_buf_addf(&b, "%s=", key);
-	size_t empty = b.len;
-	for (const char *s = v; *s; s += strcspn(s, ","), s += *s == ',') {
-		unsigned long n = strtoul(s, NULL, 10), place = 0;
-		for (size_t i = 0; i < g->found.n; i++) {
-			const struct gpu_device *d = &g->found.devices[i];
-			if (d->vendor != vendor || !chosen[i])
-				continue;
-			if (d->index == n)
-				vl_buf_addf(&b, "%s%lu", b.len > empty ? "," : "", place);
-			place++;
-		}
-	}
-	return b.len > empty ? vl_steal(&b.data) : NULL;
-}
-
+/* Variables that programs choose devices by. The first counts the machine's, the others what that leaves. */
 static const char *const number_keys[GPU_VENDORS][4] = {
 	[GPU_NVIDIA] = { "CUDA_VISIBLE_DEVICES" },
-	[GPU_AMD] = { "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL" },
+	[GPU_AMD] = { "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL" },
+	[GPU_INTEL] = { "ZE_AFFINITY_MASK" },
+	[GPU_HABANA] = { "HABANA_VISIBLE_DEVICES" },
 };
+
+/* Their numbers, as they are where only a part of the devices is. Slurm gives all of them the same list. */
+static void renumber(const struct gpus *g, const struct wish *w, const bool *chosen, struct gpu_edits *e)
+{
+	VL_FREE unsigned *left = vl_alloc((g->found.n + 1) * sizeof *left);
+	const char *const *keys = number_keys[w->vendor], *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->found.n; i++)
+		if (chosen[i])
+			left[n++] = g->found.devices[i].index;
+	for (size_t i = 0; i < VL_COUNT(number_keys[0]) && keys[i]; i++) {
+		const char *v = variable(keys[i]);
+		if (!v || (first && !vl_streq(v, first)) || (w->what && !w->number && vl_streq(keys[i], w->what)))
+			continue;
+		first = v;
+		VL_FREE char *now = ctr_renumber(v, left, n), *kv = vl_asprintf("%s=%s", keys[i], now);
+		if (vl_streq(now, "-1") && !vl_streq(v, "-1"))
+			vl_progress_warn(g->m->say, "%s: %s=%s names no device that is in the container", w->why,
+					 keys[i], v);
+		gpu_add_env(e, kv);
+	}
+}
 
 static bool leaves_slices(const struct gpu_found *f, const bool *chosen)
 {
@@ -154,11 +156,8 @@ static int choose(const struct gpus *g, const struct wish *w, bool *chosen, bool
 		some += chosen[i];
 	}
 	*ret_part = some < all || leaves_slices(&g->found, chosen);
-	for (size_t i = 0; !keep && *ret_part && !cgroup && number_keys[w->vendor][i]; i++) {
-		VL_FREE char *kv = renumber(g, w->vendor, chosen, number_keys[w->vendor][i]);
-		if (kv)
-			gpu_add_env(e, kv);
-	}
+	if (!keep && *ret_part && !cgroup)
+		renumber(g, w, chosen, e);
 	return 0;
 }
 
@@ -264,13 +263,18 @@ static void tell_tasks(const struct gpus *g, const struct wish *w, const bool *c
 	struct plan *p = g->m->p;
 	VL_BUF struct vl_buf b = { 0 };
 
-	if (p->action != PLAN_KEEP || !number_keys[w->vendor][0])
+	if (p->action != PLAN_KEEP)
 		return;
 	vl_buf_addf(&b, CTR_DEVICES "=%s", number_keys[w->vendor][0]);
+	for (size_t i = 1; i < VL_COUNT(number_keys[0]) && number_keys[w->vendor][i]; i++)
+		vl_buf_addf(&b, ",%s", number_keys[w->vendor][i]);
 	for (size_t i = 0; i < g->found.n; i++) {
 		const struct gpu_device *d = &g->found.devices[i];
-		for (size_t k = 0; chosen[i] && k < d->nodes.n; k++)
-			vl_buf_addf(&b, "%s%s", k ? "+" : ":", d->nodes.v[k]);
+		if (!chosen[i] || !d->nodes.n)
+			continue;
+		vl_buf_addf(&b, ":%u,%s%s", d->index, d->uuid ? d->uuid : "", d->n_slices ? ",MIG" : "");
+		for (size_t k = 0; k < d->nodes.n; k++)
+			vl_buf_addf(&b, "%c%s", k ? '+' : '=', d->nodes.v[k]);
 	}
 	for (size_t i = 0; i < p->env.set.n; i++) { /* of another vendor */
 		const char *before = vl_prefix(p->env.set.v[i], CTR_DEVICES "=");

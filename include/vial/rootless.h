@@ -342,14 +342,19 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
 		   int *ret_status, struct vl_err *err);
 
 /* Devices of several tasks in one container: a variable of its plan that only ctr_narrow_devices reads, a list with ';' of
- * KEY:NODES:NODES..., where NODES is /dev/A[+/dev/B...] of one device and KEY the variable in which a task has its numbers. */
+ * KEY[,KEY...]:DEVICE:DEVICE... of one kind, where DEVICE is INDEX,[UUID][,MIG]=/dev/A[+/dev/B...] (MIG: it has slices) and KEY a variable in which a task
+ * has the indices. */
 #define CTR_DEVICES "VIAL_TASK_DEVICES"
 /* Among the changes, for the record of the step: the image's digest and signers, as it claims them, "sha256:...,ID,ID". */
 #define CTR_CLAIMS "VIAL_IMAGE_CLAIMS"
 /* In a container just entered, with all capabilities: devices that are not this task's, by its device cgroup or else its
  * environment, do not open any more; its mount namespace is its own then. Takes the variable out of changes, and adds what is
- * another number now. */
+ * another number now. Without any of the variables all are its; -ENODEV: it has one that means nothing that is here. */
 int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, struct vl_err *err);
+
+/* A list of devices' numbers (0,2 or 0.1,2.0) as it is where only those with these indices are left, counted from 0 in this
+ * order: the others are dropped, and "-1" is left of a list of nothing else. Words that are no numbers stay. Returns new. */
+char *ctr_renumber(const char *list, const unsigned *left, size_t n);
 
 /* ---- instances: containers with a name (instance.c, instance_keep.c) --------------------------- */
 

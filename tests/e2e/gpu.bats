@@ -100,6 +100,32 @@ opens() { expect 0 vial -q "$@" sh -c 'for d in /dev/nvidia?; do if [ -e $d ] &&
 	stdout_is 0
 	expect 0 env CUDA_VISIBLE_DEVICES=1 "$VIAL" exec --nv --contain "$SIF" sh -c 'echo $CUDA_VISIBLE_DEVICES'
 	stdout_is 1
+	# one that is not in the container is not silently another
+	expect 0 env NVIDIA_VISIBLE_DEVICES=1 CUDA_VISIBLE_DEVICES=0 "$VIAL" exec --nv --contain "$SIF" sh -c 'echo $CUDA_VISIBLE_DEVICES'
+	stdout_is -1
+	stderr_is 'WARNING: --nv: CUDA_VISIBLE_DEVICES=0 names no device that is in the container'
+	expect 0 env NVIDIA_VISIBLE_DEVICES=00000000:1B:00.0 CUDA_VISIBLE_DEVICES=1 "$VIAL" exec --nv --contain "$SIF" sh -c 'ls /dev | grep nvidia.$; echo $CUDA_VISIBLE_DEVICES'
+	stdout_is $'nvidia1\n0'
+}
+
+@test "variables of AMD and Intel count what a job leaves, too" {
+	local i
+	for i in 128 129; do
+		mkdir -p "machine/sys/class/kfd/kfd/topology/nodes/$i" "machine/sys/class/drm/renderD$i/device" machine/sys/module/amdgpu
+		printf 'simd_count 304\ndrm_render_minor %d\n' $i >"machine/sys/class/kfd/kfd/topology/nodes/$i/properties"
+		echo 0x8086 >"machine/sys/class/drm/renderD$i/device/vendor"
+	done
+	export VIAL_GPU_ROOT=$PWD/machine SLURM_JOB_ID=1 SLURM_JOB_GPUS=1
+	# the variables of the row, as they are in the container
+	local row
+	# shellcheck disable=SC2016 # the container's shell expands it
+	for row in 'ROCR_VISIBLE_DEVICES=1 HIP_VISIBLE_DEVICES=1 GPU_DEVICE_ORDINAL=1 ZE_AFFINITY_MASK=1.0|0 0 0 0.0' \
+		'ROCR_VISIBLE_DEVICES=1 HIP_VISIBLE_DEVICES=0 ZE_AFFINITY_MASK=0|0 0 - -1' 'HIP_VISIBLE_DEVICES=0,1|- 0 - -'; do
+		# shellcheck disable=SC2086 # words
+		expect 0 env ${row%|*} "$VIAL" exec --rocm --intel "$SIF" \
+			sh -c 'echo ${ROCR_VISIBLE_DEVICES--} ${HIP_VISIBLE_DEVICES--} ${GPU_DEVICE_ORDINAL--} ${ZE_AFFINITY_MASK--}'
+		stdout_is "${row#*|}"
+	done
 }
 
 @test "a device that is not there is refused, a machine without a driver is not" {

@@ -5,8 +5,10 @@
 #include "gpu/host.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 
 #define V "560.35.03"
 
@@ -705,6 +707,125 @@ TEST(intel_and_gaudi)
 	CHECK_STR(f.driver[GPU_HABANA], "1.17.0");
 	CHECK_EQ(f.common[GPU_HABANA].n, 1);
 	CHECK_STR(f.common[GPU_HABANA].v[0], "/dev/infiniband/uverbs3");
+}
+
+/* ---- devices of tasks ---------------------------------------------------------------------------- */
+
+TEST(numbers_count_what_is_left)
+{
+	static const struct {
+		const char *list, *want;
+	} rows[] = { { "1", "0" },
+		     { "5,1", "2,0" },
+		     { "0", "-1" },
+		     { "0,3,2", "1" },
+		     { "3.1,5.0", "1.1,2.0" },
+		     { "3,3", "1,1" },
+		     { "GPU-1", "GPU-1" },
+		     { "0,GPU-1", "GPU-1" },
+		     { "10", "-1" },
+		     { "", "" },
+		     { "-1", "-1" },
+		     { "1x", "1x" },
+		     { "99999999999", "99999999999" } };
+	static const unsigned left[] = { 1, 3, 5 };
+
+	for (size_t i = 0; i < VL_COUNT(rows); i++) {
+		VL_FREE char *now = ctr_renumber(rows[i].list, left, VL_COUNT(left));
+		CHECK_STR(now, rows[i].want);
+	}
+}
+
+static bool node_opens(const char *path)
+{
+	VL_CLOSE int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+
+	return fd >= 0;
+}
+
+/* In namespaces of its own: what is shut stays shut. *now: the first of the variables that has changed. */
+static int narrow(char *variable, char *other, char **now, bool *ret_zero, bool *ret_full)
+{
+	static const char devices[] = CTR_DEVICES
+		"=ROCR_VISIBLE_DEVICES,HIP_VISIBLE_DEVICES:3,GPU-00aa=/dev/zero+/dev/none:5,GPU-00bb,MIG=/dev/full";
+	char *const env[] = { variable, other, NULL };
+	VL_STRV struct vl_strv changes = { 0 };
+	struct vl_err err = { 0 };
+
+	vl_strv_add(&changes, "A=1");
+	vl_strv_add(&changes, devices);
+	int r = ctr_narrow_devices(env, &changes, &err);
+	VL_BUF struct vl_buf b = { 0 };
+	vl_buf_adds(&b, "");
+	for (size_t i = 1; i < changes.n; i++)
+		vl_buf_addf(&b, "%s%s", i > 1 ? " " : "", changes.v[i]);
+	*now = vl_steal(&b.data);
+	*ret_zero = node_opens("/dev/zero");
+	*ret_full = node_opens("/dev/full");
+	return r;
+}
+
+TEST(a_task_has_the_devices_of_its_numbers_and_no_other)
+{
+	static const struct {
+		const char *variable, *other;
+		int r; /* -ENODEV: it does not start */
+		bool zero, full;
+		const char *now;
+	} rows[] = {
+		{ "X=", "Y=", 0, true, true, "" },
+		{ "ROCR_VISIBLE_DEVICES=3", "Y=", 0, true, false, "ROCR_VISIBLE_DEVICES=0" },
+		{ "ROCR_VISIBLE_DEVICES=5", "Y=", 0, false, true, "ROCR_VISIBLE_DEVICES=0" },
+		{ "ROCR_VISIBLE_DEVICES=5,3", "Y=", 0, true, true, "ROCR_VISIBLE_DEVICES=1,0" },
+		{ "ROCR_VISIBLE_DEVICES=5,7", "Y=", 0, false, true, "ROCR_VISIBLE_DEVICES=0" },
+		{ "ROCR_VISIBLE_DEVICES=5", "HIP_VISIBLE_DEVICES=5", 0, false, true,
+		  "ROCR_VISIBLE_DEVICES=0 HIP_VISIBLE_DEVICES=0" },
+		{ "ROCR_VISIBLE_DEVICES=5", "HIP_VISIBLE_DEVICES=0", 0, false, true, "ROCR_VISIBLE_DEVICES=0" },
+		{ "Y=", "HIP_VISIBLE_DEVICES=5", 0, false, true, "HIP_VISIBLE_DEVICES=0" },
+		{ "ROCR_VISIBLE_DEVICES=GPU-00BB", "Y=", 0, false, true, "" },
+		{ "ROCR_VISIBLE_DEVICES=MIG-GPU-00aa/1/0", "Y=", 0, true, false, "" },
+		{ "ROCR_VISIBLE_DEVICES=MIG-1234", "Y=", 0, false, true, "" },
+		{ "ROCR_VISIBLE_DEVICES=", "Y=", 0, false, false, "" },
+		{ "ROCR_VISIBLE_DEVICES=NoDevFiles", "Y=", 0, false, false, "" },
+		{ "ROCR_VISIBLE_DEVICES=0", "Y=", -ENODEV, true, true, "" },
+		{ "ROCR_VISIBLE_DEVICES=GPU-", "Y=", -ENODEV, true, true, "" },
+		{ "ROCR_VISIBLE_DEVICES=x", "Y=", -ENODEV, true, true, "" },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(rows); i++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			bool zero, full;
+			char *now;
+			if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) /* no mount gets out of these */
+				_exit(77);                            /* a system that forbids it */
+			int r = narrow((char *)rows[i].variable, (char *)rows[i].other, &now, &zero, &full);
+			_exit(r == rows[i].r && zero == rows[i].zero && full == rows[i].full &&
+					      vl_streq(now, rows[i].now)
+				      ? 0
+				      : 1);
+		}
+		int status;
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+			return;
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			CHECK_FAIL("%s %s", rows[i].variable, rows[i].other);
+	}
+}
+
+TEST(a_damaged_list_of_devices_lets_no_task_start)
+{
+	static const char *const lists[] = { "CUDA_VISIBLE_DEVICES:/dev/zero", "CUDA_VISIBLE_DEVICES:x=/dev/zero",
+					     ":" };
+
+	for (size_t i = 0; i < VL_COUNT(lists); i++) {
+		char *const env[] = { (char *)"CUDA_VISIBLE_DEVICES=0", NULL };
+		VL_STRV struct vl_strv changes = { 0 };
+		struct vl_err err = { 0 };
+		vl_strv_take(&changes, vl_asprintf(CTR_DEVICES "=%s", lists[i]));
+		CHECK_EQ(ctr_narrow_devices(env, &changes, &err) < 0, true);
+	}
 }
 
 /* ---- versions and conditions --------------------------------------------------------------------- */
