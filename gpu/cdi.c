@@ -143,12 +143,17 @@ static char *dirs_text(const struct vl_strv *dirs)
 	return vl_steal(&b.data);
 }
 
-static void add_once(struct vl_strv *l, const char *s)
+static bool has(const struct vl_strv *l, const char *s)
 {
 	for (size_t i = 0; i < l->n; i++)
 		if (vl_streq(l->v[i], s))
-			return;
-	if (l->n <= SHOWN_MAX)
+			return true;
+	return false;
+}
+
+static void add_once(struct vl_strv *l, const char *s)
+{
+	if (!has(l, s) && l->n <= SHOWN_MAX)
 		vl_strv_add(l, s);
 }
 
@@ -393,6 +398,51 @@ static int find_named(struct library *l, const char *word, const struct vl_strv 
 	return r;
 }
 
+/* ---- what was not asked for ------------------------------------------------------------------------------ */
+
+static bool is_there(const struct gpu_cdi *c, const char *real)
+{
+	for (size_t i = 0; i < c->n_parts; i++) {
+		const struct gpu_edits *e = &c->parts[i].edits;
+		for (size_t k = 0; k < e->n_nodes; k++) {
+			VL_FREE char *node = realpath(e->nodes[k].host, NULL);
+			if (node && vl_streq(node, real))
+				return true;
+		}
+		if (has_mount(e, 0, real))
+			return true;
+	}
+	return false;
+}
+
+static void shut_nodes(struct gpu_cdi *c, const struct gpu_edits *from)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < from->n_nodes; i++) {
+		VL_FREE char *real = realpath(from->nodes[i].host, NULL);
+		if (!real || stat(real, &st) < 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) || is_there(c, real))
+			continue;
+		struct gpu_edits *last = &c->parts[c->n_parts - 1].edits;
+		if (!has(&last->shut, real))
+			gpu_add_shut(last, real);
+	}
+}
+
+/* Where all of the host's /dev is shown, who asks for one device of a kind shall not have the others by that. What was used is
+ * empty here: it has gone to c. */
+static void shut_others(const struct library *l, struct gpu_cdi *c)
+{
+	VL_STRV struct vl_strv kinds = { 0 };
+
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].used && !has(&kinds, l->v[i].spec.kind))
+			vl_strv_add(&kinds, l->v[i].spec.kind);
+	for (size_t i = 0; i < l->n && c->n_parts; i++)
+		for (size_t k = 0; k < l->v[i].spec.n_devices && has(&kinds, l->v[i].spec.kind); k++)
+			shut_nodes(c, &l->v[i].spec.devices[k].changes.edits);
+}
+
 void gpu_cdi_free(struct gpu_cdi *c)
 {
 	for (size_t i = 0; i < c->n_parts; i++) {
@@ -421,6 +471,7 @@ int gpu_cdi_find(const struct vl_strv *names, const struct vl_strv *dirs, const 
 		r = find_named(&l, names->v[i], in, seen, say, &c, err);
 	if (r < 0)
 		return r;
+	shut_others(&l, &c);
 	if (l.n_broken)
 		vl_progress_warn(say, "CDI: %s%s", l.broken,
 				 l.n_broken > 1 ? "; other files cannot be used either" : "; it was not needed");

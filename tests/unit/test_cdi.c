@@ -211,6 +211,8 @@ static void say_edits(struct vl_buf *b, const struct gpu_edits *e)
 		vl_buf_addf(b, "libs %s\n", e->lib_dirs.v[i]);
 	for (size_t i = 0; i < e->n_gids; i++)
 		vl_buf_addf(b, "gid %u\n", (unsigned)e->gids[i]);
+	for (size_t i = 0; i < e->shut.n; i++)
+		vl_buf_addf(b, "shut %s\n", e->shut.v[i]);
 }
 
 static char *spec_text(const char *text, bool yaml)
@@ -744,7 +746,30 @@ TEST(nodes_are_what_the_file_says_or_it_is_out_of_date)
 	check_not_found("v.com/c=type", "d", ESTALE, "/dev/null is of type c and not b");
 	check_not_found("v.com/c=file", "d", ENODEV, "/etc/passwd is no device node");
 	check_not_found("v.com/c=none", "d", ENOENT, "the device node /dev/vial-has-none");
-	check_found("v.com/c=shut", "d", "[f.yaml]\n[f.yaml]\nmount /dev/null>/dev/null\n"); /* without PLAN_DEVICES */
+	check_found("v.com/c=shut", "d",
+		    "[f.yaml]\n[f.yaml]\nmount /dev/null>/dev/null\nshut /dev/zero\n"); /* without PLAN_DEVICES */
+}
+
+/* Of the same kind, whatever file describes them, and not what the chosen one needs too. */
+TEST(other_devices_of_the_kind_are_shut)
+{
+	mkdir("d", 0755);
+	put("d/a.yaml",
+	    "cdiVersion: 0.5.0\nkind: v.com/c\ncontainerEdits: {deviceNodes: [{path: /dev/tty}]}\ndevices:\n"
+	    "- {name: x, containerEdits: {deviceNodes: [{path: /dev/null}, {path: /dev/random}]}}\n"
+	    "- {name: x-too, containerEdits: {deviceNodes: [{path: /dev/null}]}}\n"
+	    "- {name: 'y', containerEdits: {deviceNodes: [{path: /dev/zero}, {path: /dev/random}, {path: /dev/tty}]}}\n"
+	    "- {name: all, containerEdits: {deviceNodes: [{path: /dev/null}, {path: /dev/zero}, {path: "
+	    "/dev/random}]}}\n");
+	put_spec("d/b.yaml", "z", "deviceNodes: [{path: /dev/full}]");
+	put_spec("d/d.yaml", "gone", "deviceNodes: [{path: /dev/vial-has-none}, {path: /etc/passwd}]");
+	put("d/c.yaml", "cdiVersion: 0.5.0\nkind: v.com/other\ndevices:\n"
+			"- {name: o, containerEdits: {deviceNodes: [{path: /dev/urandom}]}}\n");
+	VL_FREE char *got = NULL, *all = NULL;
+	CHECK_EQ(find("v.com/c=x", "d", &got), 0);
+	CHECK_STR(strstr(got, "shut"), "shut /dev/zero\nshut /dev/full\n");
+	CHECK_EQ(find("v.com/c=all v.com/c=z", "d", &all), 0);
+	CHECK(!strstr(all, "shut"));
 }
 
 TEST(what_takes_root_is_refused_when_it_is_needed)
