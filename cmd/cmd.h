@@ -46,6 +46,7 @@ enum opt_type {
 #define OPT_HIDDEN 1    /* accepted, not in the help */
 #define OPT_ENV_FIRST 2 /* a list whose later items win: those of the environment come first */
 #define OPT_SECRET 4    /* its value is shown to nobody and no file of the configuration has it */
+#define OPT_SOME 8      /* a list: an empty one is wrong */
 
 struct opt {
 	char shrt; /* 0 = none */

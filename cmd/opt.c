@@ -90,6 +90,8 @@ static int set(const struct opt *o, void *values, const char *v, const char *spe
 		*(const char **)at(o, values) = v;
 		break;
 	case OPT_LIST:
+		if (o->flags & OPT_SOME && !v[strspn(v, ",")])
+			return vl_fail(err, EINVAL, "%s takes %s, not '%s'", spelled, o->arg, v);
 		add_split(at(o, values), v, false);
 		break;
 	case OPT_ENV:

@@ -87,7 +87,7 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "no-rocm", OPT_FLAG, O(gpu.no_rocm), NULL, "", "ROCM_OFF NO_ROCM", OPT_HIDDEN },
 	{ 0, "device", OPT_LIST, O(device), "VENDOR/CLASS=NAME",
 	  "a device as its vendor describes it (CDI), with the files and variables it needs; =all: all of the class",
-	  "DEVICE", 0 },
+	  "DEVICE", OPT_SOME },
 	{ 0, "cdi-dirs", OPT_LIST, O(cdi_dirs), "DIR",
 	  "where devices are described, the later counts more (default /etc/cdi, /var/run/cdi)", "CDI_DIRS",
 	  OPT_ENV_FIRST },

@@ -6,6 +6,7 @@ setup_file() { make_images; }
 
 setup() {
 	common_setup
+	unset "${!SLURM_@}" "${!NVIDIA_@}" "${!CUDA_@}" "${!ROCR_@}" "${!HABANA_@}"
 	mkdir specs
 	export VIAL_CDI_DIRS=$PWD/specs
 	echo library >lib.so
@@ -77,6 +78,21 @@ hook() {
 	# the host's own /dev has no place for another name
 	expect 125 vial exec --device v.com/c=one "$SIF" true
 	one_fatal_line "/dev/zero is to be seen as /dev/v/mine, which the host's /dev has not; with --contain"
+}
+
+@test "other devices of the kind do not open" {
+	spec a.yaml v.com/c '' one 'deviceNodes: [{path: /dev/null}]' two 'deviceNodes: [{path: /dev/zero}]'
+	# shellcheck disable=SC2016 # the container's shell expands it
+	local tell='for d in null zero full; do if (: <>/dev/$d) 2>/dev/null; then echo $d; fi; done'
+	expect 0 vial exec --device v.com/c=one "$SIF" sh -c "$tell"
+	stdout_is $'null\nfull'
+	expect 0 vial exec --device v.com/c=all "$SIF" sh -c "$tell"
+	stdout_is $'null\nzero\nfull'
+	local empty
+	for empty in '' ,; do
+		expect 1 vial exec "--device=$empty" "$SIF" echo ran
+		stderr_has "--device takes VENDOR/CLASS=NAME, not '$empty'"
+	done
 }
 
 @test "a createContainer hook changes the container's files, once, and the program cannot" {

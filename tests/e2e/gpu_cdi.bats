@@ -11,6 +11,7 @@ setup_file() {
 
 setup() {
 	common_setup
+	unset "${!SLURM_@}" "${!NVIDIA_@}" "${!CUDA_@}" "${!ROCR_@}" "${!HABANA_@}"
 	export VIAL_GPU_ROOT=$MACHINE
 }
 
