@@ -281,6 +281,12 @@ int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts
 	return take_image(c, word, net, false, ret, err);
 }
 
+int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		      struct vl_err *err)
+{
+	return take_image(c, word, net, true, false, ret, err);
+}
+
 bool cmd_image_is_uri(const char *word)
 {
 	return is_uri(word);
