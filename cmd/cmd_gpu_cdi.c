@@ -99,6 +99,17 @@ static void add_nodes(struct making_cdi *m, const struct gpu_edits *from, struct
 			gpu_add_node(to, from->nodes[i].host, from->nodes[i].path);
 }
 
+/* Parts of one device that the driver shows as devices have its id all of them: it names none of them. */
+static bool is_shared(const struct gpu_found *f, const struct gpu_device *d)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->n; i++)
+		n += f->devices[i].vendor == d->vendor && f->devices[i].uuid &&
+		     !strcasecmp(f->devices[i].uuid, d->uuid);
+	return n > 1;
+}
+
 static int add_devices(struct making_cdi *m, struct vl_err *err)
 {
 	VL_FREE bool *chosen = vl_alloc((m->found->n + 1) * sizeof *chosen);
@@ -122,7 +133,7 @@ static int add_devices(struct making_cdi *m, struct vl_err *err)
 		if (!m->edits[i].n_nodes)
 			continue;
 		add_name(m, vl_asprintf("%u", d->index), &m->edits[i]);
-		if (d->uuid)
+		if (d->uuid && !is_shared(m->found, d))
 			add_name(m, vl_strdup(d->uuid), &m->edits[i]);
 	}
 	if (!all->n_nodes)

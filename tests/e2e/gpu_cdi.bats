@@ -41,6 +41,15 @@ setup() {
 	stdout_lacks nvidia1
 }
 
+@test "an id that several devices share is no name" {
+	need_root
+	cp -a "$MACHINE" twins
+	sed -i 's/GPU-.*/GPU-same/' twins/proc/driver/nvidia/gpus/*/information
+	VIAL_GPU_ROOT=$PWD/twins expect 0 vial gpu cdi
+	stdout_has 'name: "1"'
+	stdout_lacks GPU-same
+}
+
 @test "where there is nothing to describe it says so" {
 	VIAL_GPU_ROOT=$PWD expect 255 vial gpu cdi
 	one_fatal_line 'no devices are found on this machine; vial gpu list tells more'
