@@ -4,6 +4,7 @@
 
 #include <vial/gpu.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -227,6 +228,36 @@ static void warn_of_files(const struct gpus *g, const struct wish *w, const stru
 				 w->why, g->found.driver[GPU_NVIDIA]);
 }
 
+/* Places for files that a sandbox lacks would be made in it, and stay when the container is gone. Libraries get a directory in
+ * memory; what lies elsewhere stays outside, unless the sandbox has a file there. */
+static void spare_sandbox(const struct gpus *g, const struct wish *w, struct gpu_files *files)
+{
+	struct plan *p = g->m->p;
+	VL_BUF struct vl_buf b = { 0 };
+	bool libs = false;
+
+	for (size_t i = 0; p->writable && i < files->n; i++) {
+		struct gpu_file *f = &files->v[i];
+		struct vl_err none;
+		if (!f->dst || (f->library && (libs = true)) || ctr_plan_mount_over(p, f->dst))
+			continue;
+		VL_CLOSE int there = vl_open_in_root(p->image_fd, f->dst, O_PATH, 0, &none);
+		if (there >= 0)
+			continue;
+		vl_buf_addf(&b, "%s%s", b.len ? ", " : "", f->dst);
+		vl_freep(&f->dst);
+		f->why = vl_strdup("the sandbox has no place for it");
+	}
+	for (size_t i = 0; i < p->n_mounts; i++)
+		libs = libs && !vl_streq(p->mounts[i].dst, GPU_LIBS);
+	if (libs)
+		ctr_plan_add(p, PLAN_TMPFS, NULL, GPU_LIBS, PLAN_DEFAULT);
+	if (b.len)
+		vl_progress_warn(g->m->say,
+				 "%s: --writable would leave empty files in the sandbox: %s; they stay outside", w->why,
+				 b.data);
+}
+
 /* ---- a vendor ----------------------------------------------------------------------------------- */
 
 static const struct gpu_image *look_at_image(struct gpus *g)
@@ -324,6 +355,7 @@ static int add_vendor(struct gpus *g, const struct wish *w)
 		gpu_find_files(&g->host, &g->found, w->vendor, w->caps, look_at_image(g), &files);
 	if (w->vendor != GPU_HABANA)
 		warn_of_files(g, w, &files);
+	spare_sandbox(g, w, &files);
 	gpu_make_edits(&g->host, &g->found, w->vendor, chosen, part, &files, &e);
 	add_mps(g, w, &e);
 	tell_tasks(g, w, chosen);

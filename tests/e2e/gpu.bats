@@ -82,6 +82,21 @@ opens() { expect 0 vial -q "$@" sh -c 'for d in /dev/nvidia?; do if [ -e $d ] &&
 	stdout_lacks libGL.so.1
 }
 
+@test "a writable sandbox has the driver, and no empty files of it afterwards" {
+	cp -a "$TREE" box
+	mkdir -p box/usr/bin box/.singularity.d/libs
+	expect 0 vial exec --writable box true # which makes what every start needs
+	(cd box && find . | sort) >before
+	expect 0 vial exec --nv --writable box sh -c 'ls /.singularity.d/libs; echo changed >/new'
+	stdout_has libcuda.so.1
+	stderr_has '--writable would leave empty files in the sandbox: /usr/bin/nvidia-smi, /usr/share/glvnd/egl_vendor.d/10_nvidia.json; they stay outside'
+	rm box/new
+	(cd box && find . | sort) >after
+	diff before after
+	: >box/usr/bin/nvidia-smi # a place for it
+	expect 0 vial exec --nv --writable box nvidia-smi
+}
+
 @test "NVIDIA_VISIBLE_DEVICES: only these devices, and numbers that count them" {
 	need_root # who makes nodes
 	local row want list
@@ -179,6 +194,12 @@ opens() { expect 0 vial -q "$@" sh -c 'for d in /dev/nvidia?; do if [ -e $d ] &&
 	expect 0 vial gpu check new.sif
 	stdout_has "CUDA 12.4.1: CUDA_VERSION; driver 560.35.03 supports up to 12.6"
 	stdout_has "NVIDIA_REQUIRE_CUDA: cuda>=12.4 driver>=600: holds"
+	# it starts nothing, and no policy is asked
+	mkdir -p "$HOME/.config/vial/policy.d"
+	echo 'default = "deny"' >"$HOME/.config/vial/policy.d/10.toml"
+	XDG_CONFIG_HOME=$HOME/.config expect 0 vial gpu check new.sif
+	XDG_CONFIG_HOME=$HOME/.config expect 125 vial exec new.sif true
+	rm -r "$HOME/.config"
 	with_env newer.sif '"CUDA_VERSION=13.0.0","NVIDIA_REQUIRE_CUDA=cuda>=13.0"' small
 	expect 1 vial gpu check newer.sif
 	stdout_has "PROBLEM  CUDA 13.0.0"
