@@ -78,8 +78,8 @@ if loaded NVIDIA; then
 		say skip "CUDA itself: the image has no python3; name one that has"
 	fi
 	if nvidia-smi -L | grep -q MIG; then
-		mig=$(nvidia-smi -L | sed -n 's/.*MIG.*UUID: \(MIG-[^)]*\).*/\1/p' | head -n 1)
-		try "a MIG device by its UUID" env NVIDIA_VISIBLE_DEVICES="$mig" "$VIAL" exec --nv --contain "$IMAGE" nvidia-smi -L
+		mig=$(nvidia-smi -L | sed -n -e 's/^GPU \([0-9]*\):.*/\1/;t gpu' -e 's/.*MIG.*Device *\([0-9]*\):.*/\1/;T' -e 'G;s/\(.*\)\n\(.*\)/\2:\1/p;q' -e ':gpu' -e h)
+		try "a MIG device by its GPU and place" env NVIDIA_VISIBLE_DEVICES="$mig" "$VIAL" exec --nv --contain "$IMAGE" nvidia-smi -L
 	else
 		say skip "MIG: none is set up"
 	fi
