@@ -89,7 +89,7 @@ hook() {
 	expect 0 vial exec --device v.com/c=all "$SIF" sh -c "$tell"
 	stdout_is $'null\nzero\nfull'
 	local empty
-	for empty in '' ,; do
+	for empty in '' ','; do
 		expect 1 vial exec "--device=$empty" "$SIF" echo ran
 		stderr_has "--device takes VENDOR/CLASS=NAME, not '$empty'"
 	done

@@ -130,14 +130,13 @@ opens() { expect 0 vial -q "$@" sh -c 'for d in /dev/nvidia?; do if [ -e $d ] &&
 		printf 'simd_count 304\ndrm_render_minor %d\n' $i >"machine/sys/class/kfd/kfd/topology/nodes/$i/properties"
 		echo 0x8086 >"machine/sys/class/drm/renderD$i/device/vendor"
 	done
-	export VIAL_GPU_ROOT=$PWD/machine SLURM_JOB_ID=1 SLURM_JOB_GPUS=1
 	# the variables of the row, as they are in the container
 	local row
 	# shellcheck disable=SC2016 # the container's shell expands it
 	for row in 'ROCR_VISIBLE_DEVICES=1 HIP_VISIBLE_DEVICES=1 GPU_DEVICE_ORDINAL=1 ZE_AFFINITY_MASK=1.0|0 0 0 0.0' \
 		'ROCR_VISIBLE_DEVICES=1 HIP_VISIBLE_DEVICES=0 ZE_AFFINITY_MASK=0|0 0 - -1' 'HIP_VISIBLE_DEVICES=0,1|- 0 - -'; do
 		# shellcheck disable=SC2086 # words
-		expect 0 env ${row%|*} "$VIAL" exec --rocm --intel "$SIF" \
+		expect 0 env VIAL_GPU_ROOT="$PWD/machine" SLURM_JOB_ID=1 SLURM_JOB_GPUS=1 ${row%|*} "$VIAL" exec --rocm --intel "$SIF" \
 			sh -c 'echo ${ROCR_VISIBLE_DEVICES--} ${HIP_VISIBLE_DEVICES--} ${GPU_DEVICE_ORDINAL--} ${ZE_AFFINITY_MASK--}'
 		stdout_is "${row#*|}"
 	done
