@@ -249,7 +249,7 @@ static int look(struct check *k, const char *word, struct vl_err *err)
 {
 	static const struct net_opts none;
 	struct action_image *i = &k->d.image;
-	int r = cmd_look_at_image(k->d.c, word, &none, i, err);
+	int r = cmd_judge_image(k->d.c, word, &none, i, err);
 
 	if (r == 0)
 		r = gpu_image_look(i->kind, i->fd, i->off, i->size, i->path, &k->image, err);

@@ -106,12 +106,9 @@ static void print_record(const vl_json *j)
 	else
 		print_number(j, "exit", "  exit ");
 	printf("\n");
-	if (vl_json_str(j, "digest")) {
-		print_text(j, "digest", "  digest   ");
-		printf("\n");
-	}
-	print_words(j, "claimed_signers", "  signers  ");
 	print_line(j, "image", "  image    ");
+	print_line(j, "digest", "  digest   ");
+	print_words(j, "claimed_signers", "  signers  ");
 	print_words(j, "command", "  command  ");
 	print_words(j, "mounts", "  mounts   ");
 	if (vl_json_is_true(vl_json_get(j, "truncated")))

@@ -233,7 +233,7 @@ int cmd_named_forget(const struct action_opts *o, struct vl_err *err)
 	snprintf(mine, sizeof mine, "vial-%u", geteuid());
 	VL_FREE char *job = vl_asprintf("slurm-%s", o->job), *path = job_path(o);
 	VL_CLOSE int base = vl_open(o->job_dir, O_PATH | O_DIRECTORY, 0, err);
-	VL_CLOSE int of_user = base < 0 ? base : enter(base, mine, o->job_dir, err);
+	VL_CLOSE int of_user = base < 0 ? base : cmd_own_folder(base, mine, o->job_dir, err);
 	if (of_user < 0)
 		return of_user;
 	int r = vl_remove_tree(of_user, job);

@@ -261,11 +261,12 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 	return 0;
 }
 
-int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
-		   struct vl_err *err)
+/* what: as ACTION_IMAGE_INIT, and what may be */
+static int read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, bool with_config,
+		      const struct action_image *what, struct action_image *ret, struct vl_err *err)
 {
-	ACTION_IMAGE struct action_image i = { .fd = -1, .any_arch = true };
-	int r = take_image(c, word, net, false, &i, err);
+	ACTION_IMAGE struct action_image i = *what;
+	int r = take_image(c, word, net, with_config, &i, err);
 
 	if (r < 0 || (i.encrypted && (r = use_decrypted(c, &i, err)) < 0))
 		return r;
@@ -274,17 +275,23 @@ int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *n
 	return 0;
 }
 
-int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
-		      struct vl_err *err)
+int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		   struct vl_err *err)
 {
-	*ret = (struct action_image){ .fd = -1, .any_arch = true, .any_key = true };
-	return take_image(c, word, net, false, ret, err);
+	return read_image(c, word, net, false, &(struct action_image){ .fd = -1, .any_arch = true }, ret, err);
+}
+
+int cmd_judge_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		    struct vl_err *err)
+{
+	return read_image(c, word, net, true, &(struct action_image)ACTION_IMAGE_INIT, ret, err);
 }
 
 int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
 		      struct vl_err *err)
 {
-	return take_image(c, word, net, true, false, ret, err);
+	*ret = (struct action_image){ .fd = -1, .any_arch = true, .any_key = true };
+	return take_image(c, word, net, false, ret, err);
 }
 
 bool cmd_image_is_uri(const char *word)

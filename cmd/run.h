@@ -45,8 +45,10 @@ int cmd_action_image(struct cmd_ctx *c, const char *word, const struct net_opts 
 /* The same for who only reads it, of whatever architecture, for which no policy is asked. */
 int cmd_read_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
 		   struct vl_err *err);
-/* The same, and what is encrypted stays so. */
 /* Nor is one for who tells whether it would work here: of this architecture, with its configuration. */
+int cmd_judge_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
+		    struct vl_err *err);
+/* As cmd_read_image, and what is encrypted stays so. */
 int cmd_look_at_image(struct cmd_ctx *c, const char *word, const struct net_opts *net, struct action_image *ret,
 		      struct vl_err *err);
 bool cmd_image_is_uri(const char *word);

@@ -260,7 +260,6 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	expect 0 vial record show --dir "$PLACE/records"
 	stdout_has "signal 9"
 	stdout_has "signers  'SHA256:"
-	# a directory that is not there is told, and takes nothing from the step
 	# a directory that is not there is told to the administrator, and takes nothing from the step
 	run ! has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" 'no record is added to /none/n1.jsonl'
 	site records=/none
@@ -317,6 +316,8 @@ wants_gpu() {
 	expect 0 user srun -n 1 --gpus-per-task=2 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev,/dev/null:/dev/null" sh -c '
 		for d in 0 1; do (: <>/dev/nvidia$d) && echo $d; done; echo $CUDA_VISIBLE_DEVICES'
 	stdout_is $'0\n1\n0,1'
+}
+
 # ---- what a user could make last ------------------------------------------------------------------
 
 @test "a record is written while somebody has a lock on the file; one that cannot be is told before the program runs" {
