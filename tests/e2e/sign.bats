@@ -5,7 +5,7 @@ DATA=$HERE/../data/sif
 
 # A key behind a passphrase, made once; of few rounds, for to make it slow is not what these tests are about.
 setup_file() {
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	"$VIAL" -q key newpair plain
 	openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 1000 -passout 'pass:open sesame' -in plain.pem -out enc.pem
 	mv plain.pub.pem enc.pub.pem
