@@ -318,6 +318,18 @@ wants_gpu() {
 	stdout_is $'0\n1\n0,1'
 }
 
+@test "NVIDIA_VISIBLE_DEVICES of the step says what its container has, and tasks count that" {
+	wants_gpu
+	# shellcheck disable=SC2016 # the tasks' shell expands it
+	local tell='for d in 0 1; do if (: <>/dev/nvidia$d) 2>&-; then echo $d; fi; done; echo "CUDA $CUDA_VISIBLE_DEVICES"'
+	NVIDIA_VISIBLE_DEVICES=1 expect 0 user srun -n 1 --gpus-per-task=2 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev" sh -c "$tell"
+	stdout_is $'1\nCUDA 0'
+	# a number that means none of them is no way to have all
+	NVIDIA_VISIBLE_DEVICES=1 CUDA_VISIBLE_DEVICES=0 expect 1 user srun -n 1 --gpus-per-task=1 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev" echo ran
+	stdout_is ""
+	stderr_has 'CUDA_VISIBLE_DEVICES=0: none of these is a device of this container'
+}
+
 # ---- what a user could make last ------------------------------------------------------------------
 
 @test "a record is written while somebody has a lock on the file; one that cannot be is told before the program runs" {
