@@ -5,8 +5,10 @@
 
 /* ---- keys of the user and of the site --------------------------------------------------------- */
 
-struct root_of { /* the certificate with that key ends at that file */
-	char *id;
+/* A certificate, and the file where its chain ends. One key may have several of both, and each subject is worth what its
+ * own roots are. */
+struct root_of {
+	char *id, *subject;
 	const char *roots;
 };
 struct keys {
@@ -22,8 +24,10 @@ static void keys_free(struct keys *k)
 	for (size_t i = 0; i < k->n; i++)
 		sif_key_free(k->v[i]);
 	free(k->v);
-	for (size_t i = 0; i < k->n_root; i++)
+	for (size_t i = 0; i < k->n_root; i++) {
 		free(k->root[i].id);
+		free(k->root[i].subject);
+	}
 	free(k->root);
 	vl_strv_free(&k->pgp);
 }
@@ -43,8 +47,10 @@ static void add_certificate(struct keys *k, const char *path, const struct vl_st
 		struct sif_key *key;
 		if (sif_key_from_certificate(&o, &key, &ignored) < 0)
 			continue;
+		const char *subject = sif_key_signer(key)->name;
 		k->root = vl_realloc(k->root, k->n_root + 1, sizeof *k->root);
-		k->root[k->n_root++] = (struct root_of){ vl_strdup(sif_key_id(key)), roots->v[i] };
+		k->root[k->n_root++] = (struct root_of){ vl_strdup(sif_key_id(key)),
+							 subject ? vl_strdup(subject) : NULL, roots->v[i] };
 		add_key(k, key);
 	}
 }
@@ -169,11 +175,11 @@ static void fill_in(const struct looking *l, uint32_t signature, struct pol_sign
 static void add_certified(const struct looking *l, uint32_t signature, const struct sif_signer *who)
 {
 	for (size_t i = 0; i < l->keys->n_root; i++) {
+		const struct root_of *c = &l->keys->root[i];
 		struct pol_signature *s;
-		if (!vl_streq(l->keys->root[i].id, who->id) ||
-		    !(s = pol_facts_add(l->f, POL_BY_CERTIFICATE, who->id, who->name)))
+		if (!vl_streq(c->id, who->id) || !(s = pol_facts_add(l->f, POL_BY_CERTIFICATE, c->id, c->subject)))
 			continue;
-		s->roots = vl_strdup(l->keys->root[i].roots);
+		s->roots = vl_strdup(c->roots);
 		fill_in(l, signature, s);
 	}
 }

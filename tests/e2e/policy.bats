@@ -281,6 +281,45 @@ denied() {
 	stdout_has 'user: deny'
 }
 
+# certificate CA NAME: of eve's key, by that authority
+certificate() {
+	openssl req -new -key "$BATS_FILE_TMPDIR/eve.pem" -subj "/CN=$2" -out "$2.csr"
+	openssl x509 -req -in "$2.csr" -CA "$1.pem" -CAkey "$1.key" -CAcreateserial -days 30 -out "$KEYS/$1-$2.crt" \
+		-extfile <(printf 'keyUsage=digitalSignature\nextendedKeyUsage=codeSigning\n') 2>/dev/null
+	chmod 644 "$KEYS/$1-$2.crt"
+}
+
+@test "by certificate: a subject is worth what its own roots are" {
+	local ca
+	for ca in own site; do
+		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $ca.key -out $ca.pem -days 30 \
+			-subj "/CN=$ca" 2>/dev/null
+	done
+	cp "$SIF" eve.sif
+	vial -q sign --key "$BATS_FILE_TMPDIR/eve.pem" eve.sif
+	mkdir -p etc/vial/policy.d etc/vial/keys
+	chmod -R go-w etc
+	cat >etc/vial/policy.d/10.toml <<-EOF2
+		default = "deny"
+		[[rule]]
+		action = "allow"
+		signer = { subject = "CN=release", roots = "$PWD/site.pem" }
+	EOF2
+	chmod 644 etc/vial/policy.d/10.toml
+	policy 10 <<-EOF2
+		[[rule]]
+		action = "allow"
+		signer = { subject = "CN=release", roots = "$PWD/own.pem" }
+	EOF2
+	certificate own release
+	certificate site eve
+	denied with_site "$PWD/etc" "$VIAL" exec eve.sif true
+	expect 1 with_site "$PWD/etc" "$VIAL" policy check eve.sif
+	stdout_has 'user: allow'
+	certificate site release
+	expect 0 with_site "$PWD/etc" "$VIAL" exec eve.sif true
+}
+
 @test "check explains, line by line" {
 	policy 10 <<-EOF2
 		default = "deny"
