@@ -93,6 +93,10 @@ int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool 
 void opt_free(const struct opt *opts, void *values);
 /* First of VIAL_KEY, APPTAINER_KEY, SINGULARITY_KEY that is set; NULL. */
 const char *opt_getenv(const char *key);
+/* Overwrites what the variables of ours have that end in _PASSPHRASE or _PASSWORD: each process that is forked has the block
+ * of its caller's environment, and a container may look at some. Whatever opt_getenv said of them is empty from then on. */
+void opt_forget_secrets(void);
+bool opt_is_secret(const char *kv); /* KEY=VALUE */
 /* The valid word nearest to `word`, or NULL when none is near. */
 const char *opt_nearest(const char *word, const char *const *words, size_t n);
 

@@ -101,7 +101,7 @@ static int take_words(struct vl_strv *ret, struct vl_err *err)
 	return 0;
 }
 
-/* Variables that steer us, and where things are found. */
+/* Variables that steer us, and where things are found. Secrets are in no record. */
 static void take_variables(struct vl_strv *ret)
 {
 	static const char *const ours[] = {
@@ -111,7 +111,7 @@ static void take_variables(struct vl_strv *ret)
 
 	for (char **e = environ; *e; e++)
 		for (size_t i = 0; i < VL_COUNT(ours); i++)
-			if (vl_prefix(*e, ours[i])) {
+			if (vl_prefix(*e, ours[i]) && !opt_is_secret(*e)) {
 				vl_strv_add(ret, *e);
 				break;
 			}
@@ -193,6 +193,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		r = cmd_action_verified(&image, &err);
 	if (r == 0)
 		r = cmd_make_plan(c, o, &image, action, argc - 2, argv + 2, &say, &plan, &err);
+	opt_forget_secrets(); /* the keeper stays, and is the container's first process */
 	if (r == 0)
 		r = describe(&i, argv[1], &plan, o, &err);
 	if (r == 0) {

@@ -224,6 +224,7 @@ static int for_all(struct cmd_ctx *c, const struct cmd_mount_opts *o, struct vmn
 	VL_CLOSE int signals = -1;
 
 	image->host = true;
+	opt_forget_secrets(); /* the server stays */
 	if (o->foreground && (signals = catch_signals(err)) < 0)
 		return signals;
 	int r = mount_it(c, image, word, dir, o->foreground ? &control : NULL, err);

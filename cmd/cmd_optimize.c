@@ -109,6 +109,7 @@ static int become_command(struct optimizing *w, int sock, int argc, char **argv)
 	int r = cmd_make_plan(w->c, &w->o->action, &w->image, PLAN_EXEC, argc, argv, &say, &plan, &err);
 	plan.record = sock;
 	plan.n_front = 0; /* large reads have nothing to do with what is read */
+	opt_forget_secrets();
 	if (r == 0)
 		ctr_run(&plan, &say, &status, &err);
 	vl_logf(&w->c->log, VL_FATAL, "%s", err.text);

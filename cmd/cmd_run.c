@@ -159,6 +159,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		r = cmd_action_verified(&image, &err);
 	plan.before_use = cmd_action_verified;
 	plan.before_use_arg = &image;
+	opt_forget_secrets(); /* what is forked from here on may be seen in the container */
 	if (r == 0 && o->explain)
 		r = cmd_explain(&(struct making){ c, o, &image, &say, &plan, &err });
 	else if (r == 0)

@@ -74,6 +74,7 @@ int cmd_start_inside(struct cmd_ctx *c, struct action_opts *o, enum plan_action 
 	int r = ctr_instance_door(name, &i, &door, &err);
 	if (r == 0)
 		r = cmd_make_inside_plan(c, o, &i, action, argc, argv, &say, &plan, &err);
+	opt_forget_secrets();
 	if (r == 0)
 		r = ctr_run_inside(&plan, &door, NULL, &say, &status, &err);
 	return cmd_action_failed(c, action, r, status, &err);

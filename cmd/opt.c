@@ -3,6 +3,8 @@
 #include <ctype.h>
 #include <stdio.h>
 
+extern char **environ;
+
 static void *at(const struct opt *o, void *values)
 {
 	return (char *)values + o->off;
@@ -366,10 +368,10 @@ void opt_free(const struct opt *opts, void *values)
 			vl_strv_free(at(o, values)); /* empty already for a second option of the same list */
 }
 
+static const char *const prefixes[] = { "VIAL_", "APPTAINER_", "SINGULARITY_" };
+
 const char *opt_getenv(const char *key)
 {
-	static const char *const prefixes[] = { "VIAL_", "APPTAINER_", "SINGULARITY_" };
-
 	for (size_t i = 0; i < VL_COUNT(prefixes); i++) {
 		VL_FREE char *name = vl_asprintf("%s%s", prefixes[i], key);
 		const char *v = getenv(name);
@@ -377,4 +379,26 @@ const char *opt_getenv(const char *key)
 			return v;
 	}
 	return NULL;
+}
+
+bool opt_is_secret(const char *kv)
+{
+	static const char *const ends[] = { "_PASSPHRASE", "_PASSWORD" };
+	size_t n = strcspn(kv, "=");
+	bool ours = false, secret = false;
+
+	for (size_t i = 0; i < VL_COUNT(prefixes); i++)
+		ours |= vl_prefix(kv, prefixes[i]) != NULL;
+	for (size_t i = 0; i < VL_COUNT(ends); i++)
+		secret |= n > strlen(ends[i]) && !strncmp(kv + n - strlen(ends[i]), ends[i], strlen(ends[i]));
+	return ours && secret;
+}
+
+void opt_forget_secrets(void)
+{
+	for (char **e = environ; *e; e++)
+		if (opt_is_secret(*e) && strchr(*e, '=')) {
+			char *value = strchr(*e, '=') + 1;
+			explicit_bzero(value, strlen(value));
+		}
 }

@@ -40,6 +40,16 @@ is_gone() { [ -z "$("$VIAL" instance list --json "$1" | python3 -c 'import json,
 log_has() { grep -qF "$2" "$(logs_of "$1")"; }
 logs_of() { "$VIAL" instance list --json "$1" | python3 -c 'import json,sys; print(json.load(sys.stdin)["instances"][0]["logOutPath"])'; }
 
+@test "secrets of who starts it are neither in its keeper nor in its record" {
+	VIAL_ENCRYPTION_PASSPHRASE=hush VIAL_DOCKER_USERNAME=told start "$SIF" one 'exec sleep 1000000'
+	expect 0 cat "/proc/$(pid_of one)/environ"
+	stdout_has VIAL_DOCKER_USERNAME=told
+	stdout_lacks hush
+	expect 1 grep -r hush "$XDG_RUNTIME_DIR"
+	expect 0 grep -r told "$XDG_RUNTIME_DIR"
+	expect 0 vial instance stop one
+}
+
 @test "start, list, exec, logs, stop" {
 	start "$SIF" one 'exec sleep 1000000'
 	stderr_has "INFO:    instance started successfully"

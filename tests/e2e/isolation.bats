@@ -59,6 +59,18 @@ ended() {
 	nothing_left
 }
 
+@test "secrets that were for vial are not in what the container sees of its own processes" {
+	local opts
+	for opts in --pid --containall '--pid --no-init'; do
+		# shellcheck disable=SC2016,SC2086 # words
+		expect 0 env VIAL_ENCRYPTION_PASSPHRASE=hush APPTAINER_DOCKER_PASSWORD=hush \
+			SINGULARITYENV_DB_PASSWORD=mine VIAL_DOCKER_USERNAME=told "$VIAL" exec $opts "$SIF" sh -c 'cat /proc/1/environ; echo; echo $DB_PASSWORD'
+		[[ $opts = *no-init* ]] || stdout_has VIAL_DOCKER_USERNAME=told
+		stdout_has mine
+		stdout_lacks hush
+	done
+}
+
 @test "--pid --no-init: the program is the first process" {
 	# shellcheck disable=SC2016
 	expect 0 vial exec --pid --no-init "$SIF" sh -c 'echo $$; cat /proc/1/comm'
