@@ -306,13 +306,14 @@ static int from_elsewhere(const struct opt *o, void *values, bool line, const st
 
 	if (!config)
 		config = &none;
-	if (line && !list)
+	if (line && (!list || o->flags & OPT_ONE_PLACE))
 		return 0;
 	if (list && o->flags & OPT_ENV_FIRST) { /* later items win: files, environment, line */
 		given = vl_move(list);
 		if ((r = from_config(o, values, config, err)) == 0)
 			r = from_environment(o, values, &any, err);
-	} else if ((r = from_environment(o, values, &any, err)) == 0 && (list || !any)) {
+	} else if ((r = from_environment(o, values, &any, err)) == 0 &&
+		   (!any || (list && !(o->flags & OPT_ONE_PLACE)))) {
 		r = from_config(o, values, config, err);
 	}
 	for (size_t i = 0; i < given.n; i++)

@@ -90,6 +90,8 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 	vial -q key newpair other >/dev/null
 	expect 125 vial exec --verify --verify-key other.pub.pem app.sif true
 	one_fatal_line "another key"
+	VIAL_VERIFY_KEY=$KEY.pub.pem expect 125 vial exec --verify --verify-key other.pub.pem app.sif true
+	VIAL_VERIFY_KEY=$KEY.pub.pem expect 0 vial exec --verify app.sif true
 	expect 0 vial exec --verify --verify-key other.pub.pem --verify-key "$KEY.pub.pem" app.sif true
 	expect 125 vial exec --verify --verify-key none.pem app.sif true
 	one_fatal_line "none.pem"

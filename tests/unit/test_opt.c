@@ -6,7 +6,7 @@
 struct values {
 	bool flag, on;
 	const char *str;
-	struct vl_strv list, lines, env, files;
+	struct vl_strv list, lines, env, files, keys;
 	const char *cwd;
 	uint64_t number;
 };
@@ -19,6 +19,7 @@ static const struct opt table[] = {
 	{ 0, "mount", OPT_LINES, O(lines), "SPEC", "", "MOUNT", 0 },
 	{ 0, "env", OPT_ENV, O(env), "K=V", "", NULL, 0 },
 	{ 0, "file", OPT_LIST, O(files), "F", "", "FILE", OPT_ENV_FIRST },
+	{ 0, "key", OPT_LINES, O(keys), "K", "", "KEY", OPT_ONE_PLACE },
 	{ 0, "cwd", OPT_STR, O(cwd), "D", "", "CWD", 0 },
 	{ 0, "pwd", OPT_STR, O(cwd), "D", "", "PWDIR", 0 },
 	{ 'n', "number", OPT_U64, O(number), "N", "", NULL, 0 },
@@ -237,6 +238,46 @@ TEST(lists_whose_later_items_win)
 	VL_FREE char *all = joined(&v.files);
 	CHECK_STR(all, "env1|env2|line");
 	done(&v);
+}
+
+/* Else a variable would add one who may to those whom the line names. */
+TEST(lists_of_who_may_come_from_one_place)
+{
+	static struct opt_setting of_file = { (char *)"key", (char *)"file", (char *)"vial.conf", 1 };
+	static const struct opt_config file = { &of_file, 1 };
+	struct values v;
+
+	config = &file;
+	CHECK_EQ(parse(&v, "img", false), 0);
+	VL_FREE char *last = joined(&v.keys);
+	CHECK_STR(last, "file");
+	done(&v);
+	setenv("VIAL_KEY", "env1\nenv2", 1);
+	CHECK_EQ(parse(&v, "img", false), 0);
+	VL_FREE char *second = joined(&v.keys);
+	CHECK_STR(second, "env1|env2");
+	done(&v);
+	CHECK_EQ(parse(&v, "--key line img", false), 0);
+	VL_FREE char *first_of_all = joined(&v.keys);
+	CHECK_STR(first_of_all, "line");
+	done(&v);
+	config = NULL;
+}
+
+TEST(secrets_are_forgotten_and_nothing_else)
+{
+	setenv("VIAL_ENCRYPTION_PASSPHRASE", "one", 1);
+	setenv("APPTAINER_DOCKER_PASSWORD", "two", 1);
+	setenv("SINGULARITYENV_DB_PASSWORD", "three", 1); /* for the container */
+	setenv("DB_PASSWORD", "four", 1);
+	setenv("VIAL_PASSWORD_FILE", "five", 1);
+	char *was = getenv("APPTAINER_DOCKER_PASSWORD");
+	opt_forget_secrets();
+	CHECK_EQ(memcmp(was, "\0\0\0", 4), 0);
+	CHECK_STR(getenv("VIAL_ENCRYPTION_PASSPHRASE"), "");
+	CHECK_STR(getenv("SINGULARITYENV_DB_PASSWORD"), "three");
+	CHECK_STR(getenv("DB_PASSWORD"), "four");
+	CHECK_STR(getenv("VIAL_PASSWORD_FILE"), "five");
 }
 
 TEST(two_names_of_one_option)
