@@ -368,6 +368,22 @@ int pol_read_text(const char *text, size_t len, const char *file, struct pol_lis
 
 /* ---- files ---- */
 
+/* In a user namespace that not every id is mapped to, what belongs to others (and so to root) is shown as this one's. */
+static bool is_unmapped(uid_t uid)
+{
+	FILE *map = fopen("/proc/self/uid_map", "re"), *overflow = fopen("/proc/sys/kernel/overflowuid", "re");
+	unsigned long long inside, outside, n, all = 0, shown = 0;
+	bool read = map && overflow && fscanf(overflow, "%llu", &shown) == 1;
+
+	while (read && fscanf(map, "%llu %llu %llu", &inside, &outside, &n) == 3)
+		all += n;
+	if (map)
+		fclose(map);
+	if (overflow)
+		fclose(overflow);
+	return read && all < UINT32_MAX && uid == shown;
+}
+
 /* Nobody but root, or the user where it is his own, may have written it. */
 static int check_owner(int fd, const char *path, enum pol_whose whose, struct stat *st, struct vl_err *err)
 {
@@ -375,8 +391,11 @@ static int check_owner(int fd, const char *path, enum pol_whose whose, struct st
 		return vl_fail_sys(err, errno, "policy: cannot stat %s", path);
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
 		return vl_fail(err, EPERM, "policy: %s can be written to by others; first: chmod go-w %s", path, path);
-	if (whose == POL_SITE && st->st_uid == geteuid() && geteuid() != 0)
-		return vl_fail(err, EPERM, "policy: %s is yours, and a policy of the site is root's", path);
+	if (whose == POL_SITE && st->st_uid != 0 && (st->st_uid == geteuid() || !is_unmapped(st->st_uid)))
+		return vl_fail(
+			err, EPERM,
+			"policy: %s belongs to user %u, and a policy of the site is root's; as root: chown root %s",
+			path, (unsigned)st->st_uid, path);
 	if (whose == POL_USER && st->st_uid != geteuid() && st->st_uid != 0)
 		return vl_fail(err, EPERM, "policy: %s belongs to another user", path);
 	return 0;

@@ -1,6 +1,8 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <vial/policy.h>
 
@@ -388,13 +390,47 @@ TEST(what_others_can_write_is_refused)
 	chmod("d", 0755);
 	CHECK_EQ(read_dir(&p.user, &err), 0);
 	if (geteuid() == 0) {
+		CHECK_EQ(pol_read_dir("d", POL_SITE, &p.site, &err), 0);
 		CHECK(chown("d/1.toml", 1234, 0) == 0);
 		CHECK_EQ(read_dir(&p.user, &err), -EPERM);
 		CHECK_HAS(err.text, "belongs to another user");
-		return;
 	}
 	CHECK_EQ(pol_read_dir("d", POL_SITE, &p.site, &err), -EPERM); /* the site is root */
 	CHECK_HAS(err.text, "root's");
+}
+
+/* Returns -EAGAIN where there can be no such namespace. */
+static int read_as_in_a_container(struct pol_list *l, struct vl_err *err)
+{
+	static const char map[] = "1234 1234 1";
+
+	if (setresuid(1234, 1234, 1234) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0 || unshare(CLONE_NEWUSER) < 0)
+		return -EAGAIN;
+	int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, map, strlen(map)) < 0)
+		return -EAGAIN;
+	close(fd);
+	return pol_read_dir("d", POL_SITE, l, err);
+}
+
+TEST(root_is_nobody_where_no_id_is_his)
+{
+	if (geteuid() != 0)
+		return;
+	for (uid_t owner = 0; owner <= 1234; owner += 1234) {
+		POL struct pol p = { 0 };
+		struct vl_err err = { 0 };
+		mkdir("d", 0755);
+		write_file("d/1.toml", "default = 'deny'");
+		chmod("d/1.toml", 0644);
+		CHECK(chmod(".", 0755) == 0 && chown("d/1.toml", owner, 0) == 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			int r = read_as_in_a_container(&p.site, &err);
+			_exit(r == -EAGAIN || r == (owner ? -EPERM : 0) ? 0 : 1);
+		}
+		CHECK_EQ(vl_wait(pid), 0);
+	}
 }
 
 /* ---- facts on their way ---- */
