@@ -251,8 +251,12 @@ static int look(struct check *k, const char *word, struct vl_err *err)
 	struct action_image *i = &k->d.image;
 	int r = cmd_judge_image(k->d.c, word, &none, i, err);
 
-	if (r == 0)
-		r = gpu_image_look(i->kind, i->fd, i->off, i->size, i->path, &k->image, err);
+	if (r == 0) {
+		const struct vmnt_image image = {
+			.fd = i->fd, .off = i->off, .size = i->size, .name = i->path, .tree = i->tree
+		};
+		r = gpu_image_look(i->kind, &image, &k->image, err);
+	}
 	if (r == 0)
 		r = cmd_gpu_host(&k->host, err);
 	return r;

@@ -263,12 +263,14 @@ static void spare_sandbox(const struct gpus *g, const struct wish *w, struct gpu
 static const struct gpu_image *look_at_image(struct gpus *g)
 {
 	const struct plan *p = g->m->p;
+	const struct vmnt_image image = {
+		.fd = p->image_fd, .off = p->image_off, .size = p->image_size, .name = p->image_path, .tree = *p->tree
+	};
 	struct vl_err err = { 0 };
 
 	if (!g->looked) {
 		g->looked = true;
-		g->known = gpu_image_look(p->image, p->image_fd, p->image_off, p->image_size, p->image_path, &g->image,
-					  &err) == 0;
+		g->known = gpu_image_look(p->image, &image, &g->image, &err) == 0;
 		if (!g->known)
 			vl_progress_warn(g->m->say, "which libraries fit to %s is not known: %s", p->image_path,
 					 err.text);

@@ -246,6 +246,10 @@ static void look(enum plan_image kind, const struct vmnt_image *image, int out)
 		look_for_libc(&t);
 		look_for_libraries(&t);
 		look_for_more(&t);
+	}
+	if (r == 0 && t.peek && vmnt_peek_bad(t.peek)) /* what cannot be read looks as what is not there */
+		r = vl_fail(&err, EBADMSG, "it is not what its hash tree says; the image was changed");
+	if (r == 0) {
 		tell(&t, '.', "");
 	} else {
 		tell(&t, 'x', err.text);
@@ -332,10 +336,8 @@ static void read_all(int fd, struct vl_buf *b)
 			vl_buf_add(b, some, (size_t)n);
 }
 
-int gpu_image_look(enum plan_image kind, int fd, uint64_t off, uint64_t size, const char *name, struct gpu_image *ret,
-		   struct vl_err *err)
+int gpu_image_look(enum plan_image kind, const struct vmnt_image *image, struct gpu_image *ret, struct vl_err *err)
 {
-	const struct vmnt_image image = { .fd = fd, .off = off, .size = size, .name = name };
 	VL_BUF struct vl_buf b = { 0 };
 	int fds[2];
 
@@ -347,8 +349,8 @@ int gpu_image_look(enum plan_image kind, int fd, uint64_t off, uint64_t size, co
 	if (out >= 0)
 		pid = fork();
 	if (pid == 0) {
-		be_alone(fd, out, parent);
-		look(kind, &image, out);
+		be_alone(image->fd, out, parent);
+		look(kind, image, out);
 	}
 	vl_closep(&out);
 	if (pid > 0)
@@ -356,5 +358,5 @@ int gpu_image_look(enum plan_image kind, int fd, uint64_t off, uint64_t size, co
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start the process that reads the image");
 	vl_wait(pid);
-	return take_all(&b, name, ret, err);
+	return take_all(&b, image->name, ret, err);
 }

@@ -153,3 +153,12 @@ int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret)
 		vl_strv_add(ret, e.name);
 	return r;
 }
+
+uint64_t vmnt_peek_bad(const struct vmnt_peek *p)
+{
+	uint64_t hashed, bad = 0;
+
+	if (p->s.tree)
+		vmnt_tree_count(p->s.tree, &hashed, &bad);
+	return bad;
+}

@@ -188,9 +188,9 @@ struct gpu_image {
 	char *cuda_compat;        /* version of the driver's libraries in /usr/local/cuda/compat */
 	char *rocm;               /* version in /opt/rocm */
 };
-/* Reads it in a child without privileges; it is not mounted for that. kind, fd, off, size: as in a plan. */
-int gpu_image_look(enum plan_image kind, int fd, uint64_t off, uint64_t size, const char *name, struct gpu_image *ret,
-		   struct vl_err *err);
+/* Reads it in a child without privileges; it is not mounted for that. Of image, descriptor, place, name and hash tree count:
+ * with one, nothing is taken from what is not as the tree says (-EIO). */
+int gpu_image_look(enum plan_image kind, const struct vmnt_image *image, struct gpu_image *ret, struct vl_err *err);
 void gpu_image_free(struct gpu_image *i);
 #define GPU_IMAGE __attribute__((cleanup(gpu_image_free)))
 bool gpu_image_has(const struct gpu_image *i, const char *soname);

@@ -181,7 +181,7 @@ int vmnt_sample_check(int rootfd, struct vl_err *err);
 
 struct vmnt_peek;
 /* Only in a child that does nothing else: from here on this process has no privileges, and a filter of system calls
- * leaves it what is open, and memory. Of image, where its squashfs lies counts. */
+ * leaves it what is open, and memory. Of image, where its squashfs lies counts, and its tree. */
 int vmnt_peek_open(const struct vmnt_image *image, struct vmnt_peek **ret, struct vl_err *err);
 void vmnt_peek_free(struct vmnt_peek *p); /* NULL is fine */
 /* Paths lead through links as in a container of the image. */
@@ -190,6 +190,7 @@ char *vmnt_peek_text(struct vmnt_peek *p, const char *path, size_t max); /* retu
 /* Bytes of a file, at least one before its end; -errno. */
 ssize_t vmnt_peek_read(struct vmnt_peek *p, const char *path, uint64_t off, void *buf, size_t n);
 int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret);
+uint64_t vmnt_peek_bad(const struct vmnt_peek *p); /* blocks so far that were not what the image's hash tree says */
 
 /* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */
 

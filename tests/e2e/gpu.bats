@@ -73,6 +73,22 @@ opens() { expect 0 vial -q "$@" sh -c 'for d in /dev/nvidia?; do if [ -e $d ] &&
 	stdout_lacks libcuda
 }
 
+@test "--verify: what is not signed decides nothing about libraries" {
+	local at
+	cp -a "$TREE" signed
+	head -c 1000000 /dev/urandom >signed/etc/ld.so.cache # does not pack: a byte of it is a byte of the image
+	make_sif signed.sif signed
+	vial -q key newpair me >/dev/null
+	vial -q sign --key me.pem signed.sif
+	expect 0 vial exec --explain --verify --verify-key me.pub.pem --verify-log log --nv signed.sif true
+	stderr_lacks "not known"
+	at=$(python3 -c 'print(open("signed.sif", "rb").read().find(open("signed/etc/ld.so.cache", "rb").read(4096)))')
+	[ "$at" -gt 0 ]
+	flip_byte signed.sif $((at + 900000))
+	expect 0 vial exec --explain --verify --verify-key me.pub.pem --verify-log log --nv signed.sif true
+	stderr_has "which libraries fit to $PWD/signed.sif is not known: it is not what its hash tree says"
+}
+
 @test "vendor-neutral libraries of the image win" {
 	cp -a "$TREE" own
 	mkdir -p own/usr/lib64

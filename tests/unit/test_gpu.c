@@ -886,7 +886,7 @@ TEST(an_image_tells_its_c_library_and_versions_of_cuda)
 	put_text("/usr/local/cuda/compat/libcuda.so.550.54.14", "");
 	put_text("/opt/rocm/.info/version", "6.1.0-82\n");
 	VL_CLOSE int fd = open("m", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CHECK_EQ(gpu_image_look(PLAN_DIRECTORY, fd, 0, 0, "m", &i, &err), 0);
+	CHECK_EQ(gpu_image_look(PLAN_DIRECTORY, &(struct vmnt_image){ .fd = fd, .name = "m" }, &i, &err), 0);
 	CHECK_EQ(i.libc, GPU_LIBC_GLIBC);
 	CHECK_EQ(i.versions.n, 3);
 	CHECK(gpu_image_has(&i, "libGL.so.1"));
@@ -903,7 +903,7 @@ TEST(an_image_of_musl_says_so)
 	put_text("/lib/ld-musl-x86_64.so.1", "");
 	put_text("/lib/libc.so.6", "no library");
 	VL_CLOSE int fd = open("m", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CHECK_EQ(gpu_image_look(PLAN_DIRECTORY, fd, 0, 0, "m", &i, &err), 0);
+	CHECK_EQ(gpu_image_look(PLAN_DIRECTORY, &(struct vmnt_image){ .fd = fd, .name = "m" }, &i, &err), 0);
 	CHECK_EQ(i.libc, GPU_LIBC_MUSL);
 }
 
