@@ -97,8 +97,12 @@ struct looking {
 
 static int find_partition(struct looking *l, struct vl_err *err)
 {
-	if (l->q->use == POL_IMAGE)
-		return sif_primary(l->sif, &l->partition, err);
+	if (l->q->use == POL_IMAGE) {
+		int r = sif_primary(l->sif, &l->partition, err);
+		if (r == 0 && l->q->size && (l->partition->off != l->q->off || l->partition->size != l->q->size))
+			r = vl_fail(err, EBADMSG, "it was changed while it was looked at");
+		return r;
+	}
 	for (size_t i = 0; i < l->sif->n; i++) {
 		const struct sif_descr *d = &l->sif->d[i];
 		if (d->type == SIF_PARTITION && d->off == l->q->off && d->size == l->q->size) {

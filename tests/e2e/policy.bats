@@ -195,6 +195,31 @@ denied() {
 	stdout_has 'not all of the image'
 }
 
+# What who looks is asked: is it about the partition that a start has read of?
+@test "a table that was exchanged between the start's look and the policy's is refused" {
+	local at size
+	read -r at size < <(vial sif list "$SIGNED" | awk -F'|' '/Squashfs/ { split($4, p, "-"); print p[1] + 0, p[2] - p[1]; exit }')
+	[ "$size" -gt 0 ]
+	cat >ask.py <<-'EOF2'
+		import os, socket, struct, subprocess, sys
+		vial, image, off, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+		mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		fd = os.open(image, os.O_RDONLY)
+		question = bytes([4]) + struct.pack("@IQQ", 1, off, size)
+		socket.send_fds(mine, [question], [fd])
+		subprocess.run([vial, "policy", "facts", "--fd", str(theirs.fileno()), "--", image], pass_fds=[theirs.fileno()])
+		theirs.close()
+		answer = mine.recv(1 << 18)
+		print(answer[0], answer[1:].decode(errors="replace"))
+	EOF2
+	expect 0 python3 ask.py "$VIAL" "$SIGNED" "$at" "$size"
+	stdout_has '"signatures"'
+	expect 0 python3 ask.py "$VIAL" "$SIGNED" "$at" $((size - 1))
+	stdout_has 'it was changed while it was looked at'
+	expect 0 python3 ask.py "$VIAL" "$SIGNED" $((at + 4096)) "$size"
+	stdout_has 'it was changed while it was looked at'
+}
+
 @test "by source and objects: what is said and signed allows, what is only said denies" {
 	policy 10 <<-EOF2
 		default = "deny"
