@@ -5,10 +5,11 @@
  * meant for others; what is on the command line is not passed over in silence. */
 static const size_t applied[] = {
 #define A(f) offsetof(struct action_opts, f)
-	A(env),      A(env_file), A(no_env),   A(cwd),       A(shell),         A(cleanenv),
-	A(no_eval),  A(no_umask), A(ignored),  A(restart),   A(pid_file),      A(clean),
-	A(app),      A(underlay), A(unsquash), A(fakeroot),  A(ignore_subuid), A(keep_privs),
-	A(no_privs), A(security), A(add_caps), A(drop_caps), A(allow_setuid),  A(fd),
+	A(env),      A(env_file),   A(no_env),   A(cwd),       A(shell),         A(cleanenv),
+	A(no_eval),  A(no_umask),   A(ignored),  A(restart),   A(pid_file),      A(clean),
+	A(app),      A(underlay),   A(unsquash), A(fakeroot),  A(ignore_subuid), A(keep_privs),
+	A(no_privs), A(security),   A(add_caps), A(drop_caps), A(allow_setuid),  A(fd),
+	A(verify),   A(verify_key),
 #undef A
 };
 
@@ -60,6 +61,37 @@ static void warn_unused(const struct action_opts *o, const struct vl_progress *s
 					 t->name);
 }
 
+static bool is_among(const char *key, const struct vl_strv *given)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < given->n; i++) {
+		VL_FREE char *path = vl_path_absolute(given->v[i]);
+		found |= path && vl_streq(path, key);
+	}
+	return found;
+}
+
+/* It was verified when it was started, or never: by keys that are all among those who may sign, where any are named. */
+static int check_verified(const struct cmd_ctx *c, const struct action_opts *o, const struct ctr_instance *i,
+			  struct vl_err *err)
+{
+	if (!o->verify)
+		return 0;
+	if (!i->verified.n)
+		return vl_fail(err, EKEYREJECTED,
+			       "--verify: instance %s was started without it, and its image is not checked; first: "
+			       "%s instance stop %s, then %s instance start --verify --verify-key KEY.pub.pem IMAGE %s",
+			       i->name, c->self, i->name, c->self, i->name);
+	for (size_t k = 0; o->verify_key.n && k < i->verified.n; k++)
+		if (!is_among(i->verified.v[k], &o->verify_key))
+			return vl_fail(err, EKEYREJECTED,
+				       "--verify: instance %s was started with the key %s, which is none of those of "
+				       "--verify-key",
+				       i->name, i->verified.v[k]);
+	return 0;
+}
+
 int cmd_start_inside(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, const char *name, int argc,
 		     char **argv)
 {
@@ -72,6 +104,8 @@ int cmd_start_inside(struct cmd_ctx *c, struct action_opts *o, enum plan_action 
 
 	warn_unused(o, &say); /* before words like --compat become others */
 	int r = ctr_instance_door(name, &i, &door, &err);
+	if (r == 0)
+		r = check_verified(c, o, &i, &err);
 	if (r == 0)
 		r = cmd_make_inside_plan(c, o, &i, action, argc, argv, &say, &plan, &err);
 	opt_forget_secrets();

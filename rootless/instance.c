@@ -93,6 +93,7 @@ void ctr_instance_free(struct ctr_instance *i)
 	vl_strv_free(&i->argv);
 	vl_strv_free(&i->env);
 	vl_strv_free(&i->identity);
+	vl_strv_free(&i->verified);
 }
 
 static vl_json *list_json(const struct vl_strv *l)
@@ -118,6 +119,7 @@ char *ctr_instance_text(const struct ctr_instance *i)
 	vl_json_set(j, "argv", list_json(&i->argv));
 	vl_json_set(j, "env", list_json(&i->env));
 	vl_json_set(j, "identity", list_json(&i->identity));
+	vl_json_set(j, "verified", list_json(&i->verified));
 	vl_json_set(j, "restart", vl_json_new_int(i->restart));
 	vl_json_set(j, "since", vl_json_new_int(i->since));
 	vl_json_set(j, "guard", vl_json_new_int(i->guard));
@@ -164,7 +166,8 @@ int ctr_instance_parse(const char *text, size_t len, struct ctr_instance *ret, s
 	if (!take_string(j, "name", &i.name) || !take_string(j, "image", &i.image) || !take_string(j, "out", &i.out) ||
 	    !take_string(j, "errors", &i.errors) || !take_string(j, "cwd", &i.cwd) ||
 	    !take_string(j, "program", &i.program) || !take_string(j, "home", &i.home) ||
-	    !take_list(j, "identity", &i.identity) || !take_list(j, "argv", &i.argv) || !take_list(j, "env", &i.env) ||
+	    !take_list(j, "identity", &i.identity) || !take_list(j, "verified", &i.verified) ||
+	    !take_list(j, "argv", &i.argv) || !take_list(j, "env", &i.env) ||
 	    !take_number(j, "restart", CTR_RESTART_ALWAYS, &restart) || !take_number(j, "since", INT64_MAX, &i.since) ||
 	    !take_number(j, "guard", INT32_MAX, &guard) || !take_number(j, "guardStart", INT64_MAX, &start) ||
 	    !take_number(j, "mnt", INT64_MAX, &mnt))

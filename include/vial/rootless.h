@@ -367,6 +367,7 @@ struct ctr_instance {
 	char *home;               /* of its programs */
 	struct vl_strv argv, env; /* words of the command line; variables of the environment that it goes by */
 	struct vl_strv identity;  /* what all its programs are under; words of who starts it */
+	struct vl_strv verified; /* files of the keys whose signature it was started under; none: it was not verified */
 	enum ctr_restart restart;
 	/* while it runs */
 	pid_t pid;            /* what stays */

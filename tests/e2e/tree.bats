@@ -258,6 +258,16 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 	expect 0 vial instance start --verify --verify-key "$KEY.pub.pem" app.sif web
 	expect 0 vial exec instance://web sh -c 'cat /etc/a | wc -c'
 	stdout_is 1000000
+	expect 0 vial exec --verify --verify-key "$KEY.pub.pem" instance://web true
+	stderr_is ''
+	vial -q key newpair other >/dev/null
+	expect 125 vial exec --verify --verify-key other.pub.pem instance://web true
+	one_fatal_line "was started with the key $KEY.pub.pem"
+	expect 0 vial instance stop web
+	expect 0 vial instance start app.sif web
+	expect 125 vial exec --verify --verify-key "$KEY.pub.pem" instance://web true
+	one_fatal_line "instance web was started without it"
+	VIAL_VERIFY=1 expect 125 vial exec instance://web true
 	expect 0 vial instance stop web
 }
 

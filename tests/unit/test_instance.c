@@ -35,6 +35,7 @@ static struct ctr_instance some(void)
 	vl_strv_add(&i.argv, "");
 	vl_strv_add(&i.env, "A=b");
 	vl_strv_add(&i.identity, "fakeroot");
+	vl_strv_add(&i.verified, "/keys/me.pub.pem");
 	return i;
 }
 
@@ -48,6 +49,7 @@ TEST(a_record_there_and_back)
 	VL_FREE char *again = ctr_instance_text(&got);
 	CHECK(vl_streq(got.name, "one") && vl_streq(got.out, "/o") && vl_streq(got.errors, "/e"));
 	CHECK(got.argv.n == 2 && vl_streq(got.argv.v[1], "") && vl_streq(got.env.v[0], "A=b"));
+	CHECK(got.verified.n == 1 && vl_streq(got.verified.v[0], "/keys/me.pub.pem"));
 	CHECK(vl_streq(got.identity.v[0], "fakeroot") && got.restart == CTR_RESTART_ALWAYS);
 	CHECK(got.since == 7 && got.guard == 8 && got.guard_start == 9 && got.mnt == 10);
 	CHECK(strlen(again) >= strlen("{}"));
