@@ -43,11 +43,11 @@ enum opt_type {
 	OPT_U64,     /* uint64_t */
 	OPT_REFUSED, /* a word of other tools: an error whose text is the help; with =false it is none */
 };
-#define OPT_HIDDEN 1    /* accepted, not in the help */
-#define OPT_ENV_FIRST 2 /* a list whose later items win: those of the environment come first */
-#define OPT_SECRET 4    /* its value is shown to nobody and no file of the configuration has it */
-#define OPT_SOME 8      /* a list: an empty one is wrong */
-#define OPT_ONE_PLACE 8 /* a list that says who may: all of the line, else of the environment, else of the files */
+#define OPT_HIDDEN 1     /* accepted, not in the help */
+#define OPT_ENV_FIRST 2  /* a list whose later items win: those of the environment come first */
+#define OPT_SECRET 4     /* its value is shown to nobody and no file of the configuration has it */
+#define OPT_SOME 8       /* a list: an empty one is wrong */
+#define OPT_ONE_PLACE 16 /* a list that says who may: all of the line, else of the environment, else of the files */
 
 struct opt {
 	char shrt; /* 0 = none */

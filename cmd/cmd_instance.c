@@ -141,8 +141,10 @@ static int describe(struct ctr_instance *i, const char *name, const struct plan 
 	i->image = vl_strdup(p->image_path);
 	i->home = vl_strdup(p->user.home ? p->user.home : "");
 	cmd_identity_words(o, &i->identity);
-	for (size_t n = 0; o->verify && n < o->verify_key.n; n++)
-		vl_strv_take(&i->verified, vl_path_absolute(o->verify_key.v[n]));
+	for (size_t n = 0; o->verify.on && n < o->verify.keys.n; n++)
+		vl_strv_take(&i->verified, vl_path_absolute(o->verify.keys.v[n]));
+	if (o->verify.on && !o->verify.keys.n)
+		vl_strv_add(&i->verified, "the keyring");
 	i->cwd = getcwd(NULL, 0);
 	if (!i->cwd)
 		i->cwd = vl_strdup("/");

@@ -223,7 +223,8 @@ struct verify_opts {
 	{ 0, "verify", OPT_FLAG, offsetof(type, m.on), NULL, \
 	  "use nothing of the image that no trusted signer has signed", "VERIFY", 0 }, \
 	{ 0, "verify-key", OPT_LINES, offsetof(type, m.keys), "KEY.pub", \
-	  "with --verify: the public key of who may sign, instead of the keyring's; may be repeated", "VERIFY_KEY", 0 }, \
+	  "with --verify: the public key of who may sign, instead of the keyring's; may be repeated", "VERIFY_KEY", \
+	  OPT_ONE_PLACE }, \
 	{ 0, "verify-log", OPT_STR, offsetof(type, m.log), "FILE", \
 	  "with --verify: where blocks are told of that were changed (default: the system log)", "VERIFY_LOG", 0 }
 

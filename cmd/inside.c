@@ -5,11 +5,11 @@
  * meant for others; what is on the command line is not passed over in silence. */
 static const size_t applied[] = {
 #define A(f) offsetof(struct action_opts, f)
-	A(env),      A(env_file),   A(no_env),   A(cwd),       A(shell),         A(cleanenv),
-	A(no_eval),  A(no_umask),   A(ignored),  A(restart),   A(pid_file),      A(clean),
-	A(app),      A(underlay),   A(unsquash), A(fakeroot),  A(ignore_subuid), A(keep_privs),
-	A(no_privs), A(security),   A(add_caps), A(drop_caps), A(allow_setuid),  A(fd),
-	A(verify),   A(verify_key),
+	A(env),       A(env_file),    A(no_env),   A(cwd),       A(shell),         A(cleanenv),
+	A(no_eval),   A(no_umask),    A(ignored),  A(restart),   A(pid_file),      A(clean),
+	A(app),       A(underlay),    A(unsquash), A(fakeroot),  A(ignore_subuid), A(keep_privs),
+	A(no_privs),  A(security),    A(add_caps), A(drop_caps), A(allow_setuid),  A(fd),
+	A(verify.on), A(verify.keys),
 #undef A
 };
 
@@ -76,19 +76,20 @@ static bool is_among(const char *key, const struct vl_strv *given)
 static int check_verified(const struct cmd_ctx *c, const struct action_opts *o, const struct ctr_instance *i,
 			  struct vl_err *err)
 {
-	if (!o->verify)
+	if (!o->verify.on)
 		return 0;
 	if (!i->verified.n)
 		return vl_fail(err, EKEYREJECTED,
 			       "--verify: instance %s was started without it, and its image is not checked; first: "
 			       "%s instance stop %s, then %s instance start --verify --verify-key KEY.pub.pem IMAGE %s",
 			       i->name, c->self, i->name, c->self, i->name);
-	for (size_t k = 0; o->verify_key.n && k < i->verified.n; k++)
-		if (!is_among(i->verified.v[k], &o->verify_key))
-			return vl_fail(err, EKEYREJECTED,
-				       "--verify: instance %s was started with the key %s, which is none of those of "
-				       "--verify-key",
-				       i->name, i->verified.v[k]);
+	for (size_t k = 0; o->verify.keys.n && k < i->verified.n; k++)
+		if (!is_among(i->verified.v[k], &o->verify.keys))
+			return vl_fail(
+				err, EKEYREJECTED,
+				"--verify: instance %s was started with the keys of %s, which are none of those of "
+				"--verify-key",
+				i->name, i->verified.v[k]);
 	return 0;
 }
 

@@ -201,22 +201,21 @@ denied() {
 	read -r at size < <(vial sif list "$SIGNED" | awk -F'|' '/Squashfs/ { split($4, p, "-"); print p[1] + 0, p[2] - p[1]; exit }')
 	[ "$size" -gt 0 ]
 	cat >ask.py <<-'EOF2'
-		import os, socket, struct, subprocess, sys
-		vial, image, off, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+		import os, socket, subprocess, sys
+		program, image, off, size = sys.argv[1:]
 		mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 		fd = os.open(image, os.O_RDONLY)
-		question = bytes([4]) + struct.pack("@IQQ", 1, off, size)
-		socket.send_fds(mine, [question], [fd])
-		subprocess.run([vial, "policy", "facts", "--fd", str(theirs.fileno()), "--", image], pass_fds=[theirs.fileno()])
+		sock = theirs.fileno()
+		subprocess.run([program, str(sock), str(fd), "facts", "1", off, size, "0"], pass_fds=[sock, fd])
 		theirs.close()
 		answer = mine.recv(1 << 18)
 		print(answer[0], answer[1:].decode(errors="replace"))
 	EOF2
-	expect 0 python3 ask.py "$VIAL" "$SIGNED" "$at" "$size"
+	expect 0 python3 ask.py "${VIAL%/*}/vial-verify" "$SIGNED" "$at" "$size"
 	stdout_has '"signatures"'
-	expect 0 python3 ask.py "$VIAL" "$SIGNED" "$at" $((size - 1))
+	expect 0 python3 ask.py "${VIAL%/*}/vial-verify" "$SIGNED" "$at" $((size - 1))
 	stdout_has 'it was changed while it was looked at'
-	expect 0 python3 ask.py "$VIAL" "$SIGNED" $((at + 4096)) "$size"
+	expect 0 python3 ask.py "${VIAL%/*}/vial-verify" "$SIGNED" $((at + 4096)) "$size"
 	stdout_has 'it was changed while it was looked at'
 }
 
