@@ -262,7 +262,7 @@ print(open(sys.argv[2], "rb").read().find(open(sys.argv[1], "rb").read(4096)))' 
 	stderr_is ''
 	vial -q key newpair other >/dev/null
 	expect 125 vial exec --verify --verify-key other.pub.pem instance://web true
-	one_fatal_line "was started with the key $KEY.pub.pem"
+	one_fatal_line "was started with the keys of $KEY.pub.pem"
 	expect 0 vial instance stop web
 	expect 0 vial instance start app.sif web
 	expect 125 vial exec --verify --verify-key "$KEY.pub.pem" instance://web true
