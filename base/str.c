@@ -83,6 +83,16 @@ const char *vl_prefix(const char *s, const char *prefix)
 	return strncmp(s, prefix, n) == 0 ? s + n : NULL;
 }
 
+const char *vl_env_value(char *const *env, const char *name)
+{
+	for (; *env; env++) {
+		const char *rest = vl_prefix(*env, name);
+		if (rest && *rest == '=')
+			return rest + 1;
+	}
+	return NULL;
+}
+
 static int digits(const char *s, size_t n, uint64_t max, uint64_t *ret)
 {
 	uint64_t v = 0;

@@ -101,7 +101,7 @@ int cmd_policy_ask(struct cmd_ctx *c, const struct policy_image *i, struct cmd_v
 		d = pol_decide(&p, &f);
 	}
 	r = carry_out(c, &d, i->name, v.tree.block != 0, err);
-	if (r == 0 && d.tree)
+	if (r == 0 && d.tree && ret)
 		*ret = vl_move(&v);
 	return r;
 }

@@ -83,6 +83,9 @@ static int read_tree(const struct sif_image *img, const struct sif_tree_objects 
 {
 	uint8_t b[SIF_TREE_DESCRIPTOR];
 	struct sif_tree t;
+
+	if (!o->partition)
+		return vl_fail(err, EINVAL, "the hash tree is of no partition");
 	int r = vl_pread_full(img->fd, b, sizeof b, o->tree->off, "the hash tree", err);
 
 	if (r < 0 || (r = sif_tree_parse(b, sizeof b, &t, err)) < 0 ||

@@ -76,9 +76,8 @@ static int answer_keys(int sock, int fd, char **keys, struct vl_err *err)
 		r = cmd_known_parse(&c, &o, &known, err);
 	VL_CLOSE int snap = r < 0 ? -1 : cmd_snapshot(fd, false, err);
 	vl_strv_free(&o.keys);
-	return snap < 0 || (r = verify(snap, &known, &answer, err)) < 0
-		       ? -1
-		       : vl_msg_send_fd(sock, snap, &answer, sizeof answer);
+	return snap < 0 || verify(snap, &known, &answer, err) < 0 ? -1
+								  : vl_msg_send_fd(sock, snap, &answer, sizeof answer);
 }
 
 /* ---- facts: what a policy asks ------------------------------------------------------------------- */

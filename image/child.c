@@ -270,3 +270,21 @@ int img_child_run(struct img_child *c, const struct vl_progress *progress, void 
 	pthread_sigmask(SIG_SETMASK, &p.before, NULL);
 	return r;
 }
+
+int img_child_gather(const struct img_child *c, int fd, struct vl_buf *to, size_t limit, const char *what,
+		     bool *ret_end, struct vl_err *err)
+{
+	char chunk[16384];
+	ssize_t n;
+
+	do
+		n = read(fd, chunk, sizeof chunk);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return vl_fail_sys(err, errno, "cannot hear from the %s process", c->name);
+	if ((size_t)n > limit - VL_MIN(to->len, limit))
+		return vl_fail(err, EFBIG, "%s are larger than the limit of %zu bytes", what, limit);
+	vl_buf_add(to, chunk, (size_t)n);
+	*ret_end = n == 0;
+	return 0;
+}

@@ -27,6 +27,10 @@ struct img_child {
 /* 0 and the result; 1 when asked said so; or the child's error. -EINTR: *ret_signal ended it. */
 int img_child_run(struct img_child *c, const struct vl_progress *progress, void *ret_result, int *ret_signal,
 		  struct vl_err *err);
+/* For `written` that wants all of it in memory: what there is, behind `to`, which has at most `limit` bytes in the end. what: names
+ * the whole in the error of more. */
+int img_child_gather(const struct img_child *c, int fd, struct vl_buf *to, size_t limit, const char *what,
+		     bool *ret_end, struct vl_err *err);
 /* In the child. *ret_fd is its own. */
 int img_child_ask(int sock, const void *question, size_t n, int *ret_fd, struct vl_err *err);
 

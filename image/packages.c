@@ -329,19 +329,8 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 static int take_written(void *arg, int fd, bool *ret_end, struct vl_err *err)
 {
 	struct reading *w = arg;
-	char chunk[16384];
-	ssize_t n;
 
-	do
-		n = read(fd, chunk, sizeof chunk);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return vl_fail_sys(err, errno, "cannot hear from the %s process", w->child->name);
-	if (w->in.len + (size_t)n > MAX_LIST)
-		return vl_fail(err, EFBIG, "the list of packages is larger than the limit allows");
-	vl_buf_add(&w->in, chunk, (size_t)n);
-	*ret_end = n == 0;
-	return 0;
+	return img_child_gather(w->child, fd, &w->in, MAX_LIST, "the packages' names", ret_end, err);
 }
 
 /* The next string, new; NULL for an empty one. False: there is none. */

@@ -6,27 +6,17 @@
 #define CACHE "/etc/ld.so.cache"
 #define CACHE_MAX (8u << 20) /* bytes; a desktop's is 200 KB */
 
-static const char *value(char *const *env, const char *name)
-{
-	size_t n = strlen(name);
-
-	for (; *env; env++)
-		if (!strncmp(*env, name, n) && (*env)[n] == '=')
-			return *env + n + 1;
-	return NULL;
-}
-
 /* Several tasks, and nobody who would tell them of each other. Said on one node of them. */
 static bool has_no_server(char *const *env)
 {
 	static const char *const servers[] = { "PMI_FD", "PMI_RANK", "PMIX_NAMESPACE", "PMI_SPAWNED" };
-	const char *tasks = value(env, "SLURM_STEP_NUM_TASKS"), *node = value(env, "SLURM_NODEID");
+	const char *tasks = vl_env_value(env, "SLURM_STEP_NUM_TASKS"), *node = vl_env_value(env, "SLURM_NODEID");
 	uint64_t n = 0;
 
 	if (!tasks || vl_parse_u64(tasks, 1, UINT32_MAX, &n) < 0 || n < 2 || !node || !vl_streq(node, "0"))
 		return false;
 	for (size_t i = 0; i < VL_COUNT(servers); i++)
-		if (value(env, servers[i]))
+		if (vl_env_value(env, servers[i]))
 			return false;
 	return true;
 }
@@ -61,5 +51,5 @@ void ctr_warn_of_lone_ranks(const struct plan *p, const struct vl_progress *say)
 		say,
 		"%s has MPI (%s), but srun was not told of it: each of the %s tasks would be a world of its own. "
 		"`vial mpi check %s` names the right --mpi=TYPE",
-		p->image_path, shown, value(p->environment, "SLURM_STEP_NUM_TASKS"), p->image_path);
+		p->image_path, shown, vl_env_value(p->environment, "SLURM_STEP_NUM_TASKS"), p->image_path);
 }

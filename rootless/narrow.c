@@ -50,14 +50,6 @@ static bool is_key(const char *kv, const char *key)
 	return !strncmp(kv, key, n) && kv[n] == '=';
 }
 
-static const char *value_of(char *const *env, const char *key)
-{
-	for (; *env; env++)
-		if (is_key(*env, key))
-			return *env + strlen(key) + 1;
-	return NULL;
-}
-
 /* ---- numbers ------------------------------------------------------------------------------------ */
 
 /* A device, or with a dot a part of one: 1, 1.0. *ret_rest: what follows the number. */
@@ -150,7 +142,7 @@ static void renumber(const struct kind *k, char *const *env, const char *list, s
 		if (k->v[i].mine)
 			left[n++] = k->v[i].index;
 	for (size_t i = 0; i < k->n_keys; i++) {
-		const char *value = value_of(env, k->keys[i]);
+		const char *value = vl_env_value(env, k->keys[i]);
 		VL_FREE char *now =
 			value && vl_streq(value, list) && !is_none(list) ? ctr_renumber(list, left, n) : NULL;
 		if (now && !vl_streq(now, value))
@@ -172,7 +164,7 @@ static int find_mine(struct kind *k, char *const *env, struct vl_strv *changes, 
 		refused |= !k->v[i].mine;
 	}
 	for (size_t i = 0; i < k->n_keys && !list; i++)
-		list = value_of(env, key = k->keys[i]);
+		list = vl_env_value(env, key = k->keys[i]);
 	*ret_part = refused;
 	if (refused || !list)
 		return 0;

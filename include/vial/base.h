@@ -111,6 +111,8 @@ static inline bool vl_streq(const char *a, const char *b)
 	return strcmp(a, b) == 0;
 }
 const char *vl_prefix(const char *s, const char *prefix); /* rest of s, or NULL */
+/* The value of a variable in an environment that may be another process's; NULL: it is not there. Borrowed. */
+const char *vl_env_value(char *const *env, const char *name);
 /* Whole-string decimal number in min..max. */
 int vl_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret);
 /* "64M", "1G", plain bytes; whole string. */

@@ -163,6 +163,18 @@ TEST(steal_and_cleanup_reset)
 	CHECK_EQ(errno, 42);
 }
 
+TEST(environments)
+{
+	char *env[] = { (char *)"PATHS=x",     (char *)"PATH=/bin", (char *)"EMPTY=",
+			(char *)"PATH=/later", (char *)"NONE",      NULL };
+
+	CHECK_STR(vl_env_value(env, "PATH"), "/bin");
+	CHECK_STR(vl_env_value(env, "EMPTY"), "");
+	CHECK(!vl_env_value(env, "PAT"));
+	CHECK(!vl_env_value(env, "NONE"));
+	CHECK(!vl_env_value(env + 5, "PATH"));
+}
+
 TEST(words_for_a_shell)
 {
 	VL_BUF struct vl_buf b = { 0 };
