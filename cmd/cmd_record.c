@@ -14,7 +14,7 @@ const struct opt cmd_record_opts[] = {
 	  "where the site's records are (default: $VIAL_RECORDS)", NULL, 0 },
 	/* apart, so that what holds in general is no contradiction to a FILE */
 	{ 0, "records", OPT_STR, offsetof(struct cmd_record_opts, site_dir), "DIR", "the default of --dir", "RECORDS",
-	  OPT_HIDDEN },
+	  0 },
 	{ 0, "json", OPT_FLAG, offsetof(struct cmd_record_opts, json), NULL, "print the records as they are", NULL, 0 },
 	OPT_END,
 };

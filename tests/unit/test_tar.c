@@ -139,7 +139,8 @@ TEST(names_are_bytes)
 	mk_record(&r, "path", "\xff\xfe", 2);
 	mk_pax(&m, r.data, r.len);
 	mk_file(&m, "x", "333");
-	expect_list(&m, "0 \xc3\xa9 1 1700000000 @0 1\n0 e\xcc\x81 2 1700000000 @0 2\n0 \xff\xfe 3 1700000000 @0 3\n");
+	expect_list(&m,
+		    "0 \xc3\xa9 1 1700000000 @0 1\n0 e\xcc\x81 2 1700000000 @0 2\n0 \\xff\\xfe 3 1700000000 @0 3\n");
 }
 
 TEST(pax_values)
