@@ -359,12 +359,25 @@ static int wait_ready(int ready, uint64_t *ret_mnt, struct vl_err *err)
 	return vl_fail(err, got.code ? got.code : EIO, "%s", got.text);
 }
 
+/* -1: the keeper is gone, and with it its namespace or what could tell which that was. */
+static int hold_mnt(pid_t keeper, uint64_t mnt)
+{
+	char path[40];
+	struct stat st;
+
+	snprintf(path, sizeof path, "/proc/%d/ns/mnt", keeper);
+	VL_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == mnt ? vl_steal_fd(&fd) : -1;
+}
+
 static void watch(struct starting *s, pid_t keeper, int ready)
 {
 	struct vl_err err = { 0 };
 
 	/* only now: a holder that the keeper started must not become a child of this process, which kills those */
 	int r = wait_ready(ready, &s->i->mnt, &err);
+	/* Held to the end: the number of a namespace that is gone is the next one's, and that may be another container. */
+	VL_CLOSE int held = r < 0 ? -1 : hold_mnt(keeper, s->i->mnt);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	s->i->guard = getpid();
 	s->i->guard_start = ctr_pid_start(getpid());
@@ -376,7 +389,7 @@ static void watch(struct starting *s, pid_t keeper, int ready)
 		kill(keeper, SIGKILL); /* or whoever started it is gone: he was told of no instance, so there is none */
 	vl_closep(&s->tell);
 	vl_wait(keeper);
-	ctr_kill_all(s->i->mnt);
+	ctr_kill_all(held < 0 ? 0 : s->i->mnt);
 	remove_own(s);
 }
 

@@ -462,3 +462,30 @@ guard_of() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["gu
 	stderr_has "only root"
 	expect 255 vial instance list -u nobody-of-that-name
 }
+
+# The number of a namespace that is gone is given to the next one.
+@test "what ends with an instance is its own, not what starts at that moment" {
+	python3 - "$VIAL" "$SIF" <<-'EOF'
+		import ctypes, os, subprocess, sys, time
+		vial, sif = sys.argv[1:]
+		libc = ctypes.CDLL(None, use_errno=True)
+		flags = 0x20000 | (0 if os.geteuid() == 0 else 0x10000000)  # mount namespaces; of a user: and user namespaces
+		def namespace():
+		    pid = os.fork()
+		    if pid == 0:
+		        libc.unshare(flags)
+		        time.sleep(0.002)
+		        os._exit(0)
+		    return pid
+		for i in range(25):
+		    subprocess.run([vial, "instance", "start", sif, "one"], check=True, stderr=subprocess.DEVNULL)
+		    stop = subprocess.Popen([vial, "instance", "stop", "one"], stderr=subprocess.DEVNULL)
+		    while True:
+		        over = stop.poll() is not None
+		        ends = [os.waitpid(p, 0)[1] for p in [namespace() for _ in range(8)]]
+		        assert ends == [0] * 8, ends
+		        if over:
+		            break
+		    assert stop.returncode == 0
+	EOF
+}
