@@ -92,9 +92,13 @@ setup() {
 	stdout_is "in the image"
 	expect 0 vial mount "$F/key.sif" "$PWD" -- cat "$PWD/etc/file"
 	stdout_is "in the image"
-	expect 0 strace -f -o calls -e trace=prctl,pread64 -e decode-fds=path "$VIAL" decrypt "$F/key.sif" out.sqfs
-	! sed '/PR_SET_NO_NEW_PRIVS, 1/,$d' calls | grep 'key\.sif' || complain "it reads the image with privileges"
-	grep -q 'pread64.*key\.sif' calls
+	if is_root; then # to others it does not show its descriptors
+		expect 0 strace -f -o calls -e trace=prctl,pread64 -e decode-fds=path "$VIAL" decrypt "$F/key.sif" out.sqfs
+		! sed '/PR_SET_NO_NEW_PRIVS, 1/,$d' calls | grep 'key\.sif' || complain "it reads the image with privileges"
+		grep -q 'pread64.*key\.sif' calls
+	else
+		expect 0 vial decrypt "$F/key.sif" out.sqfs
+	fi
 	cmp out.sqfs "$F/plain.sqfs"
 	[ "$(stat -c %a out.sqfs)" = 600 ]
 	expect 255 vial decrypt "$F/key.sif" out.sqfs
