@@ -277,6 +277,8 @@ int img_record_take(struct img_record_in *in, const void *p, size_t n, struct vl
 	size_t at = 0;
 	struct head h;
 
+	if (!n)
+		return 0;
 	if (in->cap - in->len < n) {
 		in->cap = VL_MAX(in->cap * 2, in->len + n);
 		in->buf = vl_realloc(in->buf, in->cap, 1);
