@@ -116,7 +116,7 @@ static int verify_image(struct cmd_ctx *c, const struct cmd_verify_opts *o, int 
 	struct sif_verify_opts vo = {
 		.keys = known->v,
 		.n_keys = known->n,
-		.pgp_keys = known->pgp,
+		.pgp = known->pgp,
 		.need = known->ring ? SIF_NEED_ONE : SIF_NEED_ALL,
 		.legacy = !o->legacy ? SIF_LEGACY_NO
 			  : o->all   ? SIF_LEGACY_ALL

@@ -32,7 +32,7 @@ static void check_group(const struct sif_image *img, uint32_t group, const struc
 	VL_FREE uint32_t *unhashed = vl_alloc((img->n + 1) * sizeof *unhashed);
 	struct sif_verify_opts o = { .keys = known->v,
 				     .n_keys = known->n,
-				     .pgp_keys = known->pgp,
+				     .pgp = known->pgp,
 				     .group = group,
 				     .need = SIF_NEED_ONE,
 				     .unhashed = unhashed };

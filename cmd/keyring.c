@@ -14,6 +14,7 @@ char *cmd_keyring_dir(void)
 	return own && *own ? vl_strdup(own) : cmd_user_dir("keys");
 }
 
+/* The site's directory is not for the environment to choose. */
 int cmd_keyring_open(struct sif_keyring *ret, struct vl_err *err)
 {
 	VL_FREE char *user = cmd_keyring_dir(), *site = cmd_site_dir("keys");

@@ -3,6 +3,8 @@
 #include "commands.h"
 #include "verify.h"
 
+#include <fcntl.h>
+
 /* ---- keys of the user and of the site --------------------------------------------------------- */
 
 /* A certificate, and the file where its chain ends. One key may have several of both, and each subject is worth what its
@@ -14,7 +16,7 @@ struct root_of {
 struct keys {
 	struct sif_key **v;
 	size_t n;
-	struct vl_strv pgp;
+	struct sif_pgp_keys pgp; /* texts of the ring */
 	struct root_of *root;
 	size_t n_root;
 };
@@ -29,7 +31,7 @@ static void keys_free(struct keys *k)
 		free(k->root[i].subject);
 	}
 	free(k->root);
-	vl_strv_free(&k->pgp);
+	free(k->pgp.v);
 }
 
 static void add_key(struct keys *k, struct sif_key *key)
@@ -38,12 +40,27 @@ static void add_key(struct keys *k, struct sif_key *key)
 	k->v[k->n++] = key;
 }
 
-static void add_certificate(struct keys *k, const char *path, const struct vl_strv *roots)
+/* What the files of roots hold. One that cannot be read is the end of no chain. */
+static void read_roots(const struct vl_strv *roots, struct vl_strv *ret)
 {
 	struct vl_err ignored = { 0 };
 
 	for (size_t i = 0; i < roots->n; i++) {
-		const struct sif_cert_opts o = { .cert = path, .roots = roots->v[i] };
+		char *text = NULL;
+		int r = vl_read_file(AT_FDCWD, roots->v[i], SIF_MAX_BUNDLE, &text, NULL, &ignored);
+		vl_strv_take(ret, r < 0 ? vl_strdup("") : text);
+	}
+}
+
+static void add_certificate(struct keys *k, const struct sif_keyring_entry *e, const struct vl_strv *roots,
+			    const struct vl_strv *texts)
+{
+	struct vl_err ignored = { 0 };
+
+	for (size_t i = 0; i < roots->n; i++) {
+		const struct sif_cert_opts o = {
+			.cert = e->path, .cert_text = e->text, .roots = roots->v[i], .roots_text = texts->v[i]
+		};
 		struct sif_key *key;
 		if (sif_key_from_certificate(&o, &key, &ignored) < 0)
 			continue;
@@ -65,21 +82,25 @@ static bool is_the_sites(const struct sif_keyring *ring, const struct sif_keyrin
 }
 
 /* A key that cannot be used proves nothing, and is in the way of nothing. */
-static void load_keys(const struct sif_keyring *ring, const struct vl_strv *roots, struct keys *k)
+static void parse_keys(const struct sif_keyring *ring, const struct vl_strv *roots, const struct vl_strv *texts,
+		       struct keys *k)
 {
 	struct vl_err ignored = { 0 };
 
+	k->pgp.v = vl_alloc((ring->n + 1) * sizeof *k->pgp.v);
 	for (size_t i = 0; i < ring->n; i++) {
 		const struct sif_keyring_entry *e = &ring->v[i];
 		struct sif_key *key;
 		if (e->why || is_the_sites(ring, e))
 			continue;
-		if (e->kind == SIF_KEYRING_PUBLIC && sif_key_load(e->path, SIF_KEY_PUBLIC, &key, &ignored) == 0)
+		size_t len = e->text ? strlen(e->text) : 0;
+		if (e->kind == SIF_KEYRING_PUBLIC &&
+		    sif_key_parse(e->text, len, e->path, SIF_KEY_PUBLIC, &key, &ignored) == 0)
 			add_key(k, key);
 		else if (e->kind == SIF_KEYRING_CERTIFICATE)
-			add_certificate(k, e->path, roots);
+			add_certificate(k, e, roots, texts);
 		else if (e->kind == SIF_KEYRING_PGP)
-			vl_strv_add(&k->pgp, e->path);
+			k->pgp.v[k->pgp.n++] = (struct sif_pgp_file){ .text = e->text, .len = len, .what = e->path };
 	}
 }
 
@@ -207,8 +228,7 @@ static void verify(struct looking *l)
 {
 	const struct sif_verify_opts o = { .keys = l->keys->v,
 					   .n_keys = l->keys->n,
-					   .pgp = (const char *const *)l->keys->pgp.v,
-					   .n_pgp = l->keys->pgp.n,
+					   .pgp = &l->keys->pgp,
 					   .group = l->partition->group,
 					   .need = SIF_NEED_ONE };
 	struct vl_err err = { 0 };
@@ -264,26 +284,20 @@ static bool take_snapshot(int fd, const struct policy_question *q, struct verify
 	return true;
 }
 
-/* The site's directory is not for the environment to choose. */
-static int open_ring(struct sif_keyring *ret, struct vl_err *err)
-{
-	VL_FREE char *user = cmd_keyring_dir(), *site = cmd_site_dir("keys");
-
-	return sif_keyring_open(user, site, ret, err);
-}
-
 int cmd_look(int fd, const struct policy_question *q, const struct vl_strv *roots, struct pol_facts *f,
 	     struct verify_answer *ret, int *ret_snapshot, struct vl_err *err)
 {
 	VL_CLEANUP(keys_free) struct keys keys = { 0 };
 	SIF_KEYRING struct sif_keyring ring = { 0 };
-	int r = open_ring(&ring, err);
+	VL_STRV struct vl_strv texts = { 0 };
+	int r = cmd_keyring_open(&ring, err);
 
 	if (r < 0)
 		return r;
-	load_keys(&ring, roots, &keys);
+	read_roots(roots, &texts);
 	if ((r = vl_drop_privileges(err)) < 0)
 		return r;
+	parse_keys(&ring, roots, &texts, &keys);
 	f->use = q->use;
 	f->by_tree = take_snapshot(fd, q, ret, ret_snapshot);
 	return look(f->by_tree ? *ret_snapshot : fd, q, &keys, f, err);

@@ -38,7 +38,7 @@ static int check_signature(const struct sif_image *snap, uint32_t group, const s
 {
 	SIF_REPORT struct sif_report rep = { 0 };
 	const struct sif_verify_opts o = {
-		.keys = known->v, .n_keys = known->n, .pgp_keys = known->pgp, .group = group, .need = SIF_NEED_ONE
+		.keys = known->v, .n_keys = known->n, .pgp = known->pgp, .group = group, .need = SIF_NEED_ONE
 	};
 	int r = cmd_snapshot_check(snap, &o, false, &rep, err);
 

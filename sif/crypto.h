@@ -115,7 +115,6 @@ bool sif_digest_same(const struct sif_digest *a, const struct sif_digest *b);
  * s says why, and s->verdict is SIF_UNKNOWN, SIF_INVALID, or SIF_IGNORED (with 0). */
 struct sif_known { /* who can be told */
 	const struct sif_verify_opts *o;
-	struct sif_pgp_keys pgp; /* read when first wanted */
 	struct sif_pgp_run pgp_run;
 	uint64_t tries; /* of keys on envelopes so far, of SIF_MAX_TRIES */
 };

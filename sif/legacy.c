@@ -171,6 +171,5 @@ int sif_legacy_verify(const struct sif_image *img, const struct sif_verify_opts 
 	if (r == 0 && one)
 		r = check_object(&j, one, err);
 	ret->skipped = vl_steal(&j.known.pgp_run.skipped);
-	sif_pgp_keys_free(&j.known.pgp);
 	return r;
 }

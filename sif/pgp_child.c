@@ -10,8 +10,6 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#define MAX_KEYS (16u << 20) /* bytes of one file of public keys */
-
 struct answer {
 	bool done, foreign;
 	int result;
@@ -123,23 +121,6 @@ static int outcome(const struct answer *a, struct vl_err *err)
 		return a->len <= sizeof a->text ? 0
 						: vl_fail(err, EPROTO, "the process that reads OpenPGP went astray");
 	return vl_fail(err, a->err.code > 0 ? a->err.code : EPROTO, "%s", a->err.text);
-}
-
-int sif_pgp_keys_load(const char *const *files, size_t n, struct sif_pgp_keys *ret, struct vl_err *err)
-{
-	struct sif_pgp_keys k = { .v = vl_alloc((n + 1) * sizeof *k.v) };
-
-	for (size_t i = 0; i < n; i++) {
-		int r = vl_read_file(AT_FDCWD, files[i], MAX_KEYS, &k.v[i].text, &k.v[i].len, err);
-		if (r < 0) {
-			sif_pgp_keys_free(&k);
-			return r;
-		}
-		k.v[i].what = files[i];
-		k.n++;
-	}
-	*ret = k;
-	return 0;
 }
 
 void sif_pgp_keys_free(struct sif_pgp_keys *k)

@@ -66,20 +66,14 @@ static int open_clear_signed(const struct sif_descr *d, const char *text, size_t
 	const uint8_t *entity = d->extra + 4;
 	char named[41];
 
-	if (o->n_pgp == 0 && !(o->pgp_keys && o->pgp_keys->n)) {
+	if (!o->pgp || !o->pgp->n) {
 		sif_pgp_fingerprint(entity, named);
 		s->claims = vl_strdup(named);
 		s->verdict = SIF_UNKNOWN;
 		return vl_fail(err, EKEYREJECTED, "it is by the OpenPGP (PGP) key %s, and no OpenPGP key is known here",
 			       named);
 	}
-	int r = o->pgp_keys || known->pgp.n ? 0 : sif_pgp_keys_load(o->pgp, o->n_pgp, &known->pgp, err);
-	if (r < 0) {
-		s->verdict = SIF_UNKNOWN;
-		return r;
-	}
-	return sif_pgp_verify(o->pgp_keys ? o->pgp_keys : &known->pgp, text, len, entity, &known->pgp_run, s, ret,
-			      ret_len, err);
+	return sif_pgp_verify(o->pgp, text, len, entity, &known->pgp_run, s, ret, ret_len, err);
 }
 
 static int open_text(const struct sif_descr *d, const char *text, size_t len, struct sif_known *known,

@@ -321,7 +321,6 @@ static void drop(struct job *j)
 		free(g->objects);
 	}
 	free(j->groups);
-	sif_pgp_keys_free(&j->known.pgp);
 }
 
 int sif_verify(const struct sif_image *img, const struct sif_verify_opts *o, struct sif_report *ret, struct vl_err *err)

@@ -438,24 +438,21 @@ enum sif_legacy {
 	SIF_LEGACY_PRIMARY, /* the primary partition's, unless a group or an object is asked for */
 	SIF_LEGACY_ALL,     /* a signature for every object */
 };
-struct sif_pgp_keys { /* files of OpenPGP public keys, armored or not, that were read */
+struct sif_pgp_keys { /* OpenPGP public keys, armored or not, of several files */
 	struct sif_pgp_file {
-		char *text;
+		char *text; /* the list's, where sif_pgp_keys_free ends it */
 		size_t len;
 		const char *what; /* for messages; borrowed */
 		bool foreign;     /* a keyring of another tool: signers tell which keys are in such a file */
 	} * v;
 	size_t n;
 };
-int sif_pgp_keys_load(const char *const *files, size_t n, struct sif_pgp_keys *ret, struct vl_err *err);
 void sif_pgp_keys_free(struct sif_pgp_keys *k);
 struct sif_verify_opts {
 	struct sif_key *const *keys; /* known public keys */
 	size_t n_keys;
-	const char *const *pgp; /* files of OpenPGP public keys, armored or not; read when first wanted */
-	size_t n_pgp;
-	const struct sif_pgp_keys *pgp_keys; /* instead of these; NULL = none */
-	uint32_t group, object;              /* 0 = the whole image */
+	const struct sif_pgp_keys *pgp; /* NULL = none */
+	uint32_t group, object;         /* 0 = the whole image */
 	enum sif_need need;
 	enum sif_legacy legacy;
 	/* Ids of objects whose data is not read: the caller checks it by other means, or has no use for it. Their
