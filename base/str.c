@@ -69,6 +69,14 @@ void vl_strv_add(struct vl_strv *l, const char *s)
 	vl_strv_take(l, vl_strdup(s));
 }
 
+bool vl_strv_has(const struct vl_strv *l, const char *s)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (vl_streq(l->v[i], s))
+			return true;
+	return false;
+}
+
 void vl_strv_free(struct vl_strv *l)
 {
 	for (size_t i = 0; i < l->n; i++)

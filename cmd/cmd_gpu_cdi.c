@@ -82,19 +82,11 @@ static void add_name(struct making_cdi *m, char *name, const struct gpu_edits *e
 	m->names[m->n_names++] = (struct gpu_cdi_named){ name, e };
 }
 
-static bool has(const struct vl_strv *l, const char *s)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], s))
-			return true;
-	return false;
-}
-
 /* Nodes that are there; those of no single device are said once. */
 static void add_nodes(struct making_cdi *m, const struct gpu_edits *from, struct gpu_edits *to, bool common)
 {
 	for (size_t i = 0; i < from->n_nodes; i++)
-		if (has(&m->found->common[m->vendor], from->nodes[i].path) == common &&
+		if (vl_strv_has(&m->found->common[m->vendor], from->nodes[i].path) == common &&
 		    access(from->nodes[i].host, F_OK) == 0)
 			gpu_add_node(to, from->nodes[i].host, from->nodes[i].path);
 }

@@ -164,16 +164,6 @@ static int choose(const struct gpus *g, const struct wish *w, bool *chosen, bool
 
 /* ---- what is wrong with them -------------------------------------------------------------------- */
 
-static bool has_node(const struct gpus *g, enum gpu_vendor vendor, const char *path)
-{
-	const struct vl_strv *l = &g->found.common[vendor];
-
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], path))
-			return true;
-	return false;
-}
-
 /* One line for each reason, however many devices. */
 static void warn_of_nodes(const struct gpus *g, const struct wish *w, const bool *chosen)
 {
@@ -192,7 +182,7 @@ static void warn_of_nodes(const struct gpus *g, const struct wish *w, const bool
 				vl_buf_addf(&b, "%s%s", b.len ? ", " : "", d->nodes.n ? d->nodes.v[0] : "a node");
 		}
 		bool common = any && why == GPU_NO_NODE && !g->found.wsl && w->vendor <= GPU_AMD &&
-			      w->caps & GPU_CAP_COMPUTE && !has_node(g, w->vendor, needed[w->vendor]);
+			      w->caps & GPU_CAP_COMPUTE && !vl_strv_has(&g->found.common[w->vendor], needed[w->vendor]);
 		if (common)
 			vl_buf_addf(&b, "%s%s", b.len ? ", " : "", needed[w->vendor]);
 		if (b.len)

@@ -143,17 +143,9 @@ static char *dirs_text(const struct vl_strv *dirs)
 	return vl_steal(&b.data);
 }
 
-static bool has(const struct vl_strv *l, const char *s)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], s))
-			return true;
-	return false;
-}
-
 static void add_once(struct vl_strv *l, const char *s)
 {
-	if (!has(l, s) && l->n <= SHOWN_MAX)
+	if (!vl_strv_has(l, s) && l->n <= SHOWN_MAX)
 		vl_strv_add(l, s);
 }
 
@@ -424,7 +416,7 @@ static void shut_nodes(struct gpu_cdi *c, const struct gpu_edits *from)
 		if (!real || stat(real, &st) < 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) || is_there(c, real))
 			continue;
 		struct gpu_edits *last = &c->parts[c->n_parts - 1].edits;
-		if (!has(&last->shut, real))
+		if (!vl_strv_has(&last->shut, real))
 			gpu_add_shut(last, real);
 	}
 }
@@ -436,10 +428,10 @@ static void shut_others(const struct library *l, struct gpu_cdi *c)
 	VL_STRV struct vl_strv kinds = { 0 };
 
 	for (size_t i = 0; i < l->n; i++)
-		if (l->v[i].used && !has(&kinds, l->v[i].spec.kind))
+		if (l->v[i].used && !vl_strv_has(&kinds, l->v[i].spec.kind))
 			vl_strv_add(&kinds, l->v[i].spec.kind);
 	for (size_t i = 0; i < l->n && c->n_parts; i++)
-		for (size_t k = 0; k < l->v[i].spec.n_devices && has(&kinds, l->v[i].spec.kind); k++)
+		for (size_t k = 0; k < l->v[i].spec.n_devices && vl_strv_has(&kinds, l->v[i].spec.kind); k++)
 			shut_nodes(c, &l->v[i].spec.devices[k].changes.edits);
 }
 

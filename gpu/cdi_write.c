@@ -50,14 +50,6 @@ static vl_json *node(const struct gpu_node *n)
 	return j;
 }
 
-static bool has(const struct vl_strv *l, const char *word)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], word))
-			return true;
-	return false;
-}
-
 /* Other runtimes mount nothing that does not say how, and allow devices and setuid programs where it is not forbidden. */
 static vl_json *mount(const struct gpu_mount *m)
 {
@@ -67,9 +59,9 @@ static vl_json *mount(const struct gpu_mount *m)
 	put_text(j, "hostPath", m->src);
 	put_text(j, "containerPath", m->dst);
 	for (size_t i = 0; i < VL_COUNT(always); i++)
-		if (!has(&m->options, always[i]))
+		if (!vl_strv_has(&m->options, always[i]))
 			vl_json_add(options, vl_json_new_str(always[i]));
-	if (!has(&m->options, "bind") && !has(&m->options, "rbind"))
+	if (!vl_strv_has(&m->options, "bind") && !vl_strv_has(&m->options, "rbind"))
 		vl_json_add(options, vl_json_new_str("rbind"));
 	vl_json_set(j, "options", options);
 	return j;

@@ -147,14 +147,6 @@ static void apply_shut(const struct gpu_edits *e, struct plan *p, const char *wh
 	}
 }
 
-static bool has_word(const struct vl_strv *l, const char *word)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], word))
-			return true;
-	return false;
-}
-
 static int apply_mounts(const struct gpu_edits *e, struct plan *p, const char *why, struct vl_err *err)
 {
 	for (size_t i = 0; i < e->n_mounts; i++) {
@@ -164,8 +156,8 @@ static int apply_mounts(const struct gpu_edits *e, struct plan *p, const char *w
 				continue;
 			return vl_fail_sys(err, errno, "%s: %s", why, m->src);
 		}
-		unsigned flags = (has_word(&m->options, "ro") ? PLAN_RO : 0u) |
-				 (has_word(&m->options, "noexec") ? PLAN_NOEXEC : 0u);
+		unsigned flags = (vl_strv_has(&m->options, "ro") ? PLAN_RO : 0u) |
+				 (vl_strv_has(&m->options, "noexec") ? PLAN_NOEXEC : 0u);
 		bind(p, m->src, m->dst, flags | PLAN_NONESTED | (m->optional ? PLAN_OPTIONAL : 0u), why);
 	}
 	return 0;

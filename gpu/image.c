@@ -22,18 +22,7 @@ void gpu_image_free(struct gpu_image *i)
 
 bool gpu_image_has(const struct gpu_image *i, const char *soname)
 {
-	for (size_t k = 0; k < i->libraries.n; k++)
-		if (vl_streq(i->libraries.v[k], soname))
-			return true;
-	return false;
-}
-
-static bool has(const struct vl_strv *l, const char *s)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], s))
-			return true;
-	return false;
+	return vl_strv_has(&i->libraries, soname);
 }
 
 /* glibc's numbered versions come one after the other; the others, as GLIBC_ABI_DT_RELR, are there or not. */
@@ -41,7 +30,7 @@ const char *gpu_image_lacks(const struct gpu_image *i, const struct vl_strv *nee
 {
 	for (size_t k = 0; k < needs->n; k++) {
 		const char *v = vl_prefix(needs->v[k], "GLIBC_");
-		bool there = !v || has(&i->versions, needs->v[k]);
+		bool there = !v || vl_strv_has(&i->versions, needs->v[k]);
 		for (size_t n = 0; !there && *v >= '0' && *v <= '9' && n < i->versions.n; n++) {
 			const char *own = vl_prefix(i->versions.v[n], "GLIBC_");
 			there = own && *own >= '0' && *own <= '9' && gpu_version_cmp(own, v) >= 0;
@@ -275,7 +264,7 @@ static bool is_plain(const char *s)
 
 static void take_once(struct vl_strv *l, const char *s)
 {
-	if (!has(l, s))
+	if (!vl_strv_has(l, s))
 		vl_strv_add(l, s);
 }
 

@@ -44,14 +44,6 @@ static void add_object(struct img_cosign *c, bool manifest, const char *digest, 
 	c->v[c->n++] = (struct img_cosign_object){ manifest, vl_steal(&name), vl_memdup(p, n), n };
 }
 
-static bool has(const struct vl_strv *l, const char *s)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (vl_streq(l->v[i], s))
-			return true;
-	return false;
-}
-
 /* ---- the child ---- */
 
 struct fetching {
@@ -128,7 +120,7 @@ static int verify(struct fetching *w, const vl_json *layer, const char *type, co
 		r = img_cosign_bundle(&w->check, text, n, kind, &key, err);
 	if (r == -EKEYREJECTED && vl_json_str(notes, "dev.sigstore.cosign/certificate"))
 		vl_wrap(err, "signed with a certificate (keyless), which is not verified here");
-	if (r == 0 && !has(&w->out.signers, sif_key_id(key)))
+	if (r == 0 && !vl_strv_has(&w->out.signers, sif_key_id(key)))
 		vl_strv_add(&w->out.signers, sif_key_id(key));
 	return r;
 }
@@ -206,7 +198,7 @@ static int look_at(struct fetching *w, const char *name, struct vl_err *err)
 		vl_sha256(text, n, sha);
 		vl_hex(sha, sizeof sha, hex);
 		VL_FREE char *digest = vl_asprintf("sha256:%s", hex);
-		if (has(&w->seen, digest))
+		if (vl_strv_has(&w->seen, digest))
 			return 0;
 		vl_strv_add(&w->seen, digest);
 		r = take_manifest(w, text, n, digest, err);

@@ -103,6 +103,7 @@ struct vl_strv { /* NULL-terminated list of owned strings */
 };
 void vl_strv_add(struct vl_strv *l, const char *s);
 void vl_strv_take(struct vl_strv *l, char *s); /* takes ownership */
+bool vl_strv_has(const struct vl_strv *l, const char *s);
 void vl_strv_free(struct vl_strv *l);
 #define VL_STRV __attribute__((cleanup(vl_strv_free)))
 
