@@ -1,6 +1,7 @@
 #include <vial/base.h>
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -173,4 +174,13 @@ const char *vl_basename(const char *path)
 {
 	const char *s = strrchr(path, '/');
 	return s ? s + 1 : path;
+}
+
+char *vl_fd_path(int fd)
+{
+	char link[64], path[4096];
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof path);
+	return n > 0 && n < (ssize_t)sizeof path ? vl_strndup(path, (size_t)n) : NULL;
 }

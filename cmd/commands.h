@@ -133,8 +133,6 @@ struct cmd_known {
 int cmd_known_read(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err);
 /* Makes keys of what was read. This may ask the network about certificates: better done without privileges. */
 int cmd_known_parse(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *k, struct vl_err *err);
-/* Both, for who has no privileges. */
-int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err);
 void cmd_known_free(struct cmd_known *k);
 /* verify_trust.c */
 /* Why its signatures are trusted, "which is trusted"; NULL: they are not */

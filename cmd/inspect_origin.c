@@ -108,7 +108,7 @@ static void load_keys(const struct cmd_ctx *c, struct cmd_known *ret)
 	const struct cmd_verify_opts none = { 0 };
 	struct vl_err err = { 0 };
 
-	if (cmd_known_load(&quiet, &none, ret, &err) < 0)
+	if (cmd_known_read(&quiet, &none, ret, &err) < 0 || cmd_known_parse(&quiet, &none, ret, &err) < 0)
 		vl_logf(&c->log, VL_WARNING, "signatures are not checked: %s", err.text);
 }
 

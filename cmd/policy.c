@@ -24,17 +24,13 @@ int cmd_policy_load(struct pol *ret, struct vl_err *err)
  * it has none any more. */
 static char *path_of(int fd)
 {
-	char link[64], path[4096];
+	VL_FREE char *path = vl_fd_path(fd);
 	struct stat a, b;
 
-	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, path, sizeof path - 1);
-	if (n <= 0)
+	if (!path || *path != '/' || fstat(fd, &a) < 0 || stat(path, &b) < 0 || a.st_dev != b.st_dev ||
+	    a.st_ino != b.st_ino)
 		return NULL;
-	path[n] = 0;
-	if (*path != '/' || fstat(fd, &a) < 0 || stat(path, &b) < 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
-		return NULL;
-	return vl_strdup(path);
+	return vl_steal(&path);
 }
 
 void cmd_policy_facts(const struct policy_image *i, struct pol_facts *ret)

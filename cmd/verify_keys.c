@@ -203,10 +203,3 @@ int cmd_known_parse(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct c
 		parse_keyrings(c, o->ocsp, k);
 	return r;
 }
-
-int cmd_known_load(struct cmd_ctx *c, const struct cmd_verify_opts *o, struct cmd_known *ret, struct vl_err *err)
-{
-	int r = cmd_known_read(c, o, ret, err);
-
-	return r < 0 ? r : cmd_known_parse(c, o, ret, err);
-}

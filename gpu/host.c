@@ -36,13 +36,9 @@ static int open_path(const struct gpu_host *h, const char *path, int flags)
 char *gpu_real(const struct gpu_host *h, const char *path)
 {
 	VL_CLOSE int fd = open_path(h, path, O_PATH);
-	char link[32], real[4096];
+	VL_FREE char *real = fd < 0 ? NULL : vl_fd_path(fd);
 
-	if (fd < 0)
-		return NULL;
-	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, real, sizeof real - 1);
-	return n > 0 && *real == '/' ? vl_strndup(real, (size_t)n) : NULL;
+	return real && *real == '/' ? vl_steal(&real) : NULL;
 }
 
 char *gpu_under(const struct gpu_host *h, const char *path)

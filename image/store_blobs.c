@@ -58,14 +58,11 @@ static int create(void *arg, struct vl_err *err)
 /* The hidden name of fd, or NULL. */
 static char *hidden_name(struct img_store *s, int fd)
 {
-	char proc[64], path[4096];
+	VL_FREE char *path = vl_fd_path(fd);
 	struct stat a, b;
 
-	snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(proc, path, sizeof path - 1);
-	if (n <= 0)
+	if (!path)
 		return NULL;
-	path[n] = 0;
 	const char *base = vl_basename(path);
 	if (!vl_prefix(base, ".layer.vial-") || fstat(fd, &a) < 0 ||
 	    fstatat(s->blobs, base, &b, AT_SYMLINK_NOFOLLOW) < 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino)

@@ -169,16 +169,10 @@ static int make_bundle(const struct plan *p, const char *dir, int *ret_bundle, i
 /* The scratch tmpfs covers a directory of the host, which a hook may want to see; what was cloned out of it stays. */
 static void uncover_host(const struct ctr_root *r)
 {
-	char link[32], path[64];
-	ssize_t n;
+	VL_FREE char *path = r->scratch < 0 ? NULL : vl_fd_path(r->scratch);
 
-	if (r->scratch < 0)
-		return;
-	snprintf(link, sizeof link, "/proc/self/fd/%d", r->scratch);
-	if ((n = readlink(link, path, sizeof path - 1)) <= 1)
-		return;
-	path[n] = 0;
-	umount2(path, MNT_DETACH);
+	if (path && path[1]) /* not "/" */
+		umount2(path, MNT_DETACH);
 }
 
 int ctr_hooks_outside(const struct ctr_root *r, const struct plan *p, const char *dir, struct vl_err *err)

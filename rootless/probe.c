@@ -166,13 +166,12 @@ int ctr_probe(enum ctr_probe what, const struct vmnt_image *image, const char *d
 
 int ctr_probe_rundir(char **ret_path, struct vl_err *err)
 {
-	char link[32], path[4096];
 	VL_CLOSE int fd = ctr_rundir(err);
 
 	if (fd < 0)
 		return fd;
-	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, path, sizeof path - 1);
-	*ret_path = n > 0 ? vl_strndup(path, (size_t)n) : vl_strdup("?");
+	*ret_path = vl_fd_path(fd);
+	if (!*ret_path)
+		*ret_path = vl_strdup("?");
 	return 0;
 }

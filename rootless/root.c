@@ -89,17 +89,6 @@ static int make_path(int dirfd, const char *path, bool dir, struct vl_err *err)
 	}
 }
 
-/* Path of an open directory of the image. The image lies over "/", so the kernel's name for the
- * directory is its name in the image, links resolved. Returns new or NULL. */
-static char *path_of(int fd)
-{
-	char link[64], path[4096];
-
-	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, path, sizeof path - 1);
-	return n > 0 ? vl_strndup(path, (size_t)n) : NULL;
-}
-
 /* Does it exist, with no symbolic link on the way? Then its name is where it is. */
 static bool is_plain(int rootfd, const char *path)
 {
@@ -120,7 +109,8 @@ char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow)
 		if (is_plain(r->fd, *above ? above : "/"))
 			return vl_strdup(path);
 		VL_CLOSE int fd = vl_open_in_root(r->fd, *above ? above : "/", O_PATH, 0, &none);
-		VL_FREE char *real = fd >= 0 ? path_of(fd) : NULL;
+		/* the image lies over "/": the kernel's name is that in the image, links resolved */
+		VL_FREE char *real = fd >= 0 ? vl_fd_path(fd) : NULL;
 		if (real || !*above)
 			return vl_asprintf("%s%s", real && !vl_streq(real, "/") ? real : "", path + strlen(above));
 	}

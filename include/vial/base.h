@@ -209,6 +209,8 @@ int vl_open_in_root_walk(int rootfd, const char *path, int flags, mode_t mode, s
 /* Lexical clean-up of an absolute path: no "//", "." or ".."; returns new. */
 char *vl_path_clean(const char *path) VL_NEW;
 char *vl_path_absolute(const char *path) VL_NEW; /* against cwd; not resolving links; returns new */
+/* The kernel's name for an open file, which may lead elsewhere by now; new, or NULL. */
+char *vl_fd_path(int fd);
 const char *vl_basename(const char *path);
 /* A file, or a folder and all that is in it, by descriptors: no link is followed, also not one that appears meanwhile, and no
  * other file system entered. Folders of the caller's that have no rights for him get them. What can go goes; 0 = nothing
