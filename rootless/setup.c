@@ -84,28 +84,8 @@ struct container {
 		.root = CTR_ROOT_INIT, .start = CTR_START_INIT, .first = CTR_FIRST_INIT, .stay = CTR_STAY_INIT         \
 	}
 
-/* Everything between the plan and the last step. */
-static int set_up(struct plan *p, struct container *c, const struct vl_progress *say, struct vl_err *err)
+static struct vmnt_image image_of(const struct plan *p, const struct vmnt_place *places)
 {
-	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
-	CTR_LAYERS struct ctr_layers layers = CTR_LAYERS_INIT;
-	struct ctr_cgroup cgroup = CTR_CGROUP_INIT;
-	struct ctr_net net = CTR_NET_INIT;
-	struct ctr_root *root = &c->root;
-	struct ctr_start *start = &c->start;
-	VL_STRV struct vl_strv argv = { 0 };
-	VL_FREE struct vmnt_place *places = NULL;
-	VL_FREE char *bundle = NULL;
-	bool squash = p->image == PLAN_SQUASHFS;
-	VL_CLOSE int mount = -1;
-	pid_t mapper = 0;
-	int r;
-
-	/* The caller, in the host's namespaces, with the caller's rights. A bind out of an image file needs a place of
-	 * its kind, which only that image knows. */
-	if ((r = ctr_find_image_sources(p, err)) < 0)
-		return r;
-	places = ctr_places(p);
 	struct vmnt_image image = {
 		.fd = p->image_fd,
 		.off = p->image_off,
@@ -122,11 +102,69 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 		.log_mark = p->log_mark,
 		.record = p->record >= 0,
 	};
+
 	if (p->tree)
 		image.tree = *p->tree;
+	return image;
+}
+
+/* The end of the list below: from a root that is complete to the program's place in it. */
+static int move_in(const struct plan *p, struct container *c, const char *bundle, struct ctr_cgroup *cgroup,
+		   bool all_ids, const struct vl_progress *say, struct vl_err *err)
+{
+	struct ctr_root *root = &c->root;
+	struct ctr_start *start = &c->start;
+	struct ctr_tree tree = { .fd = root->fd };
+	VL_STRV struct vl_strv argv = { 0 };
+	int r;
+
+	/* What to start and in which environment, read from the image through the root's descriptor. Who keeps a
+	 * container for others needs the way in, which is open only while the host's /proc is there. */
+	if ((r = ctr_choose_program(&tree, p, &argv, err)) < 0)
+		return r;
+	ctr_environment(&tree, p, &argv, start);
+	if (p->keep_fd >= 0 && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
+		return r;
+
+	/* The host's tree goes; no path of the host works after this. */
+	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
+		return r;
+	bool chrooted = r > 0;
+	if ((r = ctr_enter_cwd(p, start, say, err)) < 0 || (r = ctr_hooks_inside(root, p, bundle, err)) < 0)
+		return r;
+	if (p->umask >= 0)
+		umask((mode_t)p->umask);
+	ctr_cgroup_join(cgroup, say);
+
+	/* Capabilities last, because every step above needed them. */
+	if (p->fakeroot && !all_ids && (r = ctr_emulation_start(&start->emulation, err)) < 0)
+		return r;
+	return ctr_reduce_caps(p, !chrooted, err);
+}
+
+/* Everything between the plan and the last step. */
+static int set_up(struct plan *p, struct container *c, const struct vl_progress *say, struct vl_err *err)
+{
+	VMNT_SERVER struct vmnt_server server = VMNT_SERVER_INIT;
+	CTR_LAYERS struct ctr_layers layers = CTR_LAYERS_INIT;
+	struct ctr_cgroup cgroup = CTR_CGROUP_INIT;
+	struct ctr_net net = CTR_NET_INIT;
+	struct ctr_root *root = &c->root;
+	VL_FREE struct vmnt_place *places = NULL;
+	VL_FREE char *bundle = NULL;
+	bool squash = p->image == PLAN_SQUASHFS;
+	VL_CLOSE int mount = -1;
+	pid_t mapper = 0;
+	int r;
+
+	/* The caller, in the host's namespaces, with the caller's rights. A bind out of an image file needs a place of
+	 * its kind, which only that image knows. */
+	if ((r = ctr_find_image_sources(p, err)) < 0)
+		return r;
+	places = ctr_places(p);
+	struct vmnt_image image = image_of(p, places);
 	if (!squash && fchdir(p->image_fd) < 0)
 		return vl_fail_sys(err, errno, "cannot enter %s", p->image_path);
-
 	if ((r = ctr_hooks_place(p, &bundle, err)) < 0)
 		return r;
 
@@ -149,9 +187,8 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 
 	/* The image's server is forked between the namespaces: inside the user namespace, as FUSE
 	 * demands, outside the mount namespace, so that the mount ends with its users. */
-	if (squash && !shared && (r = vmnt_server_start(&image, &server, err)) < 0)
-		return r;
-	if ((r = ctr_serve_images(root, p, err)) < 0)
+	if ((squash && !shared && (r = vmnt_server_start(&image, &server, err)) < 0) ||
+	    (r = ctr_serve_images(root, p, err)) < 0)
 		return r;
 
 	/* The same for overlays: servers of squashfs and ext3 files, and who keeps the locks of directories, must not
@@ -204,29 +241,7 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	if ((r = ctr_hooks_outside(root, p, bundle, err)) < 0)
 		return r;
 
-	/* What to start and in which environment, read from the image through the root's descriptor. Who keeps a
-	 * container for others needs the way in, which is open only while the host's /proc is there. */
-	struct ctr_tree tree = { .fd = root->fd };
-	if ((r = ctr_choose_program(&tree, p, &argv, err)) < 0)
-		return r;
-	ctr_environment(&tree, p, &argv, start);
-	if (p->keep_fd >= 0 && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
-		return r;
-
-	/* The host's tree goes; no path of the host works after this. */
-	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
-		return r;
-	bool chrooted = r > 0;
-	if ((r = ctr_enter_cwd(p, start, say, err)) < 0 || (r = ctr_hooks_inside(root, p, bundle, err)) < 0)
-		return r;
-	if (p->umask >= 0)
-		umask((mode_t)p->umask);
-	ctr_cgroup_join(&cgroup, say);
-
-	/* Capabilities last, because every step above needed them. */
-	if (p->fakeroot && !image.all_ids && (r = ctr_emulation_start(&start->emulation, err)) < 0)
-		return r;
-	return ctr_reduce_caps(p, !chrooted, err);
+	return move_in(p, c, bundle, &cgroup, image.all_ids, say, err);
 }
 
 /* Filters at the very end, and on the program alone: what they forbid is its concern and not ours. Of two that refuse,
