@@ -180,7 +180,7 @@ struct convert_opts {
 	  "words of mksquashfs: -comp, -Xcompression-level, -b, -processors, -all-root", "MKSQUASHFS_ARGS", \
 	  OPT_ENV_FIRST }, \
 	{ 0, "reproducible", OPT_FLAG, offsetof(type, m.ignored), NULL, \
-	  "accepted: the same source always gives the same bytes", "REPRODUCIBLE", 0 }, \
+	  "accepted: the same source always gives the same bytes, but for --encrypt", "REPRODUCIBLE", 0 }, \
 	/* words of other runtimes that change nothing here */ \
 	{ 0, "no-cleanup", OPT_FLAG, offsetof(type, m.ignored), NULL, "", NULL, OPT_HIDDEN }, \
 	{ 0, "fix-perms", OPT_FLAG, offsetof(type, m.ignored), NULL, "", NULL, OPT_HIDDEN }, \

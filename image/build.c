@@ -31,7 +31,8 @@ static int work(void *arg, int sock, const struct vl_progress *p, void *result, 
 	    (r = img_child_ask(sock, &found, sizeof found, &fd, err)) < 0)
 		return r;
 	if (found.as_it_is && w->job->o->secret)
-		r = vl_fail(err, ENOTSUP, "the source is a SIF already; pull it, then encrypt that file");
+		r = vl_fail(err, ENOTSUP,
+			    "the source is a SIF already: unpack it with build --sandbox, and encrypt that directory");
 	else if (found.as_it_is)
 		r = img_source_copy(src, fd, p, err);
 	else
