@@ -28,6 +28,7 @@ struct hold {
 	ino_t socket; /* inode number of ours */
 	int listener, control, userns, image, epoll;
 	struct ctr_users users;
+	struct ctr_alikes alikes;
 	size_t reports;            /* of the users */
 	size_t talking;            /* connections that have not asked yet */
 	size_t max;                /* of all three together */
@@ -55,13 +56,14 @@ static void widen_limits(void)
 	sched_setaffinity(0, sizeof all, &all); /* the kernel cuts it to what the cgroup allows */
 }
 
-/* Only what cloning a mount takes, and no way to more. */
+/* Only what cloning a mount takes and letting the host's go, and no way to more. */
 static int keep_mount_power(struct vl_err *err)
 {
-	static const cap_value_t need[] = { CAP_SYS_ADMIN };
+	static const cap_value_t need[] = { CAP_SYS_ADMIN, CAP_SYS_CHROOT };
+	const int n = VL_COUNT(need);
 	cap_t caps = cap_init();
-	int r = !caps || cap_set_flag(caps, CAP_PERMITTED, 1, need, CAP_SET) < 0 ||
-		cap_set_flag(caps, CAP_EFFECTIVE, 1, need, CAP_SET) < 0 || cap_set_proc(caps) < 0 ||
+	int r = !caps || cap_set_flag(caps, CAP_PERMITTED, n, need, CAP_SET) < 0 ||
+		cap_set_flag(caps, CAP_EFFECTIVE, n, need, CAP_SET) < 0 || cap_set_proc(caps) < 0 ||
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0;
 	int e = errno;
 
@@ -94,15 +96,21 @@ static int bring_up(struct hold *h, const struct plan *p, struct vmnt_image *ima
 	h->image = vmnt_server_mount(&server, image, &h->control, err);
 	if (h->image < 0)
 		return h->image;
-	ctr_look_at_top(h->image);
-	/* Before Linux 6.15 only what is attached can be cloned. As the root of this namespace it needs no
-	 * directory anywhere, and the holder keeps nothing of the host's busy. */
+	/* Before Linux 6.15 only what is attached can be cloned. */
 	VL_CLOSE int host = vl_open("/", O_PATH | O_DIRECTORY, 0, err);
 	if (host < 0)
 		return host;
-	if ((r = vmnt_attach(h->image, host, "/", err)) < 0 || (r = vmnt_switch_root(h->image, 0, err)) < 0)
+	if ((r = vmnt_attach(h->image, host, "/", err)) < 0)
 		return r;
 	return keep_mount_power(err);
+}
+
+/* What the start that waits for the mount need not wait for. As the root of this namespace the image needs no directory
+ * anywhere, and the holder keeps nothing of the host's busy. */
+static int settle(const struct hold *h, struct vl_err *err)
+{
+	ctr_look_at_top(h->image);
+	return VL_MIN(vmnt_switch_root(h->image, 0, err), 0);
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -128,7 +136,7 @@ static bool accept_one(struct hold *h)
 
 	if (sock < 0)
 		return errno == ECONNABORTED || errno == EINTR;
-	if (h->users.n + h->reports + h->talking < h->max)
+	if (h->users.n + h->reports + h->talking + CTR_OFFER_FDS * h->alikes.n < h->max)
 		add_talk(h, sock);
 	else
 		close(sock); /* it mounts for itself */
@@ -158,6 +166,7 @@ static void drop_user(struct hold *h, int fd)
 	for (size_t i = 0; i < h->users.n; i++)
 		if (h->users.v[i].fd == fd) {
 			report(h, &h->users.v[i], true);
+			ctr_alike_leave(&h->alikes, h->users.v[i].in);
 			h->users.v[i] = h->users.v[--h->users.n];
 			close(fd);
 			return;
@@ -199,36 +208,56 @@ static int add_places(struct hold *h, const struct vmnt_place *places, size_t n,
 	return r;
 }
 
+/* The way in, to the container that is like the one wanted, else to the image. */
+static int let_in(const struct hold *h, int sock, const struct ctr_alike *a, struct vl_err *err)
+{
+	VL_CLOSE int mount = a ? -1 : vmnt_clone(h->image, "", false, true, err);
+	const int fds[CTR_JOINED_FDS] = { h->userns, a ? a->fd[CTR_OFFER_MNT] : mount, a ? a->fd[CTR_OFFER_ROOT] : -1 };
+	const char what = a ? CTR_JOINED_CONTAINER : CTR_JOINED_MOUNT;
+
+	if (!a && mount < 0)
+		return mount;
+	vl_msg_send_fds(sock, VL_MSG_FD, fds, a ? CTR_JOINED_FDS : CTR_JOINED_FDS - 1, &what, 1);
+	return 0;
+}
+
 static int join(struct hold *h, int sock, const char *text, size_t len, int *report, struct vl_err *err)
 {
 	VL_FREE struct vmnt_place *places = NULL;
-	VL_CLOSE int pidfd = -1, mount = -1;
-	const char *key;
-	size_t n;
+	VL_CLOSE int pidfd = -1;
+	struct ctr_join wish;
 	pid_t pid;
-	char none = 0;
 
-	if (ctr_unpack_join(text, len, &key, &places, &n) < 0)
+	if (ctr_unpack_join(text, len, &wish, &places) < 0)
 		return vl_fail(err, EPROTO, "the holder does not understand");
-	if (!vl_streq(key, h->key))
+	if (!vl_streq(wish.key, h->key))
 		return vl_fail(err, EXDEV, "the holder is another image's");
 	pidfd = ctr_peer_pidfd(sock, &pid);
 	if (pidfd < 0)
 		return vl_fail_sys(err, -pidfd, "the holder cannot follow this process");
-	int r = add_places(h, places, n, err);
-	if (r < 0)
+	struct ctr_alike *in = *wish.alike ? ctr_alike_enter(&h->alikes, wish.alike) : NULL;
+	int r = in ? 0 : add_places(h, wish.places, wish.n_places, err);
+	if (r == 0 && (r = watch(h, USER, pidfd, EPOLLIN)) < 0)
+		r = vl_fail_sys(err, -r, "the holder cannot follow this process");
+	if (r < 0) {
+		ctr_alike_leave(&h->alikes, in);
 		return r;
-	mount = vmnt_clone(h->image, "", false, true, err);
-	if (mount < 0)
-		return mount;
-	if ((r = watch(h, USER, pidfd, EPOLLIN)) < 0)
-		return vl_fail_sys(err, -r, "the holder cannot follow this process");
+	}
 	h->users.v = vl_realloc(h->users.v, h->users.n + 1, sizeof *h->users.v);
 	h->reports += *report >= 0;
-	h->users.v[h->users.n++] = (struct ctr_user){ pid, vl_steal_fd(&pidfd), vl_steal_fd(report), time(NULL) };
-	if (vl_msg_send_fd(sock, h->userns, &none, 1) == 0)
-		vl_msg_send_fd(sock, mount, &none, 1);
-	return 0;
+	h->users.v[h->users.n++] = (struct ctr_user){ pid, vl_steal_fd(&pidfd), vl_steal_fd(report), time(NULL), in };
+	return let_in(h, sock, in, err);
+}
+
+/* What a user has made, for those who come later. */
+static void take_offer(struct hold *h, int sock, const char *key, int fds[CTR_OFFER_FDS])
+{
+	struct ctr_user *maker = ctr_user_at(&h->users, sock);
+
+	if (maker && !maker->in)
+		maker->in = ctr_alike_offer(&h->alikes, key, fds);
+	for (size_t i = 0; i < CTR_OFFER_FDS; i++)
+		vl_closep(&fds[i]);
 }
 
 static void tell(const struct hold *h, int sock)
@@ -252,28 +281,41 @@ static int stats(const struct hold *h, int sock, struct vl_err *err)
 	return r;
 }
 
-/* One message, one answer. The other end may be anything, but it is the user's own. */
-static void answer(struct hold *h, int sock)
+/* One message. The other end may be anything, but it is the user's own. Returns whether there may be another one. */
+static bool answer_one(struct hold *h, int sock)
 {
 	struct vl_err err = { 0 };
-	VL_CLOSE int report = -1;
+	int fds[VL_MSG_FDS];
 	enum vl_msg_type type;
-	size_t len = 0;
-
-	int r = vl_msg_recv_fd(sock, &type, &report, h->request, CTR_REQUEST_MAX, &len);
+	size_t len = 0, n = 0;
 	char *text = h->request;
 
+	int r = vl_msg_recv_fds(sock, &type, fds, &n, text, CTR_REQUEST_MAX, &len);
+	if (r < 0)
+		return false;
 	text[len] = 0;
-	if (r == 0 && len && (type == VL_MSG_OK || type == VL_MSG_FD)) {
-		if (*text == CTR_JOIN)
-			r = join(h, sock, text + 1, len - 1, &report, &err);
-		else if (*text == CTR_TELL)
-			tell(h, sock);
-		else if (*text == CTR_STATS)
-			r = stats(h, sock, &err);
-		if (r < 0)
-			vl_msg_send_err(sock, &err);
+	if (*text == CTR_OFFER && n == CTR_OFFER_FDS) {
+		take_offer(h, sock, text + 1, fds);
+		return false;
 	}
+	for (; n > 1; n--)
+		close(fds[n - 1]);
+	VL_CLOSE int report = n ? fds[0] : -1;
+	if (*text == CTR_JOIN)
+		r = join(h, sock, text + 1, len - 1, &report, &err);
+	else if (*text == CTR_TELL)
+		tell(h, sock);
+	else if (*text == CTR_STATS)
+		r = stats(h, sock, &err);
+	if (r < 0)
+		vl_msg_send_err(sock, &err);
+	return *text == CTR_JOIN && r == 0;
+}
+
+static void answer(struct hold *h, int sock)
+{
+	if (answer_one(h, sock))
+		return;
 	h->talking--;
 	close(sock);
 }
@@ -316,36 +358,49 @@ static void refuse(struct hold *h, int first, const struct vl_err *err)
 	}
 }
 
-/* Until the last user is gone, or the server, in whose stead nothing can be put. */
-static void serve(struct hold *h)
+/* The server has ended, and nothing can be put in its stead. */
+static void give_up(struct hold *h)
+{
+	flock(h->lock, LOCK_EX);
+	remove_socket(h);
+	for (size_t k = 0; k < h->users.n; k++)
+		report(h, &h->users.v[k], false);
+}
+
+/* False: it is over. Who waits finds the connection closed then, and makes another holder. */
+static bool serve_some(struct hold *h, int timeout)
 {
 	struct epoll_event e[EVENTS];
+	int n = epoll_wait(h->epoll, e, EVENTS, timeout);
 
-	while (h->users.n || h->talking || !may_go(h)) {
-		int n = epoll_wait(h->epoll, e, EVENTS, -1);
-		if (n < 0 && errno != EINTR)
+	if (n < 0 && errno != EINTR)
+		return false;
+	for (int i = 0; i < n; i++) {
+		int fd = (int)(uint32_t)e[i].data.u64;
+		switch ((enum source)(e[i].data.u64 >> 32)) {
+		case NEWCOMERS:
+			accept_one(h);
 			break;
-		for (int i = 0; i < n; i++) {
-			int fd = (int)(uint32_t)e[i].data.u64;
-			switch ((enum source)(e[i].data.u64 >> 32)) {
-			case NEWCOMERS:
-				accept_one(h);
-				break;
-			case TALK:
-				answer(h, fd);
-				break;
-			case USER:
-				drop_user(h, fd);
-				break;
-			case SERVER:
-				flock(h->lock, LOCK_EX);
-				remove_socket(h);
-				for (size_t k = 0; k < h->users.n; k++)
-					report(h, &h->users.v[k], false);
-				return; /* who waits finds the connection closed, and makes another holder */
-			}
+		case TALK:
+			answer(h, fd);
+			break;
+		case USER:
+			drop_user(h, fd);
+			break;
+		case SERVER:
+			give_up(h);
+			return false;
 		}
 	}
+	return true;
+}
+
+/* Until the last user is gone. */
+static void serve(struct hold *h)
+{
+	while (h->users.n || h->talking || !may_go(h))
+		if (!serve_some(h, -1))
+			return;
 }
 
 static int prepare(struct hold *h, int dir, int first, struct vl_err *err)
@@ -396,5 +451,6 @@ void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *
 	close(p->image_fd);
 	if (mine.log)
 		close(mine.log);
-	serve(h);
+	if (serve_some(h, 0) && settle(h, &err) == 0)
+		serve(h);
 }

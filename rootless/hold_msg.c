@@ -11,27 +11,33 @@
 #define PLACE_DIR 1
 #define PLACE_NOFOLLOW 2
 
-bool ctr_pack_join(const char *key, const struct vmnt_place *places, size_t n, struct vl_buf *ret)
+bool ctr_pack_join(const struct ctr_join *j, struct vl_buf *ret)
 {
 	char kind = CTR_JOIN;
 
 	vl_buf_add(ret, &kind, 1);
-	vl_buf_add(ret, key, strlen(key) + 1);
-	for (size_t i = 0; i < n; i++) {
-		char flags = (char)('0' + (places[i].dir ? PLACE_DIR : 0) + (places[i].nofollow ? PLACE_NOFOLLOW : 0));
+	vl_buf_add(ret, j->key, strlen(j->key) + 1);
+	vl_buf_add(ret, j->alike, strlen(j->alike) + 1);
+	for (size_t i = 0; i < j->n_places; i++) {
+		const struct vmnt_place *p = &j->places[i];
+		char flags = (char)('0' + (p->dir ? PLACE_DIR : 0) + (p->nofollow ? PLACE_NOFOLLOW : 0));
 		vl_buf_add(ret, &flags, 1);
-		vl_buf_add(ret, places[i].path, strlen(places[i].path) + 1);
+		vl_buf_add(ret, p->path, strlen(p->path) + 1);
 	}
 	return ret->len <= CTR_REQUEST_MAX;
 }
 
-int ctr_unpack_join(const char *text, size_t len, const char **ret_key, struct vmnt_place **ret_places, size_t *ret_n)
+int ctr_unpack_join(const char *text, size_t len, struct ctr_join *ret, struct vmnt_place **ret_places)
 {
-	const char *end = text + len, *first = text + strnlen(text, len) + 1, *p;
+	const char *end = text + len, *p;
 	size_t n = 0;
 
 	if (!len || end[-1])
 		return -EINVAL;
+	const char *alike = text + strlen(text) + 1;
+	if (alike == end)
+		return -EINVAL;
+	const char *first = alike + strlen(alike) + 1;
 	for (p = first; p < end; p += strlen(p) + 1, n++)
 		if (*p < '0' || *p > '3' || p[1] != '/')
 			return -EINVAL;
@@ -41,9 +47,8 @@ int ctr_unpack_join(const char *text, size_t len, const char **ret_key, struct v
 		l[n] = (struct vmnt_place){ .path = p + 1,
 					    .dir = (*p - '0') & PLACE_DIR,
 					    .nofollow = (*p - '0') & PLACE_NOFOLLOW };
-	*ret_key = text;
 	*ret_places = l;
-	*ret_n = n;
+	*ret = (struct ctr_join){ .key = text, .alike = alike, .places = l, .n_places = n };
 	return 0;
 }
 

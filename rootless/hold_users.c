@@ -34,3 +34,15 @@ int ctr_peer_pidfd(int sock, pid_t *ret_pid)
 	*ret_pid = who.pid;
 	return fd;
 }
+
+struct ctr_user *ctr_user_at(const struct ctr_users *l, int sock)
+{
+	struct ucred who;
+	socklen_t len = sizeof who;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0)
+		for (size_t i = 0; i < l->n; i++)
+			if (l->v[i].pid == who.pid)
+				return &l->v[i];
+	return NULL;
+}

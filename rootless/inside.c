@@ -138,8 +138,7 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
 		return r;
 	if (p->fakeroot && has_one_id() && (r = ctr_emulation_start(&start.emulation, err)) < 0)
 		return r;
-	/* false: this root may be one by chroot alone, out of which a second one leads */
-	if ((r = ctr_reduce_caps(p, false, err)) < 0 || (r = ctr_enter_filters(p, &start, err)) < 0)
+	if ((r = ctr_reduce_caps(p, d->pivoted, err)) < 0 || (r = ctr_enter_filters(p, &start, err)) < 0)
 		return r;
 	return ctr_exec(p, &start, ret_status, err);
 }

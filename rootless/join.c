@@ -1,6 +1,7 @@
 /* A start that shares the mount of others. */
 #include "hold.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -60,44 +61,59 @@ static int find_or_make(const struct plan *p, const struct vmnt_image *image, co
 	return sock;
 }
 
-static int receive_fd(int sock, int *ret, struct vl_err *err)
+static int receive(int sock, int fds[VL_MSG_FDS], size_t *ret_n, char *ret_what, struct vl_err *err)
 {
 	struct vl_err got = { 0 };
 	enum vl_msg_type type = VL_MSG_ERR;
-	size_t n = 0;
-	int fd = -1;
+	size_t len = 0;
 
-	int r = vl_msg_recv_fd(sock, &type, &fd, &got, sizeof got, &n);
+	int r = vl_msg_recv_fds(sock, &type, fds, ret_n, &got, sizeof got, &len);
 	if (r < 0)
 		return vl_fail(err, EAGAIN, "the holder is gone");
-	if (type == VL_MSG_ERR && n == sizeof got) {
+	if (type == VL_MSG_ERR && len == sizeof got) {
 		got.text[sizeof got.text - 1] = 0;
 		return vl_fail(err, got.code == EAGAIN ? EIO : got.code, "%s", got.text);
 	}
-	if (type != VL_MSG_FD || fd < 0) {
-		vl_closep(&fd);
-		return vl_fail(err, EPROTO, "the holder sent no descriptor");
-	}
-	*ret = fd;
+	*ret_what = type == VL_MSG_FD && len == 1 ? *(const char *)&got : 0;
 	return 0;
 }
 
-/* Asks and enters. -EAGAIN: there is nobody any more at the other end. */
-static int ask(int sock, const struct vl_buf *request, int report, int *ret_mount, struct vl_err *err)
+/* The image's mount is of use in its user namespace only, which is entered; a container's way in is kept for later. */
+static int take(struct ctr_joined_to *to, char what, const int *fds, size_t n, struct vl_err *err)
 {
-	VL_CLOSE int userns = -1, mount = -1;
+	if (what == CTR_JOINED_CONTAINER && n == 3) {
+		to->door.fd[CTR_USER] = fds[0];
+		to->door.fd[CTR_MNT] = fds[1];
+		to->door.fd[CTR_ROOT] = fds[2];
+		to->door.pivoted = true; /* others are not offered */
+		return 0;
+	}
+	int r = 0;
+	if (what != CTR_JOINED_MOUNT || n != 2)
+		r = vl_fail(err, EPROTO, "the holder sent no descriptors");
+	else if (setns(fds[0], CLONE_NEWUSER) < 0)
+		r = vl_fail_sys(err, errno == EAGAIN ? EIO : errno, "cannot enter the holder's user namespace");
+	else
+		to->mount = fds[1];
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] != to->mount)
+			close(fds[i]);
+	return r;
+}
+
+/* Asks, and takes what is given. -EAGAIN: there is nobody any more at the other end. */
+static int ask(int sock, const struct vl_buf *request, int report, struct ctr_joined_to *to, struct vl_err *err)
+{
+	int fds[VL_MSG_FDS];
+	size_t n = 0;
+	char what = 0;
 	int r = report ? vl_msg_send_fd(sock, report, request->data, request->len)
 		       : vl_msg_send(sock, VL_MSG_OK, request->data, request->len);
 
 	if (r < 0)
 		return vl_fail(err, EAGAIN, "the holder is gone");
-	r = receive_fd(sock, &userns, err);
-	if (r < 0 || (r = receive_fd(sock, &mount, err)) < 0)
-		return r;
-	if (setns(userns, CLONE_NEWUSER) < 0)
-		return vl_fail_sys(err, errno == EAGAIN ? EIO : errno, "cannot enter the holder's user namespace");
-	*ret_mount = vl_steal_fd(&mount);
-	return 0;
+	r = receive(sock, fds, &n, &what, err);
+	return r < 0 ? r : take(to, what, fds, n, err);
 }
 
 /* A server must not die of the time limit of one of those it serves. */
@@ -108,30 +124,44 @@ static bool has_time_limit(void)
 	return getrlimit(RLIMIT_CPU, &l) == 0 && l.rlim_max != RLIM_INFINITY;
 }
 
-int ctr_join(const struct plan *p, const struct vmnt_image *image, int *ret_mount, struct vl_err *err)
+int ctr_join(const struct plan *p, const struct vmnt_image *image, struct ctr_joined_to *ret, struct vl_err *err)
 {
-	VL_FREE char *key = has_time_limit() ? NULL : ctr_hold_key(p);
+	VL_FREE char *key = has_time_limit() ? NULL : ctr_hold_key(p), *alike = ctr_alike_key(p);
 	VL_BUF struct vl_buf request = { 0 };
 	char name[CTR_SOCKET_NAME];
 
 	if (!key)
 		return vl_fail(err, ENOTSUP, "there is no /proc, or a limit on processor time");
-	if (!ctr_pack_join(key, image->places, image->n_places, &request))
+	if (!ctr_pack_join(&(struct ctr_join){ key, alike ? alike : "", image->places, image->n_places }, &request))
 		return vl_fail(err, E2BIG, "there are too many mounts to tell a holder");
 	VL_CLOSE int dir = ctr_rundir(err);
 	if (dir < 0)
 		return dir;
 	dir = vl_move_fd_above_stdio(dir);
 	ctr_hold_name(key, name);
+	VL_CLOSE int table = alike ? open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) : -1;
 	for (int i = 0; i < ATTEMPTS; i++) {
 		VL_CLOSE int sock = i ? -ENOENT : ctr_hold_dial(dir, name); /* most often it is there: no lock */
 		if (sock < 0)
 			sock = find_or_make(p, image, key, dir, name, err);
 		if (sock < 0)
 			return sock;
-		int r = ask(sock, &request, p->report, ret_mount, err);
+		int r = ask(sock, &request, p->report, ret, err);
+		if (r == 0 && ret->mount >= 0 && table >= 0)
+			ret->offer =
+				(struct ctr_offer){ vl_steal(&alike), vl_steal_fd(&sock), vl_steal_fd(&table), -1 };
 		if (r != -EAGAIN)
 			return r;
 	}
 	return -err->code;
+}
+
+void ctr_joined_free(struct ctr_joined_to *j)
+{
+	vl_closep(&j->mount);
+	ctr_door_free(&j->door);
+	vl_freep(&j->offer.key);
+	vl_closep(&j->offer.sock);
+	vl_closep(&j->offer.table);
+	vl_closep(&j->offer.mnt);
 }

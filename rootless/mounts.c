@@ -7,6 +7,19 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+static void warn_and_note(struct ctr_root *r, const struct vl_progress *say, const char *fmt, ...) VL_PRINTF(3, 4);
+static void warn_and_note(struct ctr_root *r, const struct vl_progress *say, const char *fmt, ...)
+{
+	VL_FREE char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = vl_vasprintf(fmt, ap);
+	va_end(ap);
+	vl_progress_warn(say, "%s", text);
+	r->warned = true;
+}
+
 int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err)
 {
 	r->src = vl_alloc((p->n_mounts + 1) * sizeof *r->src);
@@ -21,7 +34,7 @@ int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_p
 			continue;
 		if (!(m->flags & PLAN_OPTIONAL))
 			return -err->code;
-		vl_progress_warn(say, "%s is left out: %s", m->dst, err->text);
+		warn_and_note(r, say, "%s is left out: %s", m->dst, err->text);
 	}
 	err->code = 0;
 	return 0;
@@ -192,9 +205,9 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 	ssize_t twin = already_there(r, p, target);
 	if (twin >= 0) {
 		if (!(m->flags & PLAN_DEFAULT))
-			vl_progress_warn(say,
-					 "%s is %s in this image, where something is mounted already; %s is not used",
-					 m->dst, p->mounts[twin].dst, m->src ? m->src : "tmpfs");
+			warn_and_note(r, say,
+				      "%s is %s in this image, where something is mounted already; %s is not used",
+				      m->dst, p->mounts[twin].dst, m->src ? m->src : "tmpfs");
 		return 0;
 	}
 	unsigned attrs = MOUNT_ATTR_NOSUID | (m->flags & PLAN_DEVICES ? 0 : MOUNT_ATTR_NODEV) |
@@ -254,7 +267,7 @@ static size_t next_of(const struct plan *p, const struct order *o)
 }
 
 /* Links inside what was bound are not known before it is there. */
-static void warn_of_hidden(const struct ctr_root *r, const struct plan *p, const struct vl_progress *say)
+static void warn_of_hidden(struct ctr_root *r, const struct plan *p, const struct vl_progress *say)
 {
 	struct vl_err none;
 	uint64_t ino;
@@ -265,7 +278,7 @@ static void warn_of_hidden(const struct ctr_root *r, const struct plan *p, const
 			continue;
 		VL_CLOSE int fd = vl_open_in_root(r->fd, m->dst, O_PATH, 0, &none);
 		if (fd < 0 || mount_id(fd, &ino) != r->id[i])
-			vl_progress_warn(say, "%s is hidden by another mount", m->dst);
+			warn_and_note(r, say, "%s is hidden by another mount", m->dst);
 	}
 }
 
@@ -282,7 +295,7 @@ int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_p
 		if (e < 0 && !(p->mounts[i].flags & PLAN_OPTIONAL))
 			return e;
 		if (e < 0 && e != -ENOENT)
-			vl_progress_warn(say, "%s is left out: %s", p->mounts[i].dst, err->text);
+			warn_and_note(r, say, "%s is left out: %s", p->mounts[i].dst, err->text);
 	}
 	warn_of_hidden(r, p, say);
 	err->code = 0;

@@ -1,5 +1,6 @@
 /* The one list: from a plan to a running program. */
 #include "emulate.h"
+#include "hold.h"
 #include "instance.h"
 
 #include <fcntl.h>
@@ -44,11 +45,12 @@ int ctr_enter_cwd(const struct plan *p, struct ctr_start *s, const struct vl_pro
 	return 0;
 }
 
-static bool share(const struct plan *p, const struct vmnt_image *image, int *ret_mount, const struct vl_progress *say)
+static bool share(const struct plan *p, const struct vmnt_image *image, struct ctr_joined_to *ret,
+		  const struct vl_progress *say)
 {
 	struct vl_err why = { 0 };
 
-	if (ctr_join(p, image, ret_mount, &why) == 0)
+	if (ctr_join(p, image, ret, &why) == 0)
 		return true;
 	vl_progress_note(say, "%s is mounted for this start alone: %s", p->image_path, why.text);
 	return false;
@@ -74,6 +76,7 @@ static void reap(pid_t *pid)
 }
 
 struct container {
+	struct ctr_joined_to joined; /* what the image's holder gave */
 	struct ctr_root root;
 	struct ctr_start start;
 	struct ctr_first first; /* with a pid namespace: the process that keeps it alive */
@@ -81,7 +84,8 @@ struct container {
 };
 #define CONTAINER_INIT                                                                                                 \
 	{                                                                                                              \
-		.root = CTR_ROOT_INIT, .start = CTR_START_INIT, .first = CTR_FIRST_INIT, .stay = CTR_STAY_INIT         \
+		.joined = CTR_JOINED_INIT, .root = CTR_ROOT_INIT, .start = CTR_START_INIT, .first = CTR_FIRST_INIT,    \
+		.stay = CTR_STAY_INIT                                                                                  \
 	}
 
 static struct vmnt_image image_of(const struct plan *p, const struct vmnt_place *places)
@@ -125,11 +129,14 @@ static int move_in(const struct plan *p, struct container *c, const char *bundle
 	ctr_environment(&tree, p, &argv, start);
 	if (p->keep_fd >= 0 && (r = ctr_door_open(root->fd, &start->door, err)) < 0)
 		return r;
+	ctr_offer_prepare(&c->joined.offer);
 
 	/* The host's tree goes; no path of the host works after this. */
 	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
 		return r;
 	bool chrooted = r > 0;
+	if (!chrooted && !root->warned)
+		ctr_offer_make(&c->joined.offer, root->fd);
 	if ((r = ctr_enter_cwd(p, start, say, err)) < 0 || (r = ctr_hooks_inside(root, p, bundle, err)) < 0)
 		return r;
 	if (p->umask >= 0)
@@ -140,6 +147,12 @@ static int move_in(const struct plan *p, struct container *c, const char *bundle
 	if (p->fakeroot && !all_ids && (r = ctr_emulation_start(&start->emulation, err)) < 0)
 		return r;
 	return ctr_reduce_caps(p, !chrooted, err);
+}
+
+/* The container was made by an earlier start. */
+static bool is_there(const struct container *c)
+{
+	return c->joined.door.fd[CTR_MNT] >= 0;
 }
 
 /* Everything between the plan and the last step. */
@@ -175,9 +188,13 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 		return r;
 
 	/* One mount for all starts of an image: its holder has one, and a user namespace around it, which is
-	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. */
+	 * entered here. Where there can be no holder, or none is wanted, all of it is made for this start. Where there
+	 * is more, a container as this one would be, there is nothing to set up. */
 	bool all_ids = p->n_overlays && ctr_may_map_all(); /* of its namespace: asked before that is entered */
-	bool shared = ctr_shares_mount(p) && share(p, &image, &mount, say);
+	bool shared = ctr_shares_mount(p) && share(p, &image, &c->joined, say);
+	if (is_there(c))
+		return p->before_use ? p->before_use(p->before_use_arg, err) : 0;
+	mount = vl_steal_fd(&c->joined.mount);
 
 	/* From here on every capability, but only over what this user namespace owns. First of all,
 	 * because nothing that follows is allowed to a plain user outside of one. */
@@ -276,6 +293,8 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 	int r = ctr_stay(p, &c.stay, err);
 	if (r == 0)
 		r = set_up(p, &c, say, err);
+	if (r == 0 && is_there(&c))
+		r = ctr_run_inside(p, &c.joined.door, NULL, say, ret_status, err);
 	if (r == 0 && !(p->namespaces & PLAN_NS_PID))
 		r = ctr_stay_bound(&c.stay, err);
 	if (r == 0)
@@ -291,5 +310,6 @@ int ctr_run(struct plan *p, const struct vl_progress *say, int *ret_status, stru
 		r = ctr_exec(p, &c.start, ret_status, err); /* descriptors of ours are close-on-exec */
 	ctr_start_free(&c.start);
 	ctr_root_free(&c.root, p->n_mounts);
+	ctr_joined_free(&c.joined);
 	return r;
 }

@@ -310,12 +310,11 @@ void ctr_preview_free(struct ctr_preview *v);
 enum ctr_way { CTR_USER, CTR_IPC, CTR_UTS, CTR_NET, CTR_PID, CTR_MNT, CTR_ROOT, CTR_WAYS };
 struct ctr_door {
 	int fd[CTR_WAYS]; /* owned; -1 = none */
+	bool pivoted;     /* the root is that of the mount namespace: no second chroot leads out of it */
 };
 #define CTR_DOOR_INIT                                                                                                  \
 	{                                                                                                              \
-		{                                                                                                      \
-			-1, -1, -1, -1, -1, -1, -1                                                                     \
-		}                                                                                                      \
+		.fd = { -1, -1, -1, -1, -1, -1, -1 }                                                                   \
 	}
 void ctr_door_free(struct ctr_door *d);
 #define CTR_DOOR __attribute__((cleanup(ctr_door_free)))

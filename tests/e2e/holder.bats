@@ -72,6 +72,69 @@ stop() { # PID...
 	eventually none_left
 }
 
+namespace() { tell "$1" 'readlink /proc/self/ns/mnt' && grep -m 1 '^mnt:' "$1.out"; }
+
+@test "starts that come to the same container are in one, all others in their own" {
+	mkdir data
+	echo x >data/file
+	start a "$VIAL" exec -B "$PWD/data:/mnt" "$SIF"
+	start b "$VIAL" exec -B "$PWD/data:/mnt" --env X=1 --pwd / "$SIF"
+	start c "$VIAL" exec -B "$PWD/data:/mnt:ro" "$SIF"
+	start d "$VIAL" exec -B "$PWD/data:/mnt" --writable-tmpfs "$SIF"
+	start e "$VIAL" exec -B "$PWD/data:/mnt" --pid "$SIF"
+	start f "$VIAL" exec -B "$PWD/data:/mnt" --private-mount "$SIF"
+	start g "$VIAL" exec -B "$PWD/data:/mnt" --no-home "$SIF"
+	[ "$(namespace a)" = "$(namespace b)" ]
+	[ "$(for n in a c d e f g; do namespace $n; done | sort -u | wc -l)" -eq 6 ]
+	# what is a process's own is its own
+	tell b 'echo "$X in $PWD, $(cat /mnt/file)"'
+	grep -qx '1 in /, x' b.out
+	tell a 'echo "<$X>"'
+	grep -qx '<>' a.out
+	# the container is there for the next one as long as one of them is
+	stop "${PIDS[0]}"
+	start h "$VIAL" exec -B "$PWD/data:/mnt" "$SIF"
+	[ "$(namespace h)" = "$(namespace b)" ]
+	stop "${PIDS[@]:1}"
+	eventually none_left
+}
+
+@test "another file or directory of the same name is found by the next start" {
+	mkdir dir
+	echo old >file
+	echo old >dir/file
+	start a "$VIAL" exec -B "$PWD/file:/mnt/file,$PWD/dir:/mnt/dir" "$SIF"
+	echo new >file.new
+	mv file.new file
+	mv dir dir.old
+	mkdir dir
+	echo new >dir/file
+	expect 0 "$VIAL" exec -B "$PWD/file:/mnt/file,$PWD/dir:/mnt/dir" "$SIF" cat /mnt/file /mnt/dir/file
+	stdout_is $'new\nnew'
+	tell a 'cat /mnt/file /mnt/dir/file'
+	[ "$(grep -cx old a.out)" -eq 2 ]
+}
+
+@test "what is mounted on the host meanwhile is there for the next start" {
+	need_root
+	mkdir data
+	unshare -m --propagation private bash -ec '
+		start() { "$VIAL" exec -B "$PWD/data:/mnt" "$SIF" "$@" 3>&- 8>&-; }
+		start sh -c "echo up; read x" <&8 >up &
+		until [ -s up ]; do sleep 0.05; done
+		mount -t tmpfs none data
+		echo here >data/file
+		start cat /mnt/file >now
+		start cat /mnt/file >later
+		umount data
+		start ls /mnt >after
+		echo >&8
+		wait'
+	[ "$(cat now later)" = $'here\nhere' ]
+	[ ! -s after ]
+	eventually none_left
+}
+
 @test "64 starts at once make one holder" {
 	local i pids=()
 	for ((i = 0; i < 64; i++)); do

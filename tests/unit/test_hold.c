@@ -8,29 +8,31 @@
 
 static int unpack(const char *text, size_t len, size_t *ret_n)
 {
-	const char *key;
+	struct ctr_join j;
 	struct vmnt_place *l;
 
-	int r = ctr_unpack_join(text, len, &key, &l, ret_n);
-	if (r == 0)
+	int r = ctr_unpack_join(text, len, &j, &l);
+	if (r == 0) {
+		*ret_n = j.n_places;
 		free(l);
+	}
 	return r;
 }
 
-TEST(places_survive_the_way)
+TEST(a_request_survives_the_way)
 {
 	static const struct vmnt_place places[] = { { "/a", true, false }, { "/b/c d", false, true }, { "/", 0, 0 } };
 	VL_BUF struct vl_buf b = { 0 };
-	const char *key;
 	VL_FREE struct vmnt_place *l = NULL;
-	size_t n;
+	struct ctr_join j;
 
-	CHECK(ctr_pack_join("the\nkey", places, VL_COUNT(places), &b));
+	CHECK(ctr_pack_join(&(struct ctr_join){ "the\nkey", "and the\nother", places, VL_COUNT(places) }, &b));
 	CHECK(b.data[0] == CTR_JOIN);
-	CHECK(ctr_unpack_join(b.data + 1, b.len - 1, &key, &l, &n) == 0);
-	CHECK_STR(key, "the\nkey");
-	CHECK(n == 3);
-	for (size_t i = 0; i < n; i++) {
+	CHECK(ctr_unpack_join(b.data + 1, b.len - 1, &j, &l) == 0);
+	CHECK_STR(j.key, "the\nkey");
+	CHECK_STR(j.alike, "and the\nother");
+	CHECK(j.n_places == 3 && j.places == l);
+	for (size_t i = 0; i < j.n_places; i++) {
 		CHECK_STR(l[i].path, places[i].path);
 		CHECK(l[i].dir == places[i].dir && l[i].nofollow == places[i].nofollow);
 	}
@@ -46,7 +48,7 @@ TEST(a_request_has_its_limit)
 	path[2000] = 0;
 	for (size_t i = 0; i < VL_COUNT(places); i++)
 		places[i] = (struct vmnt_place){ .path = path };
-	CHECK(!ctr_pack_join("key", places, VL_COUNT(places), &b));
+	CHECK(!ctr_pack_join(&(struct ctr_join){ "key", "", places, VL_COUNT(places) }, &b));
 }
 
 TEST(what_is_not_a_request_is_refused)
@@ -55,24 +57,85 @@ TEST(what_is_not_a_request_is_refused)
 
 	CHECK(unpack("", 0, &n) == -EINVAL);
 	CHECK(unpack("key", 3, &n) == -EINVAL); /* not ended */
-	CHECK(unpack("key", 4, &n) == 0 && n == 0);
+	CHECK(unpack("key", 4, &n) == -EINVAL); /* half of it */
+	CHECK(unpack("key\0", 5, &n) == 0 && n == 0);
 	CHECK(unpack("key\0"
+		     "alike",
+		     10, &n) == 0 &&
+	      n == 0);
+	CHECK(unpack("key\0\0"
 		     "0",
-		     6, &n) == -EINVAL); /* no path */
-	CHECK(unpack("key\0"
+		     7, &n) == -EINVAL); /* no path */
+	CHECK(unpack("key\0\0"
 		     "0/x",
-		     7, &n) == -EINVAL); /* cut */
-	CHECK(unpack("key\0"
+		     8, &n) == -EINVAL); /* cut */
+	CHECK(unpack("key\0\0"
 		     "4/x",
-		     8, &n) == -EINVAL); /* unknown flag */
-	CHECK(unpack("key\0"
+		     9, &n) == -EINVAL); /* unknown flag */
+	CHECK(unpack("key\0\0"
 		     "0x",
-		     7, &n) == -EINVAL); /* relative */
-	CHECK(unpack("key\0\0", 5, &n) == -EINVAL);
-	CHECK(unpack("key\0"
+		     8, &n) == -EINVAL); /* relative */
+	CHECK(unpack("key\0\0\0", 6, &n) == -EINVAL);
+	CHECK(unpack("key\0\0"
 		     "0/x",
-		     8, &n) == 0 &&
+		     9, &n) == 0 &&
 	      n == 1);
+}
+
+/* ---- containers that others may enter -------------------------------------------------------- */
+
+static void fill_offer(int fds[CTR_OFFER_FDS], int *ret_table)
+{
+	int pair[2];
+
+	CHECK(pipe2(pair, O_CLOEXEC) == 0);
+	*ret_table = pair[1]; /* when it is closed, the other end has an event, as a table that changed */
+	fds[CTR_OFFER_MNT] = open("/", O_PATH | O_CLOEXEC);
+	fds[CTR_OFFER_ROOT] = open("/", O_PATH | O_CLOEXEC);
+	fds[CTR_OFFER_TABLE] = pair[0];
+}
+
+TEST(a_container_is_there_for_those_who_want_the_same)
+{
+	struct ctr_alikes l = { 0 };
+	int fds[CTR_OFFER_FDS], table;
+
+	fill_offer(fds, &table);
+	struct ctr_alike *maker = ctr_alike_offer(&l, "key", fds);
+	CHECK(maker && fds[CTR_OFFER_MNT] == -1 && fds[CTR_OFFER_TABLE] == -1);
+	CHECK(!ctr_alike_enter(&l, "other"));
+	CHECK(ctr_alike_enter(&l, "key") == maker);
+	ctr_alike_leave(&l, maker);
+	CHECK(ctr_alike_enter(&l, "key") == maker); /* the maker has gone, another one is in it */
+	ctr_alike_leave(&l, maker);
+	ctr_alike_leave(&l, maker);
+	CHECK(l.n == 0 && !ctr_alike_enter(&l, "key"));
+	close(table);
+	free(l.v);
+}
+
+TEST(who_comes_after_a_change_of_mounts_makes_another)
+{
+	struct ctr_alikes l = { 0 };
+	int fds[CTR_OFFER_FDS], table, other;
+
+	fill_offer(fds, &table);
+	struct ctr_alike *a = ctr_alike_offer(&l, "key", fds);
+	close(table);
+	CHECK(!ctr_alike_enter(&l, "key"));
+	fill_offer(fds, &other);
+	CHECK(ctr_alike_offer(&l, "key", fds) == a && a->users == 2); /* in the place of the old one */
+	CHECK(ctr_alike_enter(&l, "key") == a);
+	fill_offer(fds, &table);
+	CHECK(ctr_alike_offer(&l, "key", fds) == a && fds[CTR_OFFER_MNT] >= 0); /* one is enough */
+	for (size_t i = 0; i < CTR_OFFER_FDS; i++)
+		close(fds[i]);
+	for (size_t n = a->users; n; n--)
+		ctr_alike_leave(&l, a);
+	CHECK(l.n == 0);
+	close(table);
+	close(other);
+	free(l.v);
 }
 
 static int open_dir(const char *path)
