@@ -65,6 +65,7 @@ static const unsigned allowed[] = {
 	SYS_restart_syscall,
 	SYS_sched_yield,
 	SYS_sched_getaffinity,
+	SYS_getcpu,
 	SYS_gettid,
 	SYS_getpid,
 	SYS_getrandom,
@@ -97,6 +98,9 @@ static const unsigned allowed[] = {
 /* Unless it is that call go on behind these; else the bits of the argument decide. */
 #define CALL_WITH_BITS(call, arg, bits, with, without)                                                                 \
 	IF_EQUAL(call, 0, 4), LOAD(ARG(arg)), IF_BITS(bits, 0, 1), END(with), END(without)
+/* The same, and the argument must be that. */
+#define CALL_OF(call, arg, value, with, without)                                                                       \
+	IF_EQUAL(call, 0, 4), LOAD(ARG(arg)), IF_EQUAL(value, 0, 1), END(with), END(without)
 
 static const struct sock_filter head[] = {
 	LOAD(offsetof(struct seccomp_data, arch)),
@@ -110,6 +114,8 @@ static const struct sock_filter tail[] = {
 	CALL_WITH_BITS(SYS_mprotect, 2, PROT_EXEC, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW),
 	/* threads, no processes; clone3 has its flags where a filter cannot look: glibc then uses clone */
 	CALL_WITH_BITS(SYS_clone, CLONE_FLAGS, CLONE_THREAD, SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS),
+	/* where this thread runs, not where others do */
+	CALL_OF(SYS_sched_setaffinity, 0, 0, SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS),
 	IF_EQUAL(SYS_clone3, 0, 1),
 	END(SECCOMP_RET_ERRNO | ENOSYS),
 	END(SECCOMP_RET_KILL_PROCESS),

@@ -265,10 +265,17 @@ int vmnt_sq_data_to(struct squash *s, const struct sq_place *at, void *out, size
 int vmnt_sq_inode(struct squash *s, uint64_t ref, struct sq_inode *ret);
 int vmnt_sq_link(struct squash *s, const struct sq_inode *i, char ret[SQ_LINK_MAX + 1]);
 
+/* ---- squash_path.c ---- */
+
+/* Links lead to places of the image, as in a container of it. -ENOENT, -ENOTDIR, -ELOOP, -ENAMETOOLONG, -EIO. */
+int vmnt_sq_find(struct squash *s, const char *path, struct sq_inode *ret);
+
 /* ---- squash_file.c ---- */
 
 /* Bytes read, 0 at the end, -EIO. */
 ssize_t vmnt_sq_read(struct squash *s, const struct sq_inode *i, uint64_t off, void *buf, size_t n);
+/* Unpacks the first blocks of a file into the cache. */
+void vmnt_sq_warm(struct squash *s, const struct sq_inode *i, uint64_t blocks);
 /* The file is read in order and up to off: the next block, if a thread has nothing else to do. */
 void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off);
 /* The regular file whose inode comes next in the table, or -ENOENT. Writers of images go from directory to directory,

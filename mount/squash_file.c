@@ -1,6 +1,7 @@
 /* The bytes of files. */
 #include "squash.h"
 
+#include <sched.h>
 #include <sys/stat.h>
 
 static struct sq_walk *walk_of(struct squash *s, const struct sq_inode *i)
@@ -187,6 +188,21 @@ ssize_t vmnt_sq_read(struct squash *s, const struct sq_inode *i, uint64_t off, v
 		n -= take;
 	}
 	return p - (uint8_t *)buf;
+}
+
+void vmnt_sq_warm(struct squash *s, const struct sq_inode *i, uint64_t blocks)
+{
+	uint64_t all = (i->size + s->super.block_size - 1) / s->super.block_size;
+	struct sq_place at;
+
+	for (uint64_t n = 0; n < VL_MIN(all, blocks); n++) {
+		struct sq_block *b = NULL;
+		if (place_of(s, i, n, &at) == 0 && !is_hole(&at) && !vmnt_cache_has(&s->sh->data, at.pos))
+			b = vmnt_sq_data(s, &at);
+		if (b)
+			vmnt_cache_put(&s->sh->data, b);
+		sched_yield(); /* whoever was woken here meanwhile would wait for the end of our time slice */
+	}
 }
 
 void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off)

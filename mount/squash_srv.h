@@ -25,7 +25,8 @@ struct srv_file {
 	uint64_t ref, next; /* inode; where its last read ended */
 	uint64_t reads, bytes;
 };
-#define SRV_WARM 128 /* questions before threads are started: a short program ends sooner without */
+#define SRV_WARM 128         /* questions before threads are started: a short program ends sooner without */
+#define SRV_EARLY (2u << 20) /* bytes of a file that is unpacked before anybody asks: a C library */
 #define SRV_SETS 64
 #define SRV_SET 4
 #define SRV_EXPECTED 16 /* readers that each go through files in the order of the image */
@@ -45,6 +46,7 @@ struct vmnt_session {
 	struct vmnt_image image;   /* without its places */
 	struct srv_record *record; /* NULL: nothing is recorded */
 	int statm;                 /* /proc/self/statm, or -1 */
+	int cpu;                   /* where questions are answered at first, or -1 */
 	time_t started;
 	pthread_key_t key; /* each thread's srv_worker */
 	pthread_mutex_t lock;

@@ -3,7 +3,9 @@
 
 #include <malloc.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define STACK (512u << 10) /* some 20 KiB are used; the default may be more than a limit on memory leaves */
 
@@ -97,13 +99,40 @@ static void start_control(struct vmnt_session *s, int sock)
 	}
 }
 
+/* While who starts a program sets up its surroundings, another processor unpacks what every program begins with. Not the
+ * one that answers: it would be asked in vain until the end of this thread's time slice. */
+static void unpack_early(const struct vmnt_session *s, struct squash *sq)
+{
+	cpu_set_t before, others;
+	struct sq_inode i;
+	bool know = s->cpu >= 0 && sched_getaffinity(0, sizeof before, &before) == 0;
+
+	if (know) {
+		others = before;
+		CPU_CLR((size_t)s->cpu, &others);
+		know = sched_setaffinity(0, sizeof others, &others) == 0;
+	}
+	for (size_t k = 0; k < s->image.n_early; k++)
+		if (vmnt_sq_find(sq, s->image.early[k], &i) == 0 && S_ISREG(i.mode))
+			vmnt_sq_warm(sq, &i, VL_MAX(SRV_EARLY / s->sq.super.block_size, 1u));
+	if (know)
+		sched_setaffinity(0, sizeof before, &before);
+}
+
 static void *ahead_thread(void *p)
 {
 	struct vmnt_session *s = p;
 	struct squash *sq = vl_alloc(sizeof *sq);
 
 	vmnt_sq_reader(&s->sq, sq);
+	unpack_early(s, sq);
 	vmnt_ahead_loop(sq);
+}
+
+static void start_ahead(struct vmnt_session *s)
+{
+	if (start(ahead_thread, s))
+		vmnt_ahead_start(&s->sq.sh->ahead);
 }
 
 /* ---- turns: one thread listens ------------------------------------------------------------------ */
@@ -118,8 +147,8 @@ static void *first_thread(void *p) /* after the main one */
 {
 	struct vmnt_session *s = p;
 
-	if (start(ahead_thread, s))
-		vmnt_ahead_start(&s->sq.sh->ahead);
+	if (!s->image.n_early)
+		start_ahead(s);
 	return worker_thread(p);
 }
 
@@ -220,6 +249,12 @@ void vmnt_session_loop(struct vmnt_session *s, int control)
 	vmnt_sq_let_go(&s->sq);
 	s->threads = 1;
 	s->max_threads = VL_MAX(s->image.threads, 1u);
+	if (s->max_threads == 1)
+		s->image.n_early = 0;
+	else if (s->image.n_early) {
+		s->cpu = sched_getcpu();
+		start_ahead(s);
+	}
 	if (control >= 0)
 		start_control(s, control);
 	work(s);

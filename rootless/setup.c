@@ -88,6 +88,21 @@ struct container {
 		.stay = CTR_STAY_INIT                                                                                  \
 	}
 
+/* What the start itself reads of an image, and nearly every program: its loader and the C library. */
+static const char *const early[] = {
+	"/etc/passwd",
+	"/etc/group",
+	"/.singularity.d/env/90-environment.sh",
+#if defined __x86_64__
+	"/lib64/ld-linux-x86-64.so.2",
+	"/lib/x86_64-linux-gnu/libc.so.6",
+#elif defined __aarch64__
+	"/lib/ld-linux-aarch64.so.1",
+	"/lib/aarch64-linux-gnu/libc.so.6",
+#endif
+	"/lib64/libc.so.6",
+};
+
 static struct vmnt_image image_of(const struct plan *p, const struct vmnt_place *places)
 {
 	struct vmnt_image image = {
@@ -105,6 +120,8 @@ static struct vmnt_image image_of(const struct plan *p, const struct vmnt_place 
 		.log = p->log,
 		.log_mark = p->log_mark,
 		.record = p->record >= 0,
+		.early = early,
+		.n_early = p->n_front ? 0 : VL_COUNT(early), /* who made a profile knows better */
 	};
 
 	if (p->tree)

@@ -78,6 +78,9 @@ struct vmnt_image {
 	/* where much is wanted soon: reads of the file are large there. Only a hint, whatever it says */
 	const struct vmnt_extent *front;
 	size_t n_front;
+	/* paths of files that are wanted soon, the first of them first: unpacked by a processor that has nothing else to do */
+	const char *const *early;
+	size_t n_early;
 	/* every byte that is read is checked against it before it is used; needs `size`. What is not right is EIO */
 	struct vmnt_tree tree;
 	int log; /* borrowed, write-only, above 2: takes a line for each block that is not right; 0: none */

@@ -63,6 +63,7 @@ FORBIDDEN(fsopen, syscall(SYS_fsopen, "tmpfs", 0))
 FORBIDDEN(unshare, unshare(CLONE_NEWUSER))
 FORBIDDEN(setns, setns(0, 0))
 FORBIDDEN(kill, kill(getpid(), 0))
+FORBIDDEN(setaffinity, syscall(SYS_sched_setaffinity, getppid(), 0, NULL)) /* of another than the caller */
 FORBIDDEN(tgkill, syscall(SYS_tgkill, getpid(), getpid(), 0))
 FORBIDDEN(ioctl, syscall(SYS_ioctl, 0, 0, 0))
 FORBIDDEN(prctl, prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
@@ -93,6 +94,7 @@ static void work(void)
 		_exit(3);
 	free(malloc(10u << 20));
 	clock_gettime(CLOCK_MONOTONIC, &now);
+	sched_setaffinity(0, 0, NULL);
 	if (read(-1, b, 1) == 0 || pread(-1, b, 1, 0) == 0 || write(-1, b, 1) == 0 || close(-1) == 0)
 		_exit(4);
 }

@@ -222,6 +222,26 @@ TEST(whole_blocks_do_not_pass_the_cache)
 	vmnt_sq_close(&s);
 }
 
+TEST(what_is_unpacked_early_is_not_unpacked_again)
+{
+	VL_FREE uint8_t *a = noise(SIZE, 1), *buf = vl_alloc(SIZE);
+	struct maker m = { .file = { { "packed", a, SIZE, true, -1u, 0 } }, .n = 1 };
+	struct squash s;
+	struct sq_inode i;
+
+	open_image(&m, &s);
+	find(&s, "packed", &i);
+	vmnt_sq_warm(&s, &i, 2);
+	CHECK_EQ(s.sh->data.misses, 2);
+	CHECK_EQ(vmnt_sq_read(&s, &i, 1, buf, 2 * MAKER_BLOCK - 1), 2 * MAKER_BLOCK - 1);
+	CHECK_MEM(buf, a + 1, 2 * MAKER_BLOCK - 1);
+	CHECK_EQ(s.sh->data.misses, 2);
+	vmnt_sq_warm(&s, &i, UINT64_MAX); /* to its end and no further */
+	CHECK_EQ(s.sh->data.misses, (SIZE + MAKER_BLOCK - 1) / MAKER_BLOCK);
+	close(s.fd);
+	vmnt_sq_close(&s);
+}
+
 /* ---- extended attributes -------------------------------------------------------------------- */
 
 static void pair(struct vl_buf *b, unsigned type, const char *name, const void *value, size_t n)
