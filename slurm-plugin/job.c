@@ -6,7 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/pidfd.h>
 #include <time.h>
 
 #define KILL_MS 2000 /* for what was killed to be gone */
@@ -65,7 +65,7 @@ int vsp_run_as(const struct vsp_user *u, const struct vsp_run *run, char *const 
 		return -errno;
 	if (pid == 0)
 		become(u, run, argv);
-	VL_CLOSE int child = (int)syscall(SYS_pidfd_open, pid, 0); /* not close-on-exec: it always is */
+	VL_CLOSE int child = pidfd_open(pid, 0);
 	int r = child < 0 ? -errno : wait_for(child, run);
 	if (r == 0)
 		return vl_wait(pid);

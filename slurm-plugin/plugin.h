@@ -75,23 +75,11 @@ int vsp_site_read(int argc, char **argv, struct vsp_site *ret, struct vl_err *er
 /* Can this be? A registry's image is fetched into the store now, and once, not by every node. */
 int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct vl_err *err);
 
-/* ---- step.c: on the node ---- */
+/* ---- step.c: on the node, in slurmstepd ---- */
 
 /* In slurmstepd, before any task: what the tasks will share. Cannot fail because of the user: that would drain the node. */
 struct vsp_step;
 struct vsp_step *vsp_step_new(void); /* NULL: no memory, no descriptors */
-struct vsp_task {
-	const struct vsp_site *site;
-	const struct vsp_options *options;
-	char *const *environment;
-	const char *script; /* of a batch job, else NULL */
-	uint32_t job;
-	unsigned nodes; /* of the step */
-	bool first;     /* of those, this one */
-};
-/* In a task, as the user, right before Slurm executes the program: the first one makes the container, all enter it.
- * *ret_changes: what is different inside, KEY=VALUE or KEY. */
-int vsp_step_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv *ret_changes, struct vl_err *err);
 struct vsp_user {
 	uid_t uid;
 	gid_t gid;
@@ -106,8 +94,28 @@ int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const s
 void vsp_step_forked(struct vsp_step *s);
 /* The same, before any task executes its program: it is noticed from here on when Slurm ends the step. task: its first. */
 void vsp_step_watch(struct vsp_step *s, pid_t task);
+/* In slurmstepd, after the last task: the container goes, and is waited for a little. */
+void vsp_step_end(struct vsp_step *s);
+
+/* ---- task.c: on the node, in a task ---- */
+
+struct vsp_task {
+	const struct vsp_site *site;
+	const struct vsp_options *options;
+	char *const *environment;
+	const char *script; /* of a batch job, else NULL */
+	uint32_t job;
+	unsigned nodes; /* of the step */
+	bool first;     /* of those, this one */
+};
+/* In a task, as the user, right before Slurm executes the program: the first one makes the container, all enter it.
+ * *ret_changes: what is different inside, KEY=VALUE or KEY. */
+int vsp_task_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv *ret_changes, struct vl_err *err);
 /* Is the caller the first task that has something to complain about? One of them is enough. */
-bool vsp_step_tells(struct vsp_step *s);
+bool vsp_task_tells(struct vsp_step *s);
+
+/* ---- record.c: on the node, in slurmstepd ---- */
+
 /* In slurmstepd, as root, after the last task: what is known of the step is noted where the site and the user want it. */
 struct vsp_facts {
 	uint32_t job, step, node_id;
@@ -115,10 +123,8 @@ struct vsp_facts {
 	char *const *argv;
 	int argc;
 };
-void vsp_step_record(const struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
-		     const struct vsp_user *u, const struct vsp_facts *f, struct vl_err *err);
-/* In slurmstepd, after the last task: the container goes, and is waited for a little. */
-void vsp_step_end(struct vsp_step *s);
+void vsp_record(const struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o,
+		const struct vsp_user *u, const struct vsp_facts *f, struct vl_err *err);
 
 /* ---- job.c: on the node, when a job has ended, as root ---- */
 

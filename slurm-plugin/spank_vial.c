@@ -198,11 +198,11 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 		vl_fail(&err, EINVAL, "the job has no environment");
 	t.environment = environment;
 	t.script = batch_script(sp);
-	if (!err.code && vsp_step_enter(vial.step, &t, &changes, &err) == 0)
+	if (!err.code && vsp_task_enter(vial.step, &t, &changes, &err) == 0)
 		apply_changes(sp, &changes);
 	if (!err.code)
 		return 0;
-	if (!vsp_step_tells(vial.step))
+	if (!vsp_task_tells(vial.step))
 		_exit(1); /* as slurmstepd would, which first says twice in each task that we failed */
 	return say(&err);
 }
@@ -278,7 +278,7 @@ static void note_step(spank_t sp)
 	f.gpus = copy_of(sp, "SLURM_STEP_GPUS", gpus, sizeof gpus);
 	if (!f.gpus)
 		f.gpus = copy_of(sp, "SLURM_JOB_GPUS", gpus, sizeof gpus);
-	vsp_step_record(vial.step, &vial.site, &vial.options, &u, &f, &err);
+	vsp_record(vial.step, &vial.site, &vial.options, &u, &f, &err);
 	if (err.code)
 		say(&err);
 }

@@ -1,0 +1,42 @@
+/* Between the files of a step: what slurmstepd and its tasks, which are forks of it, have together. */
+#ifndef SLURM_PLUGIN_STEP_H
+#define SLURM_PLUGIN_STEP_H
+
+#include "plugin.h"
+
+#include <pthread.h>
+
+enum vsp_state { VSP_NOT_YET, VSP_THERE, VSP_FAILED };
+/* Memory of all of them. The tasks run as the user, who could write there: strings are read with their bounds. */
+struct vsp_shared {
+	pthread_mutex_t lock; /* robust: a task may be killed with it */
+	enum vsp_state state;
+	bool begun, told; /* by whoever came first; atomic */
+	pid_t keeper;
+	char cwd[4096]; /* of the tasks: what they name is relative to it */
+	char image[4096];
+	char claims[1024];                 /* of the image, see CTR_CLAIMS */
+	long long image_size, image_mtime; /* as a task found them */
+	struct vl_err why;
+};
+/* Ends of two pairs. On the first one is asked: when all copies of the tasks' end are closed, the keeper goes, and one of
+ * them is slurmstepd's; when all of the keeper's end are, who asks knows that there is none. The second has no other use
+ * than to be open in tasks that wait: slurmstepd would not notice before the end of all output that they are dead, and a
+ * keeper that still prepares has the step's stderr. So each process closes early what it has no use for. */
+struct vsp_step {
+	struct vsp_shared *shared;
+	int tasks, keepers;
+	int waiting, wanted;
+	pid_t watch;    /* see vsp_step_watch */
+	uint32_t ended; /* tasks; the signal that ended one, and the highest status */
+	int signal, status;
+	time_t since;
+};
+
+/* ---- keeper.c ---- */
+
+/* Starts `vial hold`, which makes the container and keeps it. What goes wrong is said where it is asked for, as by the
+ * keeper itself. */
+void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t);
+
+#endif
