@@ -96,7 +96,7 @@ no_jobs() { [ -z "$(user squeue -h)" ]; }
 has_line() { grep -qs -- "$2" "$1"; }
 nodes_fine() { [ -z "$(user sinfo -hN -t down,drain,fail -o '%N %E')" ]; }
 no_names() { [ -z "$(ls -A "$PLACE/names")" ]; }
-no_sockets() { [ -z "$(find "/run/user/$VIAL_TEST_UID" "/dev/shm/vial-$VIAL_TEST_UID" "/tmp/vial-$VIAL_TEST_UID" -type s 2>/dev/null)" ]; }
+no_sockets() { [ -z "$(find "/run/user/$VIAL_TEST_UID" "/dev/shm/vial-$VIAL_TEST_UID" "/tmp/vial-$VIAL_TEST_UID" -maxdepth 1 -type s 2>/dev/null)" ]; }
 
 # What a test that failed leaves for who reads of it: its jobs, their output, what the daemons say of them.
 cluster_story() {
