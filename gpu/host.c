@@ -94,11 +94,18 @@ void gpu_list(const struct gpu_host *h, const char *path, struct vl_strv *ret)
 		qsort(ret->v, ret->n, sizeof *ret->v, by_number);
 }
 
+static const char *next_line(const char *l)
+{
+	const char *end = strchr(l, '\n');
+
+	return end ? end + 1 : NULL;
+}
+
 char *gpu_value(const char *text, const char *key)
 {
 	size_t n = strlen(key);
 
-	for (const char *l = text; l && *l; l = strchr(l, '\n'), l += l != NULL) {
+	for (const char *l = text; l && *l; l = next_line(l)) {
 		if (strncmp(l, key, n) || !strchr(": \t", l[n]) || !l[n])
 			continue;
 		const char *v = l + n + strspn(l + n, ": \t");
