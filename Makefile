@@ -153,8 +153,10 @@ asan: ## the tests under AddressSanitizer and its leak check
 	+@$(MAKE) O=build/asan SAN='-fsanitize=address -fno-omit-frame-pointer' CFLAGS='-O1 -g' test
 ubsan: ## the tests under UndefinedBehaviorSanitizer
 	+@$(MAKE) O=build/ubsan SAN='-fsanitize=undefined -fno-sanitize-recover=undefined' CFLAGS='-O1 -g' test
+# Its fork() starts a thread in the child, and a process of two threads gets no user namespace, joins no mount
+# namespace and keeps the old one, with all that is mounted there. The C library's _Fork() is not wrapped.
 tsan: ## the tests under ThreadSanitizer
-	+@$(MAKE) O=build/tsan SAN='-fsanitize=thread' CFLAGS='-O1 -g' test
+	+@$(MAKE) O=build/tsan SAN='-fsanitize=thread -Dfork=_Fork' CFLAGS='-O1 -g' test
 clang: ## the tests, built by clang with warnings as errors
 	+@$(MAKE) O=build/clang CC=clang WERROR=1 test
 
