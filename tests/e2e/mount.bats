@@ -27,6 +27,8 @@ all=(--least 10000)
 image() {
 	local comp=$1 block=$2 n=$3
 	shift 3
+	# a file of its own: what ran the last one may not have ended, with it the last one's loop device, which mount would take again
+	rm -f image.sqfs
 	# shellcheck disable=SC2046 # a list of words
 	mksquashfs "$BATS_FILE_TMPDIR/root" image.sqfs -noappend -quiet -no-progress -comp "$comp" -b "$block" $(layout_options "$n") \
 		-p 'data/devices d 755 0 0' -p 'data/devices/null c 666 0 0 1 3' -p 'data/devices/disk b 660 0 6 259 70000' \
