@@ -106,9 +106,9 @@ setup_file() { make_images; }
 }
 
 @test "a pipe behind the program ends with the program" {
-	expect 0 timeout 10 bash -c '"$VIAL" exec "$1" sh -c "echo done" | cat' - "$SIF"
+	expect 0 timeout 100 bash -c '"$VIAL" exec "$1" sh -c "echo done" | cat' - "$SIF"
 	stdout_is "done"
-	expect 0 timeout 10 bash -c 'x=$("$VIAL" exec "$1" sh -c "echo done" 2>&1); echo "$x"' - "$SIF"
+	expect 0 timeout 100 bash -c 'x=$("$VIAL" exec "$1" sh -c "echo done" 2>&1); echo "$x"' - "$SIF"
 	stdout_is "done"
 }
 

@@ -11,13 +11,13 @@ DATA=$HERE/../data/sif
 	sha256sum -b -- */*.sif >before
 	while IFS=$'\t' read -r file verify inspect made why; do
 		COMMAND="vial inspect $file  # $why"
-		run --separate-stderr timeout 20 "$VIAL" inspect "$file"
+		run --separate-stderr timeout 100 "$VIAL" inspect "$file"
 		case $inspect:$status in
 		0:0 | any:0) ;;
 		nz:255 | any:255) one_fatal_line "$file" ;;
 		*) complain "expected $inspect, got $status" ;;
 		esac
-		run --separate-stderr timeout 20 "$VIAL" inspect --all --digests "$file"
+		run --separate-stderr timeout 100 "$VIAL" inspect --all --digests "$file"
 		[ "$status" -eq 0 ] || [ "$status" -eq 255 ] || complain "--all gives $status"
 	done < <(tail -n +2 "$DATA/manifest.tsv")
 	sha256sum --quiet -c before

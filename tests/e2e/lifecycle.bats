@@ -36,7 +36,7 @@ setup() {
 	eventually grep -q up out
 	kill -9 "$(servers)"
 	touch go
-	run timeout 10 tail --pid=$! -f /dev/null
+	run timeout 100 tail --pid=$! -f /dev/null
 	[ "$status" -eq 0 ]
 	eventually none_left
 }
@@ -137,7 +137,7 @@ evil_image() {
 	for dir in bin lib lib64 usr; do [ ! -e "$TREE/$dir" ] || binds+=(-B "$TREE/$dir:/$dir"); done
 	for size in $((60000 * 2048 * 4096)) $((1 << 62)); do
 		evil_image evil.sqfs "$size"
-		expect 1 timeout 10 "$VIAL" exec "${binds[@]}" evil.sqfs dd if=/f bs=4096 skip=$((size / 4096 - 1)) count=1
+		expect 1 timeout 300 "$VIAL" exec "${binds[@]}" evil.sqfs dd if=/f bs=4096 skip=$((size / 4096 - 1)) count=1
 		stderr_has "Input/output error"
 		"$VIAL" exec "${binds[@]}" evil.sqfs dd if=/f bs=4096 skip=$((size / 4096 - 1)) count=1 2>out 3>&- &
 		kill -9 $!
@@ -158,13 +158,13 @@ print("none")'
 	local dir binds=() python
 	python=$(readlink -f "$(type -P python3)")
 	for dir in /usr /lib /lib64 /bin; do [ ! -e "$dir" ] || binds+=(-B "$dir"); done
-	expect 0 timeout 20 python3 -c 'import ctypes, os, sys
+	expect 0 timeout 100 python3 -c 'import ctypes, os, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER
 os.execv(sys.argv[1], sys.argv[1:])' "$VIAL" exec "${binds[@]}" "$SIF" "$python" -c "$wait_for_all"
 	stdout_is $'child 3\nnone'
 	eventually none_left
 	is_root || return 0
-	expect 0 timeout 20 unshare -pf --mount-proc --kill-child "$VIAL" exec "${binds[@]}" "$SIF" "$python" -c "$wait_for_all"
+	expect 0 timeout 100 unshare -pf --mount-proc --kill-child "$VIAL" exec "${binds[@]}" "$SIF" "$python" -c "$wait_for_all"
 	stdout_is $'child 3\nnone'
 	eventually none_left
 }

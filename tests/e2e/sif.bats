@@ -100,7 +100,7 @@ assert [o["id"] for o in j] == [1, 2, 3, 4] and j[3]["linkedGroup"] == 1 and j[2
 @test "sif: what is no image" {
 	mkfifo fifo
 	for f in /dev/null fifo . "$DATA/manifest.tsv"; do
-		expect 255 timeout 10 "$VIAL" sif list "$f"
+		expect 255 timeout 100 "$VIAL" sif list "$f"
 		one_fatal_line
 	done
 }

@@ -88,7 +88,7 @@ note() {
 	: >"$f"
 	exec {lock}<"$f"
 	flock -x "$lock"
-	run timeout 20 bash -c 'printf "job=3\0" | "$VIAL" -q hold --record="$1" -' - "$f"
+	run timeout 100 bash -c 'printf "job=3\0" | "$VIAL" -q hold --record="$1" -' - "$f"
 	[ "$status" -eq 0 ]
 	exec {lock}<&-
 	[ "$(wc -l <"$f")" -eq 1 ]

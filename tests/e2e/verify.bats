@@ -18,7 +18,7 @@ check_class() {
 		for word in $verify; do
 			rows=$((rows + 1))
 			COMMAND="vial verify --key keys/${word%%=*}.pub.pem $file  # $why"
-			run --separate-stderr timeout 20 "$VIAL" verify --key "keys/${word%%=*}.pub.pem" "$file"
+			run --separate-stderr timeout 100 "$VIAL" verify --key "keys/${word%%=*}.pub.pem" "$file"
 			case ${word#*=}:$status in
 			0:0) stdout_has "Objects verified:" ;;
 			nz:255 | any:255) one_fatal_line "$file" ;;
