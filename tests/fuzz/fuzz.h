@@ -8,8 +8,12 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A template for mkdtemp, in memory where there is such a place: a disk's file system would take most of the time. */
+#define FUZZ_DIR (access("/dev/shm", W_OK) == 0 ? "/dev/shm/vial-fuzz-XXXXXX" : "/tmp/vial-fuzz-XXXXXX")
 
 #ifndef FUZZ_ENGINE
 int main(int argc, char **argv)

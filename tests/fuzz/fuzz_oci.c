@@ -25,18 +25,14 @@ static void write_file(const char *path, const void *p, size_t n)
 
 static void as_index(const uint8_t *data, size_t size)
 {
-	static char dir[] = "/tmp/vial-fuzz-XXXXXX";
-	static bool made;
+	VL_FREE char *dir = vl_strdup(FUZZ_DIR);
 	struct oci_ref ref = { .kind = OCI_LAYOUT };
 	struct oci_source *s;
 	struct oci_image img;
 	struct vl_err err = { 0 };
 
-	if (!made) {
-		if (!mkdtemp(dir))
-			abort();
-		made = true;
-	}
+	if (!mkdtemp(dir))
+		abort();
 	VL_FREE char *version = vl_asprintf("%s/oci-layout", dir), *index = vl_asprintf("%s/index.json", dir);
 	write_file(version, "{\"imageLayoutVersion\":\"1.0.0\"}", 30);
 	write_file(index, data, size);
@@ -51,8 +47,6 @@ static void as_index(const uint8_t *data, size_t size)
 	unlink(version);
 	unlink(index);
 	rmdir(dir);
-	memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-	made = false;
 }
 
 static void as_reference(const uint8_t *data, size_t size)

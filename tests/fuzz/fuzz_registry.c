@@ -15,7 +15,8 @@ static void write_file(const char *path, const void *p, size_t n)
 /* A manifest passes its digest check first, so it comes with the right one. */
 static void as_manifest(const uint8_t *data, size_t size)
 {
-	char dir[] = "/tmp/vial-fuzz-XXXXXX", hex[65];
+	VL_FREE char *dir = vl_strdup(FUZZ_DIR);
+	char hex[65];
 	uint8_t sha[32];
 	struct vl_err err = { 0 };
 	struct oci_source *s;

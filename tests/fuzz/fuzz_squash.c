@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define MAX_NODES 400 /* an image may hold a directory in itself */
+#define MAX_NODES 100 /* an image may hold a directory in itself; the time goes with the square */
 
 struct walk {
 	struct squash *s;
