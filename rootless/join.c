@@ -5,8 +5,10 @@
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
-#define ATTEMPTS 3 /* a holder may go, or be killed, between two of our steps */
+#define ATTEMPTS 3  /* a holder may go, or be killed, between two of our steps */
+#define PATIENCE 10 /* seconds; one that is stopped would be waited for without end */
 
 struct making {
 	const struct plan *p;
@@ -68,6 +70,8 @@ static int receive(int sock, int fds[VL_MSG_FDS], size_t *ret_n, char *ret_what,
 	size_t len = 0;
 
 	int r = vl_msg_recv_fds(sock, &type, fds, ret_n, &got, sizeof got, &len);
+	if (r == -EAGAIN)
+		return vl_fail(err, ETIMEDOUT, "the holder does not answer");
 	if (r < 0)
 		return vl_fail(err, EAGAIN, "the holder is gone");
 	if (type == VL_MSG_ERR && len == sizeof got) {
@@ -104,9 +108,11 @@ static int take(struct ctr_joined_to *to, char what, const int *fds, size_t n, s
 /* Asks, and takes what is given. -EAGAIN: there is nobody any more at the other end. */
 static int ask(int sock, const struct vl_buf *request, int report, struct ctr_joined_to *to, struct vl_err *err)
 {
+	const struct timeval patience = { .tv_sec = PATIENCE };
 	int fds[VL_MSG_FDS];
 	size_t n = 0;
 	char what = 0;
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	int r = report ? vl_msg_send_fd(sock, report, request->data, request->len)
 		       : vl_msg_send(sock, VL_MSG_OK, request->data, request->len);
 

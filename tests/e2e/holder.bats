@@ -188,6 +188,17 @@ namespace() { tell "$1" 'readlink /proc/self/ns/mnt' && grep -m 1 '^mnt:' "$1.ou
 	eventually none_left
 }
 
+@test "a holder that is stopped is not waited for without end" {
+	start a
+	kill -STOP "$(holders)"
+	expect 0 "$VIAL" -v exec "$SIF" cat /etc/file
+	stdout_is 'in the image'
+	[[ $stderr == *'does not answer'* ]]
+	kill -CONT "$(holders)"
+	tell a 'cat /etc/file'
+	grep -qx 'in the image' a.out
+}
+
 @test "starts that meet a dying holder or server all succeed" {
 	local i pids=() p
 	for ((i = 0; i < 40; i++)); do
