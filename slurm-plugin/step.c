@@ -42,14 +42,6 @@ static int new_pair(int *ret_a, int *ret_b)
 	return 0;
 }
 
-static void free_step(struct vsp_step *s)
-{
-	vsp_step_forked(s);
-	vl_closep(&s->tasks);
-	munmap(s->shared, sizeof *s->shared);
-	free(s);
-}
-
 struct vsp_step *vsp_step_new(void)
 {
 	struct vsp_shared *shared = new_shared();
@@ -62,7 +54,7 @@ struct vsp_step *vsp_step_new(void)
 	};
 	if (new_pair(&s->tasks, &s->keepers) == 0 && new_pair(&s->waiting, &s->wanted) == 0)
 		return s;
-	free_step(s);
+	vsp_step_end(s);
 	return NULL;
 }
 
@@ -140,6 +132,24 @@ static void count_task(struct vsp_step *s, int status)
 		s->status = WEXITSTATUS(status);
 }
 
+/* The container goes, with all that it was made of. */
+static void end_container(struct vsp_step *s, bool named)
+{
+	VL_CLOSE int keeper = pidfd_open(s->shared->keeper, 0);
+	struct vsp_cgroup *cgroup = keeper < 0 ? NULL : vsp_cgroup_of(s->shared->keeper);
+	struct pollfd p = { .fd = keeper, .events = POLLIN };
+
+	vsp_step_forked(s);
+	vl_closep(&s->tasks); /* the last of the tasks' ends */
+	if (keeper >= 0)
+		poll(&p, 1, END_MS);
+	if (cgroup && named)
+		vsp_cgroup_pass_on(cgroup);
+	if (cgroup)
+		vsp_cgroup_wait(cgroup);
+	vsp_cgroup_free(cgroup);
+}
+
 int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o, int status,
 			uint32_t n, const struct vsp_user *u, struct vl_err *err)
 {
@@ -147,24 +157,22 @@ int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const s
 	int r = 0;
 
 	count_task(s, status);
-	if (s->ended < n || !path)
+	if (s->ended < n)
 		return 0;
-	if (s->signal && s->shared->state == VSP_THERE) /* who is killed has not finished what it did */
+	if (path && s->signal && s->shared->state == VSP_THERE) /* who is killed has not finished what it did */
 		r = vl_fail(err, EINTR, "the container is not saved to %s: a task was ended by signal %d", path,
 			    s->signal);
-	else if (s->shared->state == VSP_THERE)
+	else if (path && s->shared->state == VSP_THERE)
 		r = save(s, site, path, u, err);
 	end_watch(s);
+	end_container(s, o->value[VSP_NAME]);
 	return r;
 }
 
 void vsp_step_end(struct vsp_step *s)
 {
-	VL_CLOSE int keeper = pidfd_open(s->shared->keeper, 0);
-	struct pollfd p = { .fd = keeper, .events = POLLIN };
-
 	end_watch(s);
-	free_step(s);    /* with it the last of the tasks' ends, at which the keeper goes */
-	if (keeper >= 0) /* in its cgroup nothing may be left when slurmstepd ends */
-		poll(&p, 1, END_MS);
+	end_container(s, false);
+	munmap(s->shared, sizeof *s->shared);
+	free(s);
 }

@@ -39,4 +39,15 @@ struct vsp_step {
  * keeper itself. */
 void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t);
 
+/* ---- cgroup.c ---- */
+
+/* That of a process, where Slurm tracks steps by cgroups; new, or NULL. */
+struct vsp_cgroup;
+struct vsp_cgroup *vsp_cgroup_of(pid_t pid);
+void vsp_cgroup_free(struct vsp_cgroup *c);
+/* When the keeper is gone. The container's processes go to a step that has entered it, if there is one. */
+void vsp_cgroup_pass_on(const struct vsp_cgroup *c);
+/* Waits until none of the container's own is in it: a little, which they need to go by themselves. */
+void vsp_cgroup_wait(const struct vsp_cgroup *c);
+
 #endif

@@ -14,7 +14,8 @@ slurm_setup_file() { # CLUSTER-OPTION...
 	make_oci "$BATS_FILE_TMPDIR/layout" latest "${ENV_CONFIG:-{\}}" "$TREE"
 	"$VIAL" -q build "$ENV_SIF" "oci:$BATS_FILE_TMPDIR/layout:latest"
 	[ -e "${VIAL%/*}/spank_vial.so" ] || return 0
-	start_cluster "$@"
+	# shellcheck disable=SC2086 # words: other settings for a whole run, as -t cgroup
+	start_cluster "$@" ${VIAL_TEST_CLUSTER:-}
 	mv "$SIF" "$ENV_SIF" "$PLACE"
 	SIF=$PLACE/test.sif ENV_SIF=$PLACE/env.sif
 	chmod -R go+rX "$PLACE"
@@ -57,7 +58,11 @@ start_cluster() {
 	install -d -o "$VIAL_TEST_UID" "$WORK"
 	VIAL=$PLACE/vial
 	mkdir -m 1777 "$PLACE/names"
-	devcluster start -q -p "$PLUGIN vial=$VIAL names=$PLACE/names" "$@" 3>&-
+	set -- start -q -p "$PLUGIN vial=$VIAL names=$PLACE/names" "$@"
+	if [ -z "${SLURM_REAPER:-}" ]; then devcluster "$@" 3>&- && return; fi
+	"$HERE/../slurm/reaper" "$PLACE/started" "$HERE/../slurm/devcluster" "$@" 3>&- &
+	eventually test -e "$PLACE/started"
+	[ "$(cat "$PLACE/started")" = 0 ]
 }
 
 stop_cluster() {
