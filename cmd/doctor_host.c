@@ -6,9 +6,11 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #define CONNECT_MS 10000
+#define SRUN_S 10 /* it may look for its configuration on the network */
 
 static void try_cgroup(struct doctor *d)
 {
@@ -88,45 +90,54 @@ static void find_gpus(struct doctor *d)
 
 /* ---- Slurm ---------------------------------------------------------------------------------- */
 
-static bool mentions_plugin(const char *path)
+/* What `srun --help` says, which loads the plugins as every srun does, or says why not; new. */
+static char *srun_help(const char *srun)
 {
-	struct vl_err none;
+	VL_CLOSE int out = memfd_create("help", MFD_CLOEXEC);
 	VL_FREE char *text = NULL;
+	struct vl_err none;
 	size_t len;
+	pid_t pid = out < 0 ? -1 : fork();
 
-	return vl_read_file(AT_FDCWD, path, 1u << 20, &text, &len, &none) == 0 && strstr(text, "spank_vial");
+	if (pid == 0) {
+		dup2(out, STDOUT_FILENO); /* not close-on-exec: srun's output */
+		dup2(out, STDERR_FILENO); /* not close-on-exec: its errors */
+		alarm(SRUN_S);
+		execl(srun, "srun", "--help", (char *)NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		vl_wait(pid);
+	return pid > 0 && vl_read_fd(out, srun, 1u << 20, &text, &len, &none) == 0 ? vl_steal(&text) : vl_strdup("");
 }
 
-static bool plugin_is_named(void)
+/* The first line with an error; new, or NULL. */
+static char *first_error(const char *text)
 {
-	static const char *const patterns[] = { "/etc/slurm/plugstack.conf", "/etc/slurm/plugstack.conf.d/*",
-						"/etc/slurm-llnl/plugstack.conf" };
-	bool yes = false;
+	const char *at = strstr(text, "error: ");
 
-	for (size_t i = 0; i < VL_COUNT(patterns); i++) {
-		glob_t g;
-		if (glob(patterns[i], 0, NULL, &g) != 0)
-			continue;
-		for (size_t k = 0; k < g.gl_pathc; k++)
-			yes |= mentions_plugin(g.gl_pathv[k]);
-		globfree(&g);
-	}
-	return yes;
+	return at ? vl_strndup(at + 7, strcspn(at + 7, "\n")) : NULL;
 }
 
 static void find_slurm(struct doctor *d)
 {
-	VL_FREE char *srun = cmd_doctor_program("srun");
+	VL_FREE char *srun = cmd_doctor_program("srun"), *help = srun ? srun_help(srun) : NULL;
 
 	if (!srun) {
 		cmd_doctor_say(d, DOCTOR_OK, "Slurm", "no srun here", NULL);
 		return;
 	}
-	bool named = plugin_is_named();
-	cmd_doctor_say(d, named ? DOCTOR_OK : DOCTOR_NOTE, "Slurm",
-		       named ? "its plugstack.conf has the plugin of vial"
-			     : "its plugstack.conf lacks the plugin of vial",
-		       named ? NULL : "as root: add the line `optional spank_vial.so` to plugstack.conf");
+	if (strstr(help, "-image=IMAGE ")) {
+		cmd_doctor_say(d, DOCTOR_OK, "Slurm", "srun has the options of vial's plugin", NULL);
+		return;
+	}
+	VL_FREE char *error = first_error(help);
+	VL_FREE char *why = vl_asprintf("srun does not have the options of vial's plugin%s%s", error ? ": " : "",
+					error ? error : "");
+	cmd_doctor_say(
+		d, DOCTOR_NOTE, "Slurm", why,
+		error ? "see spank_vial(8); a plugin is made for one release of Slurm, and named in plugstack.conf"
+		      : "as root: add the line `required /DIR/spank_vial.so` to plugstack.conf, see spank_vial(8)");
 }
 
 /* ---- network -------------------------------------------------------------------------------- */

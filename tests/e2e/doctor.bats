@@ -194,3 +194,18 @@ s.accept()' >port &
 	expect 0 env https_proxy=http://me:geheim@proxy "$VIAL" doctor --registry "127.0.0.1:$(cat port)"
 	stdout_lacks geheim
 }
+
+@test "Slurm: srun loads the plugin, or says why not" {
+	mkdir bin
+	srun() { printf '#!/bin/sh\n%s\n' "$1" >bin/srun && chmod 755 bin/srun; }
+	srun 'echo "      --box-image=IMAGE run inside this image"'
+	PATH=$PWD/bin:$PATH expect 0 vial doctor
+	stdout_has "ok       Slurm: srun has the options of vial's plugin"
+	srun 'echo "Usage: srun"'
+	PATH=$PWD/bin:$PATH expect 0 vial doctor
+	stdout_has "note     Slurm: srun does not have the options of vial's plugin"
+	stdout_has 'add the line `required /DIR/spank_vial.so` to plugstack.conf'
+	srun 'echo "srun: error: spank: Incompatible plugin version" >&2; exit 1'
+	PATH=$PWD/bin:$PATH expect 0 vial doctor
+	stdout_has "plugin: spank: Incompatible plugin version"
+}

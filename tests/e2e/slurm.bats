@@ -443,6 +443,8 @@ wrong() {
 }
 
 @test "nonsense in plugstack.conf fails containers on the node, and nothing else" {
+	expect 0 user "$VIAL" doctor
+	stdout_has "srun has the options of vial's plugin"
 	user sbatch --parsable -H -o out --container-image="$SIF" --wrap 'cat /etc/file' >"$WORK/id"
 	user sbatch --parsable -H -o plain --wrap 'echo fine' >"$WORK/plain-id"
 	site timeout=nonsense
