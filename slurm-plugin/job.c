@@ -10,7 +10,7 @@
 #include <time.h>
 
 #define KILL_MS 2000 /* for what was killed to be gone */
-#define FORGET_S 120 /* what containers with names have kept may be many files */
+#define FORGET_S 120 /* at most: what containers with names have kept may be many files */
 
 static void become(const struct vsp_user *u, const struct vsp_run *run, char *const *argv)
 {
@@ -99,9 +99,11 @@ int vsp_job_end(const struct vsp_site *site, uint32_t job, const char *node, con
 			 which,
 			 (char *)"-",
 			 NULL };
-	int status = vsp_run_as(
-		u, &(struct vsp_run){ .cwd = "/", .in = -1, .sock = -1, .seconds = FORGET_S, .until = { -1, -1 } },
-		argv);
+	int seconds = (int)VL_MIN(site->timeout, FORGET_S);
+	struct vsp_run run = { .cwd = "/", .in = -1, .sock = -1, .seconds = seconds, .until = { -1, -1 } };
+	int status = vsp_run_as(u, &run, argv);
+	if (status == -ETIMEDOUT)
+		return vl_fail(err, ETIMEDOUT, "%s is not removed: that takes longer than %d seconds", dir, seconds);
 	if (status < 0)
 		return vl_fail_sys(err, -status, "%s is not removed", dir);
 	return status ? vl_fail(err, EIO, "%s is not removed (status %d)", dir, status) : 0;

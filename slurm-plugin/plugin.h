@@ -65,6 +65,7 @@ struct vsp_site {
 	const char *records; /* directory for one record of each step; NULL = none */
 	const char *stage;   /* on the node, for copies of images: DIR[:SIZE]; NULL = none */
 	long timeout;        /* seconds that a container may take to be there, its conversion included */
+	long record_timeout; /* that a record may take; the step ends without it */
 	bool check;          /* look at images before a job is queued */
 };
 /* On failure, which is told of the first word, the others are there nevertheless. */

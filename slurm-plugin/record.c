@@ -3,7 +3,6 @@
 
 #include <sys/mman.h>
 
-#define RECORD_S 10 /* for a line to be added to a file */
 #define BATCH_STEP 0xfffffffbu
 #define INTERACTIVE_STEP 0xfffffffau
 
@@ -91,18 +90,20 @@ static void write_facts(int fd, const struct vsp_step *s, const struct vsp_site 
 
 /* ---- files -------------------------------------------------------------------------------------- */
 
-static int add_to(const char *file, const struct vsp_user *u, const char *vial, const char *cwd, int facts,
+static int add_to(const char *file, const struct vsp_site *site, const struct vsp_user *u, const char *cwd, int facts,
 		  struct vl_err *err)
 {
 	VL_FREE char *word = vl_asprintf("--record=%s", file);
-	char *argv[] = { (char *)vial, (char *)"--quiet", (char *)"hold", word, (char *)"-", NULL };
-	struct vsp_run run = { .cwd = cwd, .in = facts, .sock = -1, .seconds = RECORD_S, .until = { -1, -1 } };
+	char *argv[] = { (char *)site->vial, (char *)"--quiet", (char *)"hold", word, (char *)"-", NULL };
+	struct vsp_run run = {
+		.cwd = cwd, .in = facts, .sock = -1, .seconds = (int)site->record_timeout, .until = { -1, -1 }
+	};
 
 	lseek(facts, 0, SEEK_SET);
 	int status = vsp_run_as(u, &run, argv);
 	if (status == -ETIMEDOUT)
-		return vl_fail(err, ETIMEDOUT, "no record is added to %s: it takes longer than %d seconds", file,
-			       RECORD_S);
+		return vl_fail(err, ETIMEDOUT, "no record is added to %s: it takes longer than %ld seconds", file,
+			       site->record_timeout);
 	return status ? vl_fail(err, EIO, "no record is added to %s (status %d)", file, status) : 0;
 }
 
@@ -117,9 +118,9 @@ void vsp_record(const struct vsp_step *s, const struct vsp_site *site, const str
 	write_facts(facts, s, site, o, u, f);
 	if (site->records) { /* a file for each node: appending is safe on one machine only */
 		VL_FREE char *file = vl_asprintf("%s/%s.jsonl", site->records, f->node ? f->node : "node");
-		add_to(file, &(struct vsp_user){ 0 }, site->vial, "/", facts, err);
+		add_to(file, site, &(struct vsp_user){ 0 }, "/", facts, err);
 	}
 	VL_FREE char *cwd = vl_strndup(s->shared->cwd, sizeof s->shared->cwd);
 	if (wish)
-		add_to(wish, u, site->vial, cwd, facts, err);
+		add_to(wish, site, u, cwd, facts, err);
 }

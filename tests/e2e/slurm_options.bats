@@ -33,7 +33,13 @@ setup_file() {
 }
 teardown_file() { stop_cluster; }
 setup() { slurm_setup; }
-teardown() { slurm_teardown; }
+teardown() {
+	if [ -n "${hang_pid:-}" ]; then # of a test that failed
+		kill "$hang_pid" 2>/dev/null || true
+		umount -l "$PLACE/records" 2>/dev/null || true
+	fi
+	slurm_teardown
+}
 
 # batch TEXT [SBATCH-OPTION...]: runs it as a job's script on one node; its output is in $WORK/out.
 batch() {
@@ -48,8 +54,8 @@ batch() {
 @test "a container with a name keeps its changes for the next steps, which need not name the image" {
 	batch "srun -QN 2 --container-image=$SIF --container-name=box --container-writable sh -c 'echo \$SLURMD_NODENAME >/etc/mine'
 		srun -QN 2 --container-name=box sh -c 'cat /etc/mine /etc/file' | sort
-		srun -QN 1 --container-name=box touch /etc/x 2>/dev/null && echo writable
-		srun -QN 1 --container-name=box --container-writable sh -c 'echo more >>/etc/mine; cat /etc/mine'
+		srun -QN 1 -w n1 --container-name=box touch /etc/x 2>/dev/null && echo writable
+		srun -QN 1 -w n1 --container-name=box --container-writable sh -c 'echo more >>/etc/mine; cat /etc/mine'
 		ls -d $PLACE/names/vial-*/slurm-*" -N 2
 	[ "$(sed -n '1,4p' "$WORK/out")" = "$(printf 'in the image\nin the image\nn1\nn2')" ] || { cat "$WORK/out" && return 1; }
 	[ "$(sed -n '5,6p' "$WORK/out")" = "$(printf 'n1\nmore')" ] || { cat "$WORK/out" && return 1; }
@@ -267,6 +273,47 @@ n_records() { [ "$(records | wc -l)" -eq "$1" ]; }
 	stdout_is "in the image"
 	eventually has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" 'no record is added to /none/n1.jsonl'
 	rm -r "$PLACE/records"
+}
+
+# hang DIR: a file system there whose server answers nothing; *hang_pid*.
+hang() {
+	python3 - "$1" 3>&- <<-'EOP' &
+		import ctypes, os, signal, sys
+		fuse = os.open("/dev/fuse", os.O_RDWR)
+		data = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fuse
+		if ctypes.CDLL(None, use_errno=True).mount(b"hang", sys.argv[1].encode(), b"fuse", 6, data) == 0:
+		    signal.pause()
+	EOP
+	hang_pid=$!
+	eventually grep -qF " $1 fuse " /proc/self/mounts
+}
+
+@test "records on a file system that hangs: the step ends without, which the log tells" {
+	mkdir "$PLACE/records"
+	hang "$PLACE/records"
+	site records="$PLACE/records" record-timeout=1
+	expect 0 srun -w n1 --container-image="$SIF" cat /etc/file
+	stdout_is "in the image"
+	eventually has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" "no record is added to $PLACE/records/n1.jsonl: it takes longer than 1 seconds"
+	eventually no_jobs
+	grep -qF " $PLACE/records fuse " /proc/self/mounts
+	kill "$hang_pid"
+	wait "$hang_pid" || true
+	umount "$PLACE/records"
+	rmdir "$PLACE/records"
+}
+
+@test "what a name has kept and takes too long to remove keeps no job and no node" {
+	printf '#!/bin/sh\ncase "$*" in *--forget*) exec sleep 1000 ;; esac\nexec %s "$@"\n' "$VIAL" >"$PLACE/slow"
+	chmod 755 "$PLACE/slow"
+	printf '#!/bin/sh\nsrun -Q --container-image=%s --container-name=box true\necho >up; while [ ! -e go ]; do sleep 0.1; done\n' "$SIF" >"$WORK/job.sh"
+	expect 0 user sbatch --parsable -w n1 -o out job.sh
+	eventually test -e "$WORK/up"
+	site vial="$PLACE/slow" timeout=1
+	touch "$WORK/go"
+	eventually has_line "$DEVCLUSTER_DIR/log/slurmd-n1.log" "slurm-$output.n1 is not removed: that takes longer than 1 seconds"
+	eventually no_jobs
+	rm -r "$PLACE/names/vial-$VIAL_TEST_UID"
 }
 
 # ---- staging: the rest of it is in slurm_stage.bats ----------------------------------------------

@@ -206,15 +206,15 @@ TEST(environment_comes_after_the_options)
 
 TEST(sites_words_are_kept_beside_nonsense)
 {
-	const char *argv[] = { "prefix=box", "nonsense",      "timeout=5", "timeout=x",
-			       "check=no",   "vial=relative", "names=here" };
+	const char *argv[] = { "prefix=box",    "nonsense",   "timeout=5",        "timeout=x",       "check=no",
+			       "vial=relative", "names=here", "record-timeout=3", "record-timeout=0" };
 	struct vl_err err = { 0 };
 	struct vsp_site s;
 
-	CHECK(vsp_site_read(7, (char **)argv, &s, &err) == -EINVAL);
+	CHECK(vsp_site_read(VL_COUNT(argv), (char **)argv, &s, &err) == -EINVAL);
 	CHECK(strstr(err.text, "nonsense"));
 	CHECK_STR(s.prefix, "box");
-	CHECK(s.timeout == 5 && !s.check);
+	CHECK(s.timeout == 5 && s.record_timeout == 3 && !s.check);
 	CHECK_STR(s.names, "/tmp");
 	CHECK(vsp_site_read(0, NULL, &s, &err) == 0 && s.check && *s.vial == '/');
 }
