@@ -101,11 +101,20 @@ $(O)/spank_vial.so: $(SPANK_SRC:%.c=$(O)/pic/%.o) slurm-plugin/plugin.map
 	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -shared -pthread -Wl,-z,relro,-z,now -Wl,--as-needed \
 	 -Wl,--version-script=slurm-plugin/plugin.map $(SAN) $(LDFLAGS) -o $@ $(filter %.o,$^) -lcap
 $(O)/pic/slurm-plugin/site.o: ALL_CFLAGS += $(PLACE_PLUGIN)
-$(O)/pic/slurm-plugin/site.o: $(O)/place
+$(O)/pic/slurm-plugin/site.o $(O)/pic/slurm-plugin/spank_vial.o: $(O)/place
+
+# No release of Slurm needs other code than another, as yet: this shows it. What did would go into a header of the plugin's.
+SLURM_INCLUDES ?= /usr/include
+.PHONY: slurm-headers
+slurm-headers: ## the Slurm plugin's only user of Slurm's headers, against those in SLURM_INCLUDES="DIR..."
+	@for d in $(SLURM_INCLUDES); do [ -e "$$d/slurm/spank.h" ] || { echo "$$d: no slurm/spank.h" >&2; exit 1; }; \
+	 v=$$(printf '#include <slurm/slurm.h>\nversion SLURM_VERSION_NUMBER\n' | $(CC) -E -P -I"$$d" - | sed -n 's/^version //p') && \
+	 printf '%s: Slurm %d.%02d\n' "$$d" $$((v >> 16)) $$((v >> 8 & 255)) && \
+	 $(CC) $(ALL_CFLAGS) -Werror -fPIC -I"$$d" -fsyntax-only slurm-plugin/spank_vial.c || exit 1; done
 
 # rebuilt when compiler or flags change
 $(O)/flags: STAMP = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXT_VIAL) $(EXT_SHARED) $(EXT_IMAGE) $(EXT_VERIFY)
-$(O)/place: STAMP = $(PLACE) $(PLACE_PLUGIN)
+$(O)/place: STAMP = $(PLACE) $(PLACE_PLUGIN) $(SLURM_INCLUDE)
 $(O)/flags $(O)/place: FORCE
 	@mkdir -p $(O)
 	@echo '$(subst ','\'',$(STAMP))' | cmp -s - $@ || echo '$(subst ','\'',$(STAMP))' > $@
