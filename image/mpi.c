@@ -7,27 +7,6 @@
 
 #define MPI_MAX 16 /* builds in one image: an Intel MPI has four */
 
-/* What a library contains says who made it, and what it speaks with the process manager. */
-enum { OPEN_MPI = 1, MVAPICH = 2, INTEL = 4, CRAY = 8, MPICH = 16, WIRE = 32, LIB_PMI = 64, LIB_PMIX = 128 };
-static const struct {
-	const char *text;
-	unsigned means;
-} needles[] = {
-	{ "Open MPI v", OPEN_MPI }, { "MVAPICH", MVAPICH },     { "Intel(R) MPI", INTEL },
-	{ "CRAY MPICH", CRAY },     { "MPICH Version", MPICH }, { "PMI_FD", WIRE },
-	{ "libpmi2.so", LIB_PMI },  { "libpmi.so", LIB_PMI },   { "libpmix.so", LIB_PMIX },
-};
-#define NEEDLE_MAX 16 /* bytes: a longer one would be cut at the seam of two pieces */
-
-static const struct {
-	unsigned means;
-	const char *family;
-} families[] = { { OPEN_MPI, "Open MPI" },
-		 { MVAPICH, "MVAPICH" },
-		 { INTEL, "Intel MPI" },
-		 { CRAY, "Cray MPICH" },
-		 { MPICH, "MPICH" } };
-
 /* Open MPI numbers its library by libtool's rule; these are the series of its releases. */
 static const struct {
 	const char *number, *series;
@@ -37,11 +16,9 @@ static const struct {
 struct finding {
 	struct img_mpi *v;
 	size_t n;
-	unsigned pmi;   /* by the plugins of Open MPI */
-	bool plugins;   /* there are some */
-	unsigned means; /* of the library that is read */
-	size_t kept;    /* end of the piece before */
-	char seam[2 * NEEDLE_MAX];
+	unsigned pmi;      /* by the plugins of Open MPI */
+	bool plugins;      /* there are some */
+	struct vl_mpi one; /* the library that is read */
 };
 
 void img_mpi_free(struct img_mpi *v, size_t n)
@@ -54,18 +31,6 @@ void img_mpi_free(struct img_mpi *v, size_t n)
 }
 
 /* ---- by name -------------------------------------------------------------------------------------- */
-
-/* libmpi.so.40.30.4: of the library that programs are linked to, not of those for other languages. */
-static const char *library_number(const char *name)
-{
-	static const char *const begins[] = { "libmpi.so.", "libmpich.so.", "libmpi_cray.so.", "libmpi_gnu.so.",
-					      "libmpi_intel.so." };
-
-	for (size_t i = 0; i < VL_COUNT(begins); i++)
-		if (vl_prefix(name, begins[i]) && name[strlen(begins[i])] >= '0' && name[strlen(begins[i])] <= '9')
-			return name + strlen(begins[i]);
-	return NULL;
-}
 
 /* Open MPI 2 to 4 load one of these: ext3x and pmix3x speak PMIx, s1 and s2 are Slurm's older two. */
 static void look_at_plugin(struct finding *f, const char *name)
@@ -85,7 +50,7 @@ static void look_at_plugin(struct finding *f, const char *name)
 static int look_at_name(void *arg, const struct img_item *i, struct vl_err *err)
 {
 	struct finding *f = arg;
-	const char *slash = strrchr(i->path, '/'), *name = slash ? slash + 1 : i->path, *number = library_number(name);
+	const char *slash = strrchr(i->path, '/'), *name = slash ? slash + 1 : i->path, *number = vl_mpi_number(name);
 
 	(void)err;
 	if (!S_ISREG(i->mode))
@@ -101,36 +66,21 @@ static int look_at_name(void *arg, const struct img_item *i, struct vl_err *err)
 
 /* ---- by content ----------------------------------------------------------------------------------- */
 
-static unsigned meanings(const char *p, size_t n)
-{
-	unsigned means = 0;
-
-	for (size_t i = 0; i < VL_COUNT(needles); i++)
-		if (memmem(p, n, needles[i].text, strlen(needles[i].text)))
-			means |= needles[i].means;
-	return means;
-}
-
 static int begin_content(void *arg, const struct img_item *i, struct vl_err *err)
 {
 	struct finding *f = arg;
 
 	(void)i, (void)err;
-	f->means = 0;
-	f->kept = 0;
+	f->one = (struct vl_mpi){ 0 };
 	return 0;
 }
 
 static int look_at_content(void *arg, const void *p, size_t n, struct vl_err *err)
 {
 	struct finding *f = arg;
-	size_t head = VL_MIN(n, (size_t)NEEDLE_MAX), tail = VL_MIN(n, (size_t)NEEDLE_MAX);
 
 	(void)err;
-	memcpy(f->seam + f->kept, p, head);
-	f->means |= meanings(f->seam, f->kept + head) | meanings(p, n);
-	memcpy(f->seam, (const char *)p + n - tail, tail);
-	f->kept = tail;
+	vl_mpi_look(&f->one, p, n);
 	return 0;
 }
 
@@ -139,13 +89,13 @@ static int look_at_hole(void *arg, uint64_t n, struct vl_err *err)
 	struct finding *f = arg;
 
 	(void)n, (void)err;
-	f->kept = 0;
+	f->one.kept = 0;
 	return 0;
 }
 
 static const char *series_of(const struct img_mpi *m)
 {
-	const char *number = library_number(strrchr(m->path, '/') + 1);
+	const char *number = vl_mpi_number(strrchr(m->path, '/') + 1);
 
 	for (size_t i = 0; number && i < VL_COUNT(open_mpi); i++) {
 		size_t n = strlen(open_mpi[i].number);
@@ -157,14 +107,13 @@ static const char *series_of(const struct img_mpi *m)
 
 static void conclude(const struct finding *f, struct img_mpi *m)
 {
-	m->family = "MPI", m->series = "";
-	for (size_t i = 0; i < VL_COUNT(families); i++)
-		if (f->means & families[i].means) {
-			m->family = families[i].family;
-			break;
-		}
-	if (!(f->means & OPEN_MPI)) {
-		m->pmi = (f->means & (WIRE | LIB_PMI) ? IMG_MPI_PMI2 : 0) | (f->means & LIB_PMIX ? IMG_MPI_PMIX : 0);
+	const char *family = vl_mpi_family(&f->one);
+	unsigned means = f->one.means;
+
+	m->family = family ? family : "MPI", m->series = "";
+	if (!vl_streq(m->family, VL_MPI_OPEN)) {
+		m->pmi = (means & (VL_MPI_WIRE | VL_MPI_LIB_PMI) ? IMG_MPI_PMI2 : 0) |
+			 (means & VL_MPI_LIB_PMIX ? IMG_MPI_PMIX : 0);
 		return;
 	}
 	m->series = series_of(m);

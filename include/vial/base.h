@@ -285,6 +285,22 @@ void vl_json_remove(vl_json *obj, const char *key);              /* absent is fi
 void vl_json_add(vl_json *arr, vl_json *value);                  /* takes value */
 char *vl_json_text(const vl_json *j, bool pretty) VL_NEW;        /* returns new, no newline */
 
+/* ---- mpi: whose an MPI library is (base/mpi.c) ----------------------------------------- */
+
+/* Of the library that programs are linked to, not of those for other languages: libmpi.so.40.30.4 is "40.30.4". NULL: none. */
+const char *vl_mpi_number(const char *name);
+/* What its bytes say of who made it, and of what it speaks with a process manager. Piece by piece, from zero. */
+enum { VL_MPI_WIRE = 32, VL_MPI_LIB_PMI = 64, VL_MPI_LIB_PMIX = 128 };
+#define VL_MPI_NEEDLE_MAX 16 /* bytes: a longer one would be cut at the seam of two pieces */
+struct vl_mpi {
+	unsigned means; /* VL_MPI_*, and the makers */
+	size_t kept;    /* end of the piece before; 0 at a hole */
+	char seam[2 * VL_MPI_NEEDLE_MAX];
+};
+void vl_mpi_look(struct vl_mpi *m, const void *p, size_t n);
+#define VL_MPI_OPEN "Open MPI"
+const char *vl_mpi_family(const struct vl_mpi *m); /* NULL = not known */
+
 /* ---- proc: children with typed messages (base/proc.c) -------------------------------- */
 
 /* A message on a socketpair: the way a child's error becomes the parent's. */
