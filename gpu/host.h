@@ -31,6 +31,8 @@ struct gpu_elf {
 	char *soname;            /* NULL = it has none */
 	struct vl_strv needs;    /* names of symbol versions that other libraries must have */
 	struct vl_strv defines;  /* and that it has itself */
+	struct vl_strv libs;     /* the libraries that it asks for */
+	char *search;            /* where it has them looked for first: DT_RUNPATH or DT_RPATH; NULL = nowhere */
 };
 /* -ENOEXEC: no shared object of a byte order of ours, or a damaged one. */
 int gpu_elf_load(gpu_read *read, void *arg, struct gpu_elf *ret);
@@ -38,12 +40,49 @@ void gpu_elf_free(struct gpu_elf *e);
 #define GPU_ELF __attribute__((cleanup(gpu_elf_free)))
 extern const unsigned gpu_native_class, gpu_native_machine; /* of this program */
 
+/* Names in a library's table of symbols, those of versions too: sorted, each once. */
+struct gpu_names {
+	char *text; /* owned: what the others point into */
+	const char **v;
+	size_t n;
+};
+/* What others may use of it, and what it must find elsewhere, whose text is the exports'. A library without such a table has
+ * none. e: of the same file; it must live as long. -ENOEXEC as above. */
+int gpu_elf_names(gpu_read *read, void *arg, const struct gpu_elf *e, struct gpu_names *ret_exports,
+		  struct gpu_names *ret_wants);
+void gpu_names_free(struct gpu_names *n);
+bool gpu_names_has(const struct gpu_names *n, const char *name);
+
 /* ---- ldcache.c: /etc/ld.so.cache ---- */
 
 #define GPU_LDCACHE_MAX (16u << 20) /* real ones have some 100 KB */
 typedef void gpu_ldcache_entry(void *arg, const char *name, const char *path);
 /* Calls f for each library of the cache. -EBADMSG: not such a file, or a damaged one. */
 int gpu_ldcache(const char *data, size_t len, gpu_ldcache_entry *f, void *arg);
+
+/* ---- tree.c: an image's files, in a child ---- */
+
+struct gpu_tree {
+	struct vmnt_peek *peek; /* NULL: through fd */
+	int fd;
+	const char *path; /* of the file being read by gpu_tree_read */
+	struct vl_buf out;
+};
+typedef void gpu_tree_look(struct gpu_tree *t, void *arg);
+/* Has a child without privileges look, and hears what it tells, line for line: the image's word. The child has arg as it was
+ * here. */
+int gpu_tree_ask(enum plan_image kind, const struct vmnt_image *image, gpu_tree_look *look, void *arg,
+		 struct vl_strv *ret, struct vl_err *err);
+/* In the child. */
+void gpu_tree_tell(struct gpu_tree *t, char what, const char *text); /* a line: that letter first */
+ssize_t gpu_tree_read(void *t, void *p, size_t n, uint64_t off);     /* a gpu_read, of t->path */
+void gpu_tree_list(struct gpu_tree *t, const char *path, struct vl_strv *ret);
+char *gpu_tree_text(struct gpu_tree *t, const char *path, size_t max,
+		    size_t *ret_len); /* new, NUL-terminated, or NULL */
+void gpu_tree_walk(struct gpu_tree *t, vmnt_peek_file *f, void *arg);
+int gpu_tree_elf(struct gpu_tree *t, const char *path, struct gpu_elf *ret); /* -ENOEXEC: not for this machine */
+bool gpu_tree_glibc(struct gpu_tree *t, struct vl_strv *ret_versions);       /* false: it has none */
+extern const char *const gpu_tree_lib_dirs[]; /* where its loader looks; ends with NULL */
 
 /* ---- families.c ---- */
 

@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#define DEPTH_MAX 256
+#define NAMES_MAX 4000000u /* images with a million are the largest known */
 #define MEMORY (8u << 20)
 
 struct vmnt_peek {
@@ -86,6 +88,40 @@ int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret)
 	while ((r = vmnt_sq_next(&p->s, &d, &e)) > 0)
 		vl_strv_add(ret, e.name);
 	return r;
+}
+
+struct walk {
+	struct squash *s;
+	unsigned left; /* names: an image may lead in circles */
+	vmnt_peek_file *f;
+	void *arg;
+};
+
+static void walk(struct walk *w, uint64_t ref, const char *path, unsigned depth)
+{
+	struct sq_inode i;
+	struct sq_entry e;
+	struct sq_dir d;
+
+	if (vmnt_sq_inode(w->s, ref, &i) < 0 || !S_ISDIR(i.mode) || vmnt_sq_dir(w->s, &i, 0, &d) < 0)
+		return;
+	while (w->left && vmnt_sq_next(w->s, &d, &e) > 0) {
+		w->left--;
+		w->s->work = 0;
+		VL_FREE char *child = vl_asprintf("%s/%s", path, e.name);
+		if (e.type == SQ_REG)
+			w->f(w->arg, child);
+		else if (e.type == SQ_DIR && depth < DEPTH_MAX)
+			walk(w, e.ref, child, depth + 1);
+	}
+}
+
+void vmnt_peek_walk(struct vmnt_peek *p, vmnt_peek_file *f, void *arg)
+{
+	struct walk w = { &p->s, NAMES_MAX, f, arg };
+
+	p->s.work = 0;
+	walk(&w, p->s.super.root, "", 0);
 }
 
 uint64_t vmnt_peek_bad(const struct vmnt_peek *p)

@@ -193,6 +193,9 @@ char *vmnt_peek_text(struct vmnt_peek *p, const char *path, size_t max); /* retu
 /* Bytes of a file, at least one before its end; -errno. */
 ssize_t vmnt_peek_read(struct vmnt_peek *p, const char *path, uint64_t off, void *buf, size_t n);
 int vmnt_peek_list(struct vmnt_peek *p, const char *path, struct vl_strv *ret);
+/* All regular files, those of a directory in the order of its list. What cannot be read is not there. */
+typedef void vmnt_peek_file(void *arg, const char *path);
+void vmnt_peek_walk(struct vmnt_peek *p, vmnt_peek_file *f, void *arg);
 uint64_t vmnt_peek_bad(const struct vmnt_peek *p); /* blocks so far that were not what the image's hash tree says */
 
 /* ---- control.c: a server that runs already. Several processes may ask at a time ------------- */

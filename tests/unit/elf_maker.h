@@ -1,4 +1,4 @@
-/* Shared objects, as small as they can be: a header, two program headers, the dynamic section, versions. */
+/* Shared objects, as small as they can be: a header, two program headers, the dynamic section, versions, symbols. */
 #ifndef ELF_MAKER_H
 #define ELF_MAKER_H
 
@@ -10,6 +10,9 @@ struct elf_wish {
 	unsigned class, machine;
 	const char *soname;
 	const char *const *needs, *const *defines; /* end with NULL, or NULL */
+	const char *const *exports, *const *wants, *const *libs;
+	const char *search; /* DT_RUNPATH */
+	bool gnu; /* the symbols have GNU's hash table, which the count of them is told by; else the old one */
 };
 
 struct elf_maker {
@@ -60,6 +63,38 @@ static inline void elf_versions(struct elf_maker *m, const char *const *names, b
 	}
 }
 
+static inline uint32_t elf_symbols(struct elf_maker *m, const char *const *names, bool there, bool wide,
+				   struct vl_buf *out)
+{
+	uint32_t n = 0;
+
+	for (; names && names[n]; n++) {
+		elf_put(out, elf_string(m, names[n]), 4);
+		if (!wide)
+			elf_put(out, 0, 8);
+		elf_put(out, STB_GLOBAL << 4, 1);
+		elf_put(out, 0, 1);
+		elf_put(out, there ? 1 : 0, 2);
+		if (wide)
+			elf_put(out, 0, 16);
+	}
+	return n;
+}
+
+/* One bucket: the chain of all that are there ends with an odd hash. The loader would find nothing by it. */
+static inline void elf_hash(bool gnu, bool wide, uint32_t first, uint32_t n, struct vl_buf *out)
+{
+	elf_put(out, 1, 4);
+	elf_put(out, gnu ? first : first + n, 4);
+	if (!gnu)
+		return;
+	elf_put(out, 1, 4);
+	elf_put(out, 0, wide ? 12 : 8);
+	elf_put(out, n ? first : 0, 4);
+	for (uint32_t i = 0; i < n; i++)
+		elf_put(out, i + 1 == n, 4);
+}
+
 static inline void elf_segment(struct vl_buf *b, bool wide, uint32_t type, uint64_t off, uint64_t size)
 {
 	size_t word = wide ? 8 : 4;
@@ -81,25 +116,39 @@ static inline void elf_segment(struct vl_buf *b, bool wide, uint32_t type, uint6
 static inline struct vl_buf elf_make(const struct elf_wish *w)
 {
 	struct elf_maker m = { 0 };
-	struct vl_buf need = { 0 }, define = { 0 }, dynamic = { 0 };
+	struct vl_buf need = { 0 }, define = { 0 }, dynamic = { 0 }, symbols = { 0 }, hash = { 0 };
 	bool wide = w->class == ELFCLASS64;
-	size_t word = wide ? 8 : 4, head = wide ? 64 : 52, ph = wide ? 56 : 32;
+	size_t word = wide ? 8 : 4, head = wide ? 64 : 52, ph = wide ? 56 : 32, n_libs = 0;
 
 	elf_string(&m, "");
-	uint32_t soname = w->soname ? elf_string(&m, w->soname) : 0;
+	uint32_t soname = w->soname ? elf_string(&m, w->soname) : 0, search = w->search ? elf_string(&m, w->search) : 0;
 	elf_versions(&m, w->needs, true, &need);
 	elf_versions(&m, w->defines, false, &define);
-	size_t at_dynamic = head + 2 * ph, at_need = at_dynamic + 6 * 2 * word, at_define = at_need + need.len,
-	       at_strings = at_define + define.len, end = at_strings + m.strings.len;
-	uint64_t tags[6][2] = { { DT_STRTAB, at_strings }, { DT_STRSZ, m.strings.len } };
-	size_t n = 2;
-	if (w->soname)
-		tags[n][0] = DT_SONAME, tags[n++][1] = soname;
-	if (need.len)
-		tags[n][0] = DT_VERNEED, tags[n++][1] = at_need;
-	if (define.len)
-		tags[n][0] = DT_VERDEF, tags[n++][1] = at_define;
-	for (size_t i = 0; i < 6; i++) {
+	if (w->exports || w->wants) {
+		elf_put(&symbols, 0, wide ? 24 : 16);
+		uint32_t first = 1 + elf_symbols(&m, w->wants, false, wide, &symbols);
+		elf_hash(w->gnu, wide, first, elf_symbols(&m, w->exports, true, wide, &symbols), &hash);
+	}
+	uint64_t tags[32][2] = { { 0 } };
+	size_t n = 10;
+	for (; w->libs && w->libs[n_libs] && n < 30; n_libs++)
+		tags[n][0] = DT_NEEDED, tags[n++][1] = elf_string(&m, w->libs[n_libs]);
+	size_t n_tags = n + 1, at_dynamic = head + 2 * ph, at_need = at_dynamic + n_tags * 2 * word,
+	       at_define = at_need + need.len, at_symbols = at_define + define.len, at_hash = at_symbols + symbols.len,
+	       at_strings = at_hash + hash.len, end = at_strings + m.strings.len;
+	const struct {
+		uint64_t tag, value;
+		bool there;
+	} known[] = { { DT_STRTAB, at_strings, true },        { DT_STRSZ, m.strings.len, true },
+		      { DT_SONAME, soname, w->soname },       { DT_RUNPATH, search, w->search },
+		      { DT_VERNEED, at_need, need.len },      { DT_VERDEF, at_define, define.len },
+		      { DT_SYMTAB, at_symbols, symbols.len }, { w->gnu ? DT_GNU_HASH : DT_HASH, at_hash, hash.len } };
+	for (size_t i = 0; i < 10; i++) {
+		bool there = i < VL_COUNT(known) && known[i].there;
+		tags[i][0] = there ? known[i].tag : DT_DEBUG; /* which says nothing */
+		tags[i][1] = there ? known[i].value : 0;
+	}
+	for (size_t i = 0; i < n_tags; i++) {
 		elf_put(&dynamic, tags[i][0], word);
 		elf_put(&dynamic, tags[i][1], word);
 	}
@@ -127,7 +176,13 @@ static inline struct vl_buf elf_make(const struct elf_wish *w)
 		vl_buf_add(&m.b, need.data, need.len);
 	if (define.len)
 		vl_buf_add(&m.b, define.data, define.len);
+	if (symbols.len)
+		vl_buf_add(&m.b, symbols.data, symbols.len);
+	if (hash.len)
+		vl_buf_add(&m.b, hash.data, hash.len);
 	vl_buf_add(&m.b, m.strings.data, m.strings.len);
+	vl_buf_free(&symbols);
+	vl_buf_free(&hash);
 	vl_buf_free(&need);
 	vl_buf_free(&define);
 	vl_buf_free(&dynamic);

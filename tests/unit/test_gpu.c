@@ -37,7 +37,9 @@ static void put_text(const char *path, const char *text)
 static void put_lib(const char *path, const char *soname, const char *glibc)
 {
 	const char *needs[] = { "GLIBC_2.2.5", glibc, NULL };
-	struct elf_wish w = { gpu_native_class, gpu_native_machine, soname, needs, NULL };
+	struct elf_wish w = {
+		.class = gpu_native_class, .machine = gpu_native_machine, .soname = soname, .needs = needs
+	};
 	VL_BUF struct vl_buf b = elf_make(&w);
 
 	put(path, b.data, b.len);
@@ -320,7 +322,11 @@ TEST(versions_of_both_classes_are_read)
 	static const unsigned kinds[][2] = { { ELFCLASS64, EM_X86_64 }, { ELFCLASS32, EM_386 } };
 
 	for (size_t i = 0; i < VL_COUNT(kinds); i++) {
-		struct elf_wish w = { kinds[i][0], kinds[i][1], "libx.so.1", needs, defines };
+		struct elf_wish w = { .class = kinds[i][0],
+				      .machine = kinds[i][1],
+				      .soname = "libx.so.1",
+				      .needs = needs,
+				      .defines = defines };
 		VL_BUF struct vl_buf b = elf_make(&w);
 		GPU_ELF struct gpu_elf e = { 0 };
 		CHECK_EQ(gpu_elf_load(read_buf, &b, &e), 0);
@@ -338,7 +344,9 @@ TEST(versions_of_both_classes_are_read)
 TEST(damaged_libraries_are_refused_or_read)
 {
 	static const char *const needs[] = { "GLIBC_2.2.5", "GLIBC_2.34", NULL };
-	struct elf_wish w = { ELFCLASS64, EM_X86_64, "libx.so.1", needs, needs };
+	struct elf_wish w = {
+		.class = ELFCLASS64, .machine = EM_X86_64, .soname = "libx.so.1", .needs = needs, .defines = needs
+	};
 	VL_BUF struct vl_buf b = elf_make(&w);
 	size_t len = b.len;
 
@@ -472,7 +480,7 @@ TEST(capabilities_choose_the_files)
 
 TEST(libraries_of_32_bits_only_when_asked_for)
 {
-	struct elf_wish w = { ELFCLASS32, EM_386, "libcuda.so.1", NULL, NULL };
+	struct elf_wish w = { .class = ELFCLASS32, .machine = EM_386, .soname = "libcuda.so.1" };
 	VL_BUF struct vl_buf b = elf_make(&w);
 	GPU_HOST struct gpu_host h = GPU_HOST_INIT;
 	GPU_FOUND struct gpu_found f = { 0 };
@@ -874,7 +882,9 @@ TEST(conditions_of_images)
 TEST(an_image_tells_its_c_library_and_versions_of_cuda)
 {
 	static const char *const versions[] = { "GLIBC_2.2.5", "GLIBC_2.28", "GLIBC_PRIVATE", NULL };
-	struct elf_wish w = { gpu_native_class, gpu_native_machine, "libc.so.6", NULL, versions };
+	struct elf_wish w = {
+		.class = gpu_native_class, .machine = gpu_native_machine, .soname = "libc.so.6", .defines = versions
+	};
 	VL_BUF struct vl_buf b = elf_make(&w);
 	GPU_IMAGE struct gpu_image i = { 0 };
 	struct vl_err err = { 0 };

@@ -6,6 +6,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <zlib.h>
 
 #define BLOCK 4096u
@@ -338,6 +339,46 @@ TEST(directories_that_loop_end)
 	set(m, m->sub + 34, 0, 2); /* sub lists what the root lists */
 	set(m, m->sub + 20, vl_le16(m->b + m->root + 24), 4);
 	CHECK_EQ(look(m), 0);
+}
+
+static void count_file(void *arg, const char *path)
+{
+	unsigned *n = arg;
+
+	CHECK(*path == '/');
+	if (*n < 250)
+		++*n;
+}
+
+/* By who looks for names, in a process of its own, which has no privileges afterwards. */
+static int walked(const struct image *m)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct vmnt_image image = { .fd = memfd_create("image", MFD_CLOEXEC), .name = "image" };
+		struct vmnt_peek *p;
+		struct vl_err err = { 0 };
+		unsigned n = 0;
+		CHECK(image.fd >= 0 && vl_write_full(image.fd, m->b, m->n) == 0);
+		if (vmnt_peek_open(&image, &p, &err) < 0)
+			_exit(255);
+		vmnt_peek_walk(p, count_file, &n);
+		_exit((int)n);
+	}
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+TEST(a_walk_sees_each_file_and_ends_in_a_loop)
+{
+	struct image *m = fresh();
+
+	CHECK_EQ(walked(m), 2);    /* big and sub/small */
+	set(m, m->sub + 34, 0, 2); /* sub lists what the root lists: as deep as a walk goes */
+	set(m, m->sub + 20, vl_le16(m->b + m->root + 24), 4);
+	CHECK_EQ(walked(m), 250);
 }
 
 TEST(directories_that_lie)
