@@ -29,10 +29,10 @@ struct vl_progress cmd_action_say(struct cmd_ctx *c)
 static void free_opts(struct action_opts *o)
 {
 	struct vl_strv *lists[] = {
-		&o->bind,     &o->mount,    &o->no_mount,         &o->scratch, &o->env,
-		&o->env_file, &o->no_env,   &o->iso.network_args, &o->iso.dns, &o->iso.blkio_weight_device,
-		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay, &o->verify.keys,
-		&o->device,   &o->cdi_dirs
+		&o->bind,     &o->mount,    &o->no_mount,         &o->scratch,  &o->env,
+		&o->env_file, &o->no_env,   &o->iso.network_args, &o->iso.dns,  &o->iso.blkio_weight_device,
+		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay,  &o->verify.keys,
+		&o->device,   &o->cdi_dirs, &o->mpi.libs,         &o->mpi.bind, &o->mpi.env
 	};
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);

@@ -157,7 +157,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 		return r;
 	if (image->claims)
 		vl_strv_take(&p->env.set, vl_asprintf(CTR_CLAIMS "=%s", image->claims));
-	if ((r = cmd_plan_gpu(&m)) < 0 || (r = cmd_plan_isolation(&o->iso, say, p, err)) < 0)
+	if ((r = cmd_plan_gpu(&m)) < 0 || (r = cmd_plan_mpi(&m)) < 0 ||
+	    (r = cmd_plan_isolation(&o->iso, say, p, err)) < 0)
 		return r;
 	return (r = cmd_plan_cdi(&m)) < 0 ? r : cmd_plan_env(&m);
 }

@@ -218,6 +218,15 @@ static void warn_of_files(const struct gpus *g, const struct wish *w, const stru
 				 w->why, g->found.driver[GPU_NVIDIA]);
 }
 
+void cmd_plan_libs_dir(struct plan *p)
+{
+	for (size_t i = 0; i < p->n_mounts; i++)
+		if (vl_streq(p->mounts[i].dst, GPU_LIBS))
+			return;
+	if (p->writable)
+		ctr_plan_add(p, PLAN_TMPFS, NULL, GPU_LIBS, PLAN_DEFAULT);
+}
+
 /* Places for files that a sandbox lacks would be made in it, and stay when the container is gone. Libraries get a directory in
  * memory; what lies elsewhere stays outside, unless the sandbox has a file there. */
 static void spare_sandbox(const struct gpus *g, const struct wish *w, struct gpu_files *files)
@@ -238,10 +247,8 @@ static void spare_sandbox(const struct gpus *g, const struct wish *w, struct gpu
 		vl_freep(&f->dst);
 		f->why = vl_strdup("the sandbox has no place for it");
 	}
-	for (size_t i = 0; i < p->n_mounts; i++)
-		libs = libs && !vl_streq(p->mounts[i].dst, GPU_LIBS);
 	if (libs)
-		ctr_plan_add(p, PLAN_TMPFS, NULL, GPU_LIBS, PLAN_DEFAULT);
+		cmd_plan_libs_dir(p);
 	if (b.len)
 		vl_progress_warn(g->m->say,
 				 "%s: --writable would leave empty files in the sandbox: %s; they stay outside", w->why,

@@ -104,6 +104,11 @@ struct gpu_opts {
 	bool nv, no_nv, nvccli, rocm, no_rocm, intel, intel_hpu, compat32;
 };
 
+struct mpi_opts {
+	const char *what; /* host, libfabric, none; NULL as none */
+	struct vl_strv libs, bind, env;
+};
+
 struct action_opts {
 	struct vl_strv bind, mount, no_mount, scratch, env, env_file, no_env;
 	const char *home, *cwd, *shell, *workdir, *clean, *app, *stats;
@@ -129,6 +134,7 @@ struct action_opts {
 	struct isolation_opts iso;
 	uint64_t wanted; /* hold: a socket open as long as somebody waits for the container; 0 = none */
 	struct gpu_opts gpu;
+	struct mpi_opts mpi;
 	struct net_opts net; /* for IMAGE being a URI */
 	struct verify_opts verify;
 };
@@ -269,9 +275,16 @@ int cmd_plan_isolation(const struct isolation_opts *o, const struct vl_progress 
 int cmd_plan_gpu(const struct making *m);
 /* A variable of the image's OCI configuration; returns new or NULL. */
 char *cmd_image_variable(const struct action_image *image, const char *name);
+/* Libraries of the host are put into a directory of the container: in a sandbox, one in memory. */
+void cmd_plan_libs_dir(struct plan *p);
 struct gpu_host;
 /* The machine: "/", or what a test says it is. */
 int cmd_gpu_host(struct gpu_host *ret, struct vl_err *err);
+
+/* ---- plan_mpi.c ---- */
+
+/* --mpi. As cmd_plan_gpu, and after it. Libraries that do not fit are an error; an image without an MPI is a warning. */
+int cmd_plan_mpi(const struct making *m);
 
 /* ---- plan_limits.c ---- */
 

@@ -84,6 +84,47 @@ int gpu_tree_elf(struct gpu_tree *t, const char *path, struct gpu_elf *ret); /* 
 bool gpu_tree_glibc(struct gpu_tree *t, struct vl_strv *ret_versions);       /* false: it has none */
 extern const char *const gpu_tree_lib_dirs[]; /* where its loader looks; ends with NULL */
 
+/* ---- mpi_host.c: the host's libraries of MPI, and what those need ---- */
+
+enum gpu_lib_kind {
+	GPU_LIB_MPI,      /* what programs are linked to */
+	GPU_LIB_MPI_PART, /* of the same MPI: for other languages, and what it is made of */
+	GPU_LIB_FABRIC,   /* libfabric */
+	GPU_LIB_OTHER,
+};
+struct gpu_lib {
+	enum gpu_lib_kind kind;
+	char *path;         /* without links, on the host or in the image; NULL = the host has none of that name */
+	char *name;         /* that loaders ask for */
+	bool given;         /* named by the site or the user, not only needed by another */
+	const char *family; /* of GPU_LIB_MPI; NULL = not known */
+	struct gpu_elf elf;
+	struct gpu_names exports, wants;
+};
+void gpu_lib_free(struct gpu_lib *l);
+struct gpu_libs {
+	struct gpu_lib *v;
+	size_t n;
+};
+void gpu_libs_free(struct gpu_libs *l);
+#define GPU_LIBS_LIST __attribute__((cleanup(gpu_libs_free)))
+
+enum gpu_lib_kind gpu_lib_kind_of(const char *file);
+/* "12.2.2" of libmpi.so.12.2.2; "" = it has none. */
+const char *gpu_lib_number(const char *file);
+/* Of the C library, which is always the image's. */
+bool gpu_lib_is_libc(const char *name);
+/* The rest of what is known of a library whose path, name and kind are set. -ENOEXEC. */
+int gpu_lib_load(struct gpu_lib *l, gpu_read *read, void *arg);
+/* These files, libraries of MPI and libfabric in these directories, and what they need as the host's loader finds it. */
+int gpu_libs_find(const struct vl_strv *files, bool fabric_only, struct gpu_libs *ret, struct vl_err *err);
+ssize_t gpu_libs_index(const struct gpu_libs *l, const char *name); /* -1: not among them */
+
+/* ---- mpi.c ---- */
+
+/* Why the host's library cannot take the place of the image's: returns new, NULL = it can. */
+char *gpu_lib_why_not(const struct gpu_lib *host, const struct gpu_lib *image);
+
 /* ---- families.c ---- */
 
 enum gpu_kind {

@@ -1,4 +1,4 @@
-/* gpu: devices of the host for a container, and the files of their drivers.
+/* gpu: devices of the host for a container, the files of their drivers, and the host's MPI.
  *
  * Whoever knows what a device needs (the discovery of a vendor's driver, a CDI specification) fills a struct gpu_edits:
  * plain data, made in the host's namespaces. gpu_edits_apply appends it to a plan. Nothing here mounts or starts anything.
@@ -93,6 +93,18 @@ struct gpu_cdi_named { /* a device to be described */
  * Returns new. -EINVAL: the rules of the format do not allow it. */
 int gpu_cdi_write(const char *kind, const struct gpu_cdi_named *devices, size_t n, const struct gpu_edits *common,
 		  bool yaml, char **ret, struct vl_err *err);
+
+/* ---- the host's MPI (mpi.c, mpi_host.c) --------------------------------------------------------- */
+
+struct gpu_mpi {
+	const struct vl_strv *files; /* the host's libraries, or directories with such; absolute */
+	bool fabric_only;            /* of them, libfabric alone */
+	const char *why;             /* as of gpu_edits_apply */
+};
+/* The host's libraries of MPI and libfabric in place of those of the image, and what they need beside them where the image has
+ * nothing of that name. -ENOEXEC: they do not fit to the image; nothing to replace is a warning. */
+int gpu_mpi_edits(const struct gpu_mpi *w, enum plan_image kind, const struct vmnt_image *image,
+		  const struct vl_progress *say, struct gpu_edits *ret, struct vl_err *err);
 
 /* ---- into a plan (edits.c) --------------------------------------------------------------------- */
 

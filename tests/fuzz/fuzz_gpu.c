@@ -35,6 +35,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (gpu_elf_load(read_bytes, &b, &e) == 0 && e.needs.n + e.defines.n > 8192)
 		abort();
+	struct gpu_names exports = { 0 }, wants = { 0 };
+	if (gpu_elf_names(read_bytes, &b, &e, &exports, &wants) == 0 && wants.n && !gpu_names_has(&wants, wants.v[0]))
+		abort();
+	gpu_names_free(&exports);
+	gpu_names_free(&wants);
+	(void)gpu_lib_kind_of(text);
 	VL_FREE char *copy = vl_alloc(size + 1);
 	if (size)
 		memcpy(copy, data, size);
