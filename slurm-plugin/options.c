@@ -28,6 +28,9 @@ const struct vsp_row vsp_rows[VSP_WORDS] = {
 	[VSP_ENTRYPOINT_LOG] = { "entrypoint-log", NULL, "show what the entrypoint writes, on standard error" },
 	[VSP_STAGE] = { "stage", NULL, "copy the image to the node, once, and use it from there" },
 	[VSP_NO_STAGE] = { "no-stage", NULL, "use the image from where it is" },
+	[VSP_MPI] = { "mpi", "host|libfabric",
+		      "use the host's MPI, or its libfabric alone, in place of the image's, if both fit" },
+	[VSP_NO_MPI] = { "no-mpi", NULL, "use the image's own MPI (the default)" },
 	[VSP_UNSHARE] = { "unshare", "net,ipc,uts", "namespaces that the container has of its own" },
 };
 
@@ -192,6 +195,9 @@ static int check_values(const struct vsp_options *o, struct vl_err *err)
 
 	if (r == 0 && o->value[VSP_SAVE] && !*o->value[VSP_SAVE])
 		return vl_fail(err, EINVAL, "save: to which file?");
+	const char *mpi = o->value[VSP_MPI];
+	if (r == 0 && mpi && !vl_streq(mpi, "host") && !vl_streq(mpi, "libfabric") && !vl_streq(mpi, "none"))
+		return vl_fail(err, EINVAL, "mpi '%s' is not known; host, libfabric and none are", mpi);
 	if (r == 0 && o->value[VSP_WORKDIR] && o->value[VSP_WORKDIR][0] != '/')
 		return vl_fail(err, EINVAL, "the working directory %s must be an absolute path", o->value[VSP_WORKDIR]);
 	return r;
@@ -219,19 +225,17 @@ int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, 
 	if (r == 0)
 		r = each_word(o->value[VSP_UNSHARE], ret, add_unshare, err);
 
-	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
-						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
-						  { VSP_WRITABLE, VSP_READONLY },
-						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT },
-						  { VSP_STAGE, VSP_NO_STAGE } };
+	static const enum vsp_word pairs[][2] = {
+		{ VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME }, { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
+		{ VSP_WRITABLE, VSP_READONLY },        { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT },
+		{ VSP_STAGE, VSP_NO_STAGE },           { VSP_MPI, VSP_NO_MPI }
+	};
 	static const struct {
 		enum vsp_word word;
 		const char *option;
-	} flags[] = { { VSP_NO_MOUNT_HOME, "--no-home" },
-		      { VSP_REMAP_ROOT, "--fakeroot" },
-		      { VSP_WRITABLE, "--writable-tmpfs" },
-		      { VSP_ENTRYPOINT, "--with-entrypoint" },
-		      { VSP_ENTRYPOINT_LOG, "--entrypoint-log" } };
+	} flags[] = { { VSP_NO_MOUNT_HOME, "--no-home" },      { VSP_REMAP_ROOT, "--fakeroot" },
+		      { VSP_WRITABLE, "--writable-tmpfs" },    { VSP_NO_MPI, "--mpi=none" },
+		      { VSP_ENTRYPOINT, "--with-entrypoint" }, { VSP_ENTRYPOINT_LOG, "--entrypoint-log" } };
 
 	for (size_t i = 0; i < VL_COUNT(pairs) && r == 0; i++)
 		r = contradiction(o, pairs[i][0], pairs[i][1], err);
@@ -239,6 +243,8 @@ int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, 
 		r = check_values(o, err);
 	if (r == 0)
 		r = add_stage(site, o, ret, err);
+	if (r == 0 && o->value[VSP_MPI])
+		vl_strv_take(ret, vl_asprintf("--mpi=%s", o->value[VSP_MPI]));
 	for (size_t i = 0; i < VL_COUNT(flags) && r == 0; i++)
 		if (o->value[flags[i].word])
 			vl_strv_add(ret, flags[i].option);

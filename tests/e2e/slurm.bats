@@ -247,6 +247,24 @@ need_mpich() {
 	expect 0 "$VIAL" mpi check --mpi pmi2 "$MPI_SIF"
 }
 
+@test "--container-mpi: the ring with the host's MPICH, which each rank has mapped" {
+	need_mpich
+	local host=$PLACE/host/libmpich.so.12.2.2
+	install -D -m 644 "$(find /usr/lib -name 'libmpich.so.12.*' | head -n 1)" "$host" # another file than what the image is made of
+	export VIAL_MPI_LIBS=$host
+	expect 0 srun --mpi=pmi2 -N 2 -n 4 --container-mpi=host --container-image="$MPI_SIF" ring libmpich
+	[[ $output == *"ranks 4, sum 6"* ]]
+	[ "$(grep -c " $(stat -c %i "$host") .*/libmpich.so.12" <<<"$output")" -eq 4 ] || { stat "$host" && return 1; }
+	VIAL_CONTAINER_MPI=none expect 0 srun --mpi=pmi2 -n 1 --container-image="$MPI_SIF" ring libmpich
+	[[ $output != *" $(stat -c %i "$host") "* && $output == *libmpich* ]]
+	# the submit side knows the words, the node whether the libraries fit
+	expect 1 srun --container-mpi=pmix --container-image="$MPI_SIF" ring
+	[[ $output$stderr == *"mpi 'pmix' is not known; host, libfabric and none are"* ]]
+	export VIAL_MPI_LIBS=$VIAL
+	expect 1 srun -n 1 --container-mpi=host --container-image="$MPI_SIF" ring
+	[[ $output$stderr == *"vial: --mpi=host: of the host's libraries that were named none is an MPI's"* ]]
+}
+
 @test "ranks that would be alone: one line says so" {
 	need_mpich
 	expect 0 srun --mpi=none -N 2 -n 4 --container-image="$MPI_SIF" ring

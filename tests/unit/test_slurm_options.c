@@ -59,6 +59,18 @@ TEST(images_are_staged_where_the_site_has_a_place)
 	}
 }
 
+TEST(the_hosts_mpi_is_used_when_asked_for)
+{
+	VL_FREE char *host = with(VSP_MPI, "host"), *fabric = with(VSP_MPI, "libfabric"), *no = with(VSP_NO_MPI, NULL);
+	VL_FREE char *none = with(VSP_MPI, "none"), *srun = with(VSP_MPI, "pmix"), *empty = with(VSP_MPI, "");
+
+	CHECK_STR(host, "--mpi=host");
+	CHECK_STR(fabric, "--mpi=libfabric");
+	CHECK_STR(none, "--mpi=none");
+	CHECK_STR(no, "--mpi=none");
+	CHECK(!srun && !empty);
+}
+
 TEST(mounts_are_binds)
 {
 	static const struct {
@@ -92,7 +104,8 @@ TEST(what_excludes_each_other_is_refused)
 	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
 						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
 						  { VSP_WRITABLE, VSP_READONLY },
-						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT } };
+						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT },
+						  { VSP_MPI, VSP_NO_MPI } };
 
 	for (size_t i = 0; i < VL_COUNT(pairs); i++) {
 		struct vsp_options o = { 0 };
