@@ -112,5 +112,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	fuse_argv[3] = argv[4];
+	if (geteuid() == 0) /* who may, as a shared file system: to everybody */
+		fuse_argv[2] = (char *)"-oallow_other,default_permissions,ro,max_threads=64,max_idle_threads=64";
 	return fuse_main(4, fuse_argv, &ops, NULL);
 }
