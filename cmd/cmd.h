@@ -27,6 +27,8 @@ struct cmd_ctx {
 	bool image_claims;               /* what images say of their origin is wanted */
 	const char *stage;               /* images are used from copies there, DIR[:SIZE]; NULL = no */
 	bool stage_always;               /* those on the same file system too */
+	const char *fanout;              /* sbcast, which brings them from the step's first node; NULL = no */
+	uint64_t fanout_wait;            /* seconds that this may take */
 	const char *config_file;         /* the one that was asked for instead of the site's, NULL = none */
 	const struct opt_config *config; /* while the row runs */
 };

@@ -74,7 +74,7 @@ int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_a
 	if (!instance && o->pid_file && !opt_getenv("PID_FILE"))
 		return cmd_usage(c, "--pid-file goes with instance start and instance run");
 	if (action != PLAN_KEEP && (o->check || o->wanted || o->fd || o->named || o->forget || o->save || o->record ||
-				    o->stage || o->claims || o->entrypoint))
+				    o->stage || o->fanout || o->claims || o->entrypoint))
 		return cmd_usage(c, "--%s goes with hold",
 				 o->check    ? "check"
 				 : o->wanted ? "wanted"
@@ -84,6 +84,7 @@ int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_a
 				 : o->save   ? "save"
 				 : o->record ? "record"
 				 : o->stage  ? "stage"
+				 : o->fanout ? "fanout"
 				 : o->claims ? "claims"
 					     : "with-entrypoint");
 	if (instance && (o->explain || o->json))
@@ -143,6 +144,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	c->image_claims = o->claims;
 	c->stage = o->stage;
 	c->stage_always = o->stage_always;
+	c->fanout = o->fanout;
+	c->fanout_wait = o->fanout_wait;
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
 	if (r == -ENOENT)
 		suggest(o, argv[0], &err);

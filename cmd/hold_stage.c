@@ -21,6 +21,8 @@ struct stage {
 	struct stat st;   /* of it */
 	uint64_t limit;   /* bytes; 0 = none */
 	char *key, *lock; /* owned: the names */
+	int come;         /* owned: what another node has sent, -1 = nothing */
+	struct cmd_fanout nodes;
 };
 
 static void free_stage(struct stage *s)
@@ -28,6 +30,8 @@ static void free_stage(struct stage *s)
 	vl_closep(&s->dir);
 	vl_freep(&s->key);
 	vl_freep(&s->lock);
+	vl_closep(&s->come);
+	cmd_fanout_free(&s->nodes);
 }
 
 /* DIR[:SIZE]. *ret_dir is new. */
@@ -183,17 +187,23 @@ static int open_copy(const struct stage *s)
 	return vl_steal_fd(&fd);
 }
 
-static int fill(const struct stage *s, int to, struct vl_err *err)
+static bool is_changed(const struct stage *s)
 {
 	struct stat st;
+
+	return fstat(s->image, &st) < 0 || st.st_size != s->st.st_size || st.st_mtim.tv_sec != s->st.st_mtim.tv_sec ||
+	       st.st_mtim.tv_nsec != s->st.st_mtim.tv_nsec;
+}
+
+static int fill(const struct stage *s, int to, struct vl_err *err)
+{
 	int r = s->st.st_size ? -posix_fallocate(to, 0, s->st.st_size) : 0;
 
 	for (off_t at = 0; at < s->st.st_size && r == 0;) {
 		ssize_t n = sendfile(to, s->image, &at, PIECE);
 		r = n < 0 && errno != EINTR ? -errno : n == 0 ? -ESTALE : 0;
 	}
-	if (r == 0 && (fstat(s->image, &st) < 0 || st.st_size != s->st.st_size ||
-		       st.st_mtim.tv_sec != s->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != s->st.st_mtim.tv_nsec))
+	if (r == 0 && is_changed(s))
 		r = -ESTALE;
 	return r == -ESTALE ? vl_fail(err, ESTALE, "it changed while it was copied")
 	       : r < 0      ? vl_fail_sys(err, -r, "cannot copy it")
@@ -212,6 +222,20 @@ static int copy(const struct stage *s, int lock, struct vl_err *err)
 		r = fill(s, f.fd, err);
 	if (r == 0)
 		r = vl_newfile_commit(&f, true, err);
+	(void)!ftruncate(lock, 0);
+	return r;
+}
+
+/* What has come lies in the directory above. */
+static int adopt(const struct stage *s, int lock, struct vl_err *err)
+{
+	int r = make_room(s, lock, err);
+
+	if (r == 0 && is_changed(s))
+		r = vl_fail(err, ESTALE, "it changed while it was sent");
+	if (r == 0 && (fchmod(s->come, 0400) < 0 || fsync(s->come) < 0 ||
+		       renameat(s->nodes.dir, s->nodes.name, s->dir, s->key) < 0))
+		r = vl_fail_sys(err, errno, "cannot take the copy that was sent");
 	(void)!ftruncate(lock, 0);
 	return r;
 }
@@ -241,7 +265,7 @@ static int find_or_copy(const struct stage *s, struct vl_err *err)
 		fd = open_copy(s); /* while we waited */
 		if (fd >= 0)
 			return fd;
-		int r = copy(s, lock, err);
+		int r = s->come >= 0 ? adopt(s, lock, err) : copy(s, lock, err);
 		if (r < 0)
 			return r;
 	}
@@ -256,13 +280,67 @@ static bool is_far(const struct stage *s)
 	return fstat(s->dir, &st) == 0 && st.st_dev != s->st.st_dev;
 }
 
-int cmd_stage_image(const char *word, bool always, const char *path, int *image, struct vl_err *err)
+/* ---- with other nodes ----------------------------------------------------------------------------- */
+
+static int copy_and_send(struct stage *s, const char *path, const struct vl_log *log, struct vl_err *err)
 {
-	VL_CLEANUP(free_stage) struct stage s = { .dir = -1, .image = *image };
+	struct vl_err why = { 0 };
+	bool told = cmd_fanout_announce(&s->nodes, &why) == 0;
+	int fd = find_or_copy(s, err);
+
+	if (told && fd >= 0)
+		told = cmd_fanout_send(&s->nodes, fd, &why) == 0;
+	else if (told)
+		cmd_fanout_refuse(&s->nodes, err->text);
+	if (!told)
+		vl_logf(log, VL_WARNING, "%s is not sent to the other nodes: %s", path, why.text);
+	return fd;
+}
+
+/* Or another step of this node is sent it, or copies it. */
+static int await(struct stage *s, struct vl_err *err)
+{
+	for (;;) {
+		int fd = open_copy(s);
+		if (fd >= 0)
+			return fd;
+		s->come = cmd_fanout_arrived(&s->nodes, s->st.st_size, err);
+		if (s->come != -EAGAIN)
+			return s->come < 0 ? s->come : find_or_copy(s, err);
+	}
+}
+
+static int get(struct stage *s, const char *path, const struct vl_log *log, struct vl_err *err)
+{
+	struct vl_err why = { 0 };
+	int r = cmd_fanout_open(&s->nodes, path, &s->st, &why), fd = open_copy(s);
+
+	if (r > 0 && fd < 0 && s->nodes.node == 0)
+		return copy_and_send(s, path, log, err);
+	if (r > 0 && fd < 0)
+		r = fd = await(s, &why);
+	if (r < 0)
+		vl_logf(log, VL_WARNING, "%s is read by this node itself: %s", path, why.text);
+	vl_closep(&s->come);
+	return fd >= 0 ? fd : find_or_copy(s, err);
+}
+
+static int get_with_others(struct stage *s, const char *path, const struct vl_log *log, struct vl_err *err)
+{
+	int fd = get(s, path, log, err);
+
+	if (s->nodes.name)
+		cmd_fanout_attend(&s->nodes, s->nodes.node == 0 ? fd : -1);
+	return fd;
+}
+
+int cmd_stage_image(const struct cmd_ctx *c, const char *path, int *image, struct vl_err *err)
+{
+	VL_CLEANUP(free_stage) struct stage s = { .dir = -1, .image = *image, .come = -1 };
 	VL_FREE char *dir = NULL;
 	char mine[32];
 
-	int r = read_word(word, &dir, &s.limit, err);
+	int r = read_word(c->stage, &dir, &s.limit, err);
 	if (r < 0)
 		return r;
 	if (fstat(*image, &s.st) < 0 || !S_ISREG(s.st.st_mode))
@@ -272,11 +350,14 @@ int cmd_stage_image(const char *word, bool always, const char *path, int *image,
 	s.dir = base < 0 ? base : cmd_own_folder(base, mine, dir, err);
 	if (s.dir < 0)
 		return s.dir;
-	if (!always && !is_far(&s))
+	if (!c->stage_always && !is_far(&s))
 		return 0;
 	s.key = make_key(path, &s.st);
 	s.lock = vl_asprintf("%s" LOCK, s.key);
-	int fd = find_or_copy(&s, err);
+	s.nodes = (struct cmd_fanout){
+		.program = c->fanout, .path = dir, .dir = base, .seconds = c->fanout_wait, .stop = -1
+	};
+	int fd = c->fanout ? get_with_others(&s, path, &c->log, err) : find_or_copy(&s, err);
 	if (fd < 0)
 		return fd;
 	fd = vl_move_fd_above_stdio(fd);

@@ -188,7 +188,7 @@ static void use_copy(struct cmd_ctx *c, struct action_image *i)
 
 	if (copy < 0)
 		return;
-	int r = cmd_stage_image(c->stage, c->stage_always, i->path, &copy, &err);
+	int r = cmd_stage_image(c, i->path, &copy, &err);
 	if (r < 0)
 		vl_logf(&c->log, VL_WARNING, "%s is used where it is and not staged: %s", i->path, err.text);
 	if (r > 0) {

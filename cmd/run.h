@@ -127,12 +127,14 @@ struct action_opts {
 	const char *named, *job_dir, *job, *save, *record; /* hold: see hold_named.c, hold_save.c, hold_record.c */
 	const char *stage;                                 /* hold: see hold_stage.c */
 	bool stage_always, claims;
+	const char *fanout; /* hold: see hold_fanout.c */
 	bool explain, json; /* tell it and start nothing */
 	bool ignored;
 	const char *restart, *pid_file; /* instance start, instance run */
 	uint64_t fd;                    /* hold: the socket; 0 = none, which standard input never is */
 	struct isolation_opts iso;
-	uint64_t wanted; /* hold: a socket open as long as somebody waits for the container; 0 = none */
+	uint64_t fanout_wait; /* hold: seconds */
+	uint64_t wanted;      /* hold: a socket open as long as somebody waits for the container; 0 = none */
 	struct gpu_opts gpu;
 	struct mpi_opts mpi;
 	struct net_opts net; /* for IMAGE being a URI */
@@ -237,9 +239,37 @@ int cmd_named_forget(const struct action_opts *o, struct vl_err *err);
 
 /* ---- hold_stage.c ---- */
 
-/* word: DIR[:SIZE]. *image, the open file of that path, gives way to a copy of it on this node, which is made if there is none
- * yet; always: also when the file lies on the same file system as DIR. Returns 1; 0 or an error: it stays what it is. */
-int cmd_stage_image(const char *word, bool always, const char *path, int *image, struct vl_err *err);
+/* *image, the open file of that path, gives way to a copy of it on this node, where c->stage says, which is made if there is
+ * none yet. Returns 1; 0 or an error: it stays what it is. */
+int cmd_stage_image(const struct cmd_ctx *c, const char *path, int *image, struct vl_err *err);
+
+/* ---- hold_fanout.c ---- */
+
+struct cmd_fanout {
+	const char *program, *path; /* borrowed: sbcast; the directory where files come in */
+	int dir;                    /* that; borrowed */
+	uint64_t seconds;           /* that it may take */
+	unsigned node;              /* of the step; 0 is the one that sends */
+	char *step, *name;          /* owned: JOB.STEP; of the file that comes */
+	int stop;                   /* sending stops when it can be read; -1 = none */
+	int64_t begun, alive;       /* ms */
+	off_t seen;                 /* of the file; -1 = none */
+	bool asked;
+};
+struct stat;
+/* For the step that this process is of: program, path, dir, seconds and stop are set. Free it in any case. 1; 0: it has no other
+ * nodes. */
+int cmd_fanout_open(struct cmd_fanout *f, const char *image, const struct stat *st, struct vl_err *err);
+void cmd_fanout_free(struct cmd_fanout *f);
+/* The first node: that it will send the copy or refuse, then that. What fails is refused, too. */
+int cmd_fanout_announce(const struct cmd_fanout *f, struct vl_err *err);
+int cmd_fanout_send(const struct cmd_fanout *f, int copy, struct vl_err *err);
+void cmd_fanout_refuse(const struct cmd_fanout *f, const char *why);
+/* The others, again and again: the file that has come, open and whole, to be renamed; -EAGAIN: not yet; else it will not. */
+int cmd_fanout_arrived(struct cmd_fanout *f, off_t size, struct vl_err *err);
+/* Starts a process that sends the copy to who asks for it, unless that is -1, and removes what comes unasked for, until the
+ * caller ends. */
+void cmd_fanout_attend(struct cmd_fanout *f, int copy);
 
 /* ---- hold_save.c ---- */
 

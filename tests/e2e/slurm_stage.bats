@@ -127,3 +127,82 @@ make_three() {
 	expect 125 keep '' "$PWD/a.sif" true
 	stdout_has "denied by policy"
 }
+
+# ---- from another node of the step: with a real Slurm in slurm_fanout.bats ---------------------------
+
+# on_node N IMAGE COMMAND...: of a step on two nodes. What its `sbcast` is asked for is in ./asked, with what it would send.
+on_node() {
+	local node=$1
+	shift
+	cat >sbcast <<-'EOS'
+		#!/bin/sh
+		echo "$* ${SBCAST_FORCE-} $(stat -Lc %a "$2") $(stat -Lc %s "$2")" >>asked
+		[ ! -e says ] || { cat says >&2 && exit 1; }
+	EOS
+	chmod 755 sbcast
+	SLURM_JOB_ID=7 SLURM_STEP_ID=3 SLURM_NODEID=$node SLURM_STEP_NUM_NODES=2 SBCAST_FORCE=1 HOLD="--stage=$STAGE --stage-always \
+		--fanout=$PWD/sbcast --fanout-wait=${WAIT:-100}" python3 -B "$HERE/keep.py" "$VIAL" "$1" 1 "${@:2}"
+}
+no_notes() { [ -z "$(find "$STAGE" -maxdepth 1 -type f)" ]; }
+# With its path, of what ./asked ends in: $COMING
+coming() { COMING=$(sed -n 's/.* \([^ ]*\)\.want .*/\1/p' asked) && [ -n "$COMING" ]; }
+
+@test "the first node says that it will send its copy, and does, to where nothing is" {
+	local to
+	expect 0 on_node 0 "$SIF" cat /etc/file
+	stdout_is "in the image"
+	to="$STAGE/\.vial-$(id -u)\.7\.3-[0-9a-f]{16}"
+	[ "$(wc -l <asked)" -eq 2 ]
+	grep -Eqx -- "--jobid=7\.3 /proc/self/fd/[0-9]+ $to\.soon  400 4" asked
+	grep -Eqx -- "--jobid=7\.3 /proc/self/fd/[0-9]+ $to  400 $(stat -c %s "$SIF")" asked
+	has_copy "$SIF"
+	# which it has now
+	expect 0 on_node 0 "$SIF" true
+	[ "$(wc -l <asked)" -eq 2 ]
+	printf 'no \033[1m way\nsecond line\n' >says
+	touch "$SIF"
+	expect 0 on_node 0 "$SIF" true
+	stderr_has 'not sent to the other nodes: no \x1b[1m way'
+	stderr_lacks "second line"
+}
+
+@test "another node takes what is whole and the user's own, and removes what is left over" {
+	local step ino
+	on_node 1 "$SIF" sh -c "cat /etc/file; until [ -e $PWD/go ]; do sleep 0.1; done" >out 3>&- &
+	step=$!
+	eventually coming
+	head -c 1000 "$SIF" >"$COMING"
+	exec 8>>"$COMING"
+	tail -c +1001 "$SIF" >&8 # it is not closed yet
+	ino=$(stat -c %i "$COMING")
+	[ ! -s out ]
+	exec 8>&-
+	eventually test -s out
+	[ "$(cat out)" = "in the image" ]
+	[ "$(stat -c '%i %a' "$MINE/$(copy_of "$SIF")")" = "$ino 400" ]
+	echo >"$COMING.want"
+	eventually test ! -e "$COMING.want"
+	touch go
+	wait "$step"
+	eventually no_notes
+}
+
+@test "who is refused, hears nothing or cannot ask reads the image himself, and says why" {
+	local step
+	on_node 1 "$SIF" cat /etc/file >out 2>err 3>&- &
+	step=$!
+	eventually coming
+	printf 'no \033 room' >"$COMING.no"
+	wait "$step"
+	grep -qF "read by this node itself: the step's first node cannot send it: no \\x1b room" err
+	[ "$(cat out)" = "in the image" ]
+	touch "$SIF"
+	WAIT=0 expect 0 on_node 1 "$SIF" true
+	stderr_has "read by this node itself: nothing comes from the step's first node"
+	touch "$SIF"
+	echo "no controller" >says
+	expect 0 on_node 1 "$SIF" true
+	stderr_has "read by this node itself: no controller"
+	[ "$(copies | wc -l)" -eq 3 ]
+	eventually no_notes
+}
