@@ -46,6 +46,16 @@ static void add_name(const struct vsp_task *t, struct vl_strv *v)
 	vl_strv_take(v, vl_asprintf("--job=%s", job));
 }
 
+/* One node reads the image, the others are sent its copy. They have half of the time for that: then they read it, too. (What
+ * Slurm says of the step's nodes to us is of a heterogeneous job's one component.) */
+static void add_fanout(const struct vsp_task *t, struct vl_strv *v)
+{
+	if (!t->site->stage || !t->site->fanout || t->script)
+		return;
+	vl_strv_take(v, vl_asprintf("--fanout=%s", t->site->fanout));
+	vl_strv_take(v, vl_asprintf("--fanout-wait=%ld", t->site->timeout / 2));
+}
+
 static int make_argv(struct keeper *k, struct vl_err *err)
 {
 	const struct vsp_task *t = k->t;
@@ -61,6 +71,7 @@ static int make_argv(struct keeper *k, struct vl_err *err)
 	vl_strv_take(v, vl_asprintf("%d", k->step->wanted));
 	int r = vsp_options_words(t->site, t->options, v, err);
 	add_name(t, v);
+	add_fanout(t, v);
 	if (t->site->records || t->options->value[VSP_RECORD])
 		vl_strv_add(v, "--claims");
 	add_server_files(t, v);

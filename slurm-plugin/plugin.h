@@ -66,6 +66,7 @@ struct vsp_site {
 	const char *names;   /* directory on the node for containers with names */
 	const char *records; /* directory for one record of each step; NULL = none */
 	const char *stage;   /* on the node, for copies of images: DIR[:SIZE]; NULL = none */
+	const char *fanout;  /* sbcast, which brings them to a step's nodes; NULL = each reads the image */
 	long timeout;        /* seconds that a container may take to be there, its conversion included */
 	long record_timeout; /* that a record may take; the step ends without it */
 	bool check;          /* look at images before a job is queued */

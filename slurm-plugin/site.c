@@ -1,5 +1,5 @@
 /* required spank_vial.so prefix=container vial=/usr/bin/vial mounts=/scratch,/opt/site:/opt/site:ro names=/tmp
- * records=/var/log/vial record-timeout=10 stage=/local/stage:200G timeout=600 check=yes */
+ * records=/var/log/vial record-timeout=10 stage=/local/stage:200G fanout=/usr/bin/sbcast timeout=600 check=yes */
 #include "plugin.h"
 
 #ifndef VSP_VIAL
@@ -39,6 +39,8 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 		if (size && vl_parse_size(size + 1, INT64_MAX, &bytes) < 0)
 			return vl_fail(err, EINVAL, "%s: the size is written as in stage=/local:200G", word);
 		site->stage = value;
+	} else if ((value = vl_prefix(word, "fanout=")) && *value == '/') {
+		site->fanout = value;
 	} else if ((value = vl_prefix(word, "timeout="))) {
 		return set_seconds(word, value, &site->timeout, err);
 	} else if ((value = vl_prefix(word, "record-timeout="))) {
@@ -48,7 +50,7 @@ static int set(struct vsp_site *site, const char *word, struct vl_err *err)
 	} else {
 		return vl_fail(err, EINVAL,
 			       "plugstack.conf: '%s' is not known; prefix=, vial=/PATH, mounts=, names=/DIR, "
-			       "records=/DIR, record-timeout=, stage=/DIR[:SIZE], timeout=, check= are",
+			       "records=/DIR, record-timeout=, stage=/DIR[:SIZE], fanout=/PATH, timeout=, check= are",
 			       word);
 	}
 	return 0;

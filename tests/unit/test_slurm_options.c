@@ -219,8 +219,9 @@ TEST(environment_comes_after_the_options)
 
 TEST(sites_words_are_kept_beside_nonsense)
 {
-	const char *argv[] = { "prefix=box",    "nonsense",   "timeout=5",        "timeout=x",       "check=no",
-			       "vial=relative", "names=here", "record-timeout=3", "record-timeout=0" };
+	const char *argv[] = { "prefix=box",       "nonsense",       "timeout=5",    "timeout=x",
+			       "check=no",         "vial=relative",  "names=here",   "record-timeout=3",
+			       "record-timeout=0", "fanout=/bin/sb", "fanout=sbcast" };
 	struct vl_err err = { 0 };
 	struct vsp_site s;
 
@@ -229,5 +230,6 @@ TEST(sites_words_are_kept_beside_nonsense)
 	CHECK_STR(s.prefix, "box");
 	CHECK(s.timeout == 5 && s.record_timeout == 3 && !s.check);
 	CHECK_STR(s.names, "/tmp");
-	CHECK(vsp_site_read(0, NULL, &s, &err) == 0 && s.check && *s.vial == '/');
+	CHECK_STR(s.fanout, "/bin/sb");
+	CHECK(vsp_site_read(0, NULL, &s, &err) == 0 && s.check && !s.fanout && *s.vial == '/');
 }
