@@ -16,7 +16,8 @@
 #define SQ_SUPER_SIZE 96
 #define SQ_META_SIZE 8192u
 #define SQ_NAME_MAX 255u
-#define SQ_LINK_MAX 4095u /* the kernel hands out one page */
+#define SQ_NAME_ASKED 256u /* the kernel's reader: what statfs tells, and longer names cannot be asked for */
+#define SQ_LINK_MAX 4095u  /* the kernel hands out one page */
 #define SQ_NONE32 0xffffffffu
 #define SQ_NONE64 0xffffffffffffffffull
 
@@ -225,7 +226,7 @@ struct sq_inode {
 	uint64_t ref;
 	uint16_t type, mode; /* mode with the file type */
 	uint32_t uid, gid, mtime, number, nlink, rdev, xattr;
-	uint64_t size;
+	uint64_t size, sparse; /* bytes; of which no block is stored, at most all */
 	struct sq_cursor rest; /* what follows the fixed part: block list, index or link target */
 	/* regular files */
 	uint64_t start;
@@ -276,6 +277,8 @@ int vmnt_sq_find(struct squash *s, const char *path, struct sq_inode *ret);
 ssize_t vmnt_sq_read(struct squash *s, const struct sq_inode *i, uint64_t off, void *buf, size_t n);
 /* Unpacks the first blocks of a file into the cache. */
 void vmnt_sq_warm(struct squash *s, const struct sq_inode *i, uint64_t blocks);
+/* Where the next hole begins, or else the next data, at or after off; the end of the file is a hole. -ENXIO, -EIO. */
+int vmnt_sq_seek(struct squash *s, const struct sq_inode *i, uint64_t off, bool hole, uint64_t *ret);
 /* The file is read in order and up to off: the next block, if a thread has nothing else to do. */
 void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off);
 /* The regular file whose inode comes next in the table, or -ENOENT. Writers of images go from directory to directory,

@@ -54,6 +54,28 @@ static void jump(struct sq_walk *w, uint64_t n)
 	w->data = w->mark[m].data;
 }
 
+static uint32_t stored(uint32_t word) /* bytes of a block in the image */
+{
+	return word & 0xffffff;
+}
+
+/* Reads on in the list: up to the next place to remember, and not to block `end`, for what is read counts. Returns how many
+ * words are in b, or -EIO. */
+static ssize_t step(struct squash *s, struct sq_walk *w, uint64_t end, uint8_t b[SQ_META_SIZE])
+{
+	mark_place(w);
+	struct sq_cursor c = w->cur;
+	size_t n = (size_t)VL_MIN(VL_MIN(w->every - w->next % w->every, end - w->next), (uint64_t)SQ_META_SIZE / 4);
+
+	if (vmnt_sq_meta(s, &c, b, 4 * n) < 0)
+		return -EIO;
+	for (size_t k = 0; k < n; k++)
+		w->data += stored(vl_le32(b + 4 * k));
+	w->cur = c;
+	w->next += n;
+	return (ssize_t)n;
+}
+
 /* The list holds sizes only: a position is the sum of all sizes before it. Places on the way are
  * remembered, so that reading a big file at random walks a few entries only. */
 static int block_at(struct squash *s, const struct sq_inode *i, uint64_t n, uint64_t *ret_pos, uint32_t *ret_word)
@@ -63,25 +85,12 @@ static int block_at(struct squash *s, const struct sq_inode *i, uint64_t n, uint
 	jump(w, n);
 	for (;;) {
 		uint8_t b[SQ_META_SIZE];
-		mark_place(w);
-		/* up to the next place to remember, and not past n: what is read counts */
-		uint64_t some = VL_MIN(w->every - w->next % w->every, n + 1 - w->next);
-		size_t bytes = 4 * (size_t)VL_MIN(some, (uint64_t)sizeof b / 4);
-		struct sq_cursor c = w->cur;
-		if (vmnt_sq_meta(s, &c, b, bytes) < 0)
+		ssize_t some = step(s, w, n + 1, b);
+		if (some < 0)
 			return -EIO;
-		uint64_t last = w->data;
-		uint32_t word = 0;
-		for (size_t at = 0; at < bytes; at += 4) {
-			last = w->data;
-			word = vl_le32(b + at);
-			w->data += word & 0xffffff;
-		}
-		w->cur = c;
-		w->next += bytes / 4;
 		if (w->next == n + 1) {
-			*ret_pos = last;
-			*ret_word = word;
+			*ret_word = vl_le32(b + 4 * (some - 1));
+			*ret_pos = w->data - stored(*ret_word);
 			return 0;
 		}
 	}
@@ -204,6 +213,51 @@ void vmnt_sq_warm(struct squash *s, const struct sq_inode *i, uint64_t blocks)
 		sched_yield(); /* whoever was woken here meanwhile would wait for the end of our time slice */
 	}
 }
+
+/* ---- holes: blocks that are not stored ---------------------------------------------------------- */
+
+/* The first block at or after n that is a hole, or is none; `blocks`: there is no such. */
+static int find_block(struct squash *s, const struct sq_inode *i, uint64_t n, uint64_t blocks, bool hole, uint64_t *ret)
+{
+	struct sq_walk *w = walk_of(s, i);
+
+	jump(w, n);
+	while (w->next < blocks) {
+		uint8_t b[SQ_META_SIZE];
+		uint64_t first = w->next;
+		ssize_t some = step(s, w, blocks, b);
+		if (some < 0)
+			return -EIO;
+		for (uint64_t k = n > first ? n - first : 0; k < (uint64_t)some; k++)
+			if (!vl_le32(b + 4 * k) == hole) {
+				*ret = first + k;
+				return 0;
+			}
+	}
+	*ret = blocks;
+	return 0;
+}
+
+int vmnt_sq_seek(struct squash *s, const struct sq_inode *i, uint64_t off, bool hole, uint64_t *ret)
+{
+	uint64_t bs = s->super.block_size, blocks = stored_blocks(s, i), n = off / bs;
+
+	if (!S_ISREG(i->mode))
+		return -EIO;
+	if (off >= i->size)
+		return -ENXIO;
+	if (n < blocks && (!list_fits(s, blocks) || find_block(s, i, n, blocks, hole, &n) < 0))
+		return -EIO;
+	/* what the list does not have is in a fragment: data, up to the end of the file */
+	if (n * bs >= i->size || (n == blocks && hole)) {
+		*ret = i->size;
+		return hole ? 0 : -ENXIO;
+	}
+	*ret = VL_MAX(off, n * bs);
+	return 0;
+}
+
+/* ---- what will be asked for --------------------------------------------------------------------- */
 
 void vmnt_sq_read_ahead(struct squash *s, const struct sq_inode *i, uint64_t off)
 {

@@ -35,6 +35,7 @@ static void parse_inode(struct sq_inode *i, const uint8_t *b)
 		break;
 	case SQ_LREG:
 		i->start = vl_le64(b + 16), i->size = vl_le64(b + 24), i->nlink = vl_le32(b + 40);
+		i->sparse = VL_MIN(vl_le64(b + 32), i->size);
 		i->frag = vl_le32(b + 44), i->frag_off = vl_le32(b + 48), i->xattr = vl_le32(b + 52);
 		break;
 	case SQ_LINK:

@@ -28,6 +28,12 @@ static struct srv_worker *worker(fuse_req_t req, enum srv_count what)
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
+/* In units of 512 bytes, as the kernel's reader counts: bytes of files that are not holes, packed or not. */
+static blkcnt_t blocks_of(const struct sq_inode *i)
+{
+	return S_ISREG(i->mode) ? (blkcnt_t)((i->size - i->sparse + 511) / 512) : 0;
+}
+
 static void attr_of_inode(const struct vmnt_session *s, const struct sq_inode *i, struct stat *st)
 {
 	*st = (struct stat){
@@ -44,7 +50,7 @@ static void attr_of_inode(const struct vmnt_session *s, const struct sq_inode *i
 		.st_rdev = i->rdev,
 		.st_size = (off_t)i->size,
 		.st_blksize = s->sq.super.block_size,
-		.st_blocks = (blkcnt_t)((i->size + 511) / 512),
+		.st_blocks = blocks_of(i),
 		.st_mtim.tv_sec = i->mtime,
 		.st_atim.tv_sec = i->mtime,
 		.st_ctim.tv_sec = i->mtime,
@@ -117,6 +123,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct stat st;
 	uint64_t node = 0;
 
+	if (strlen(name) > SQ_NAME_ASKED) {
+		fuse_reply_err(req, ENAMETOOLONG);
+		return;
+	}
 	int r = stat_node(w, parent, &st, &dir);
 	if (r == 0 && !(parent & SQ_VIRTUAL)) {
 		r = vmnt_sq_lookup(&w->sq, &dir, name, &found);
@@ -211,6 +221,24 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, str
 		fuse_reply_buf(req, w->buf, (size_t)n);
 	if (n > 0)
 		vmnt_srv_record(w->s, &i, (uint64_t)off, (uint64_t)n), after_read(w, &i, (uint64_t)off, (uint64_t)n);
+}
+
+/* SEEK_DATA and SEEK_HOLE; for the others the kernel needs nobody. */
+static void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct srv_worker *w = worker(req, SRV_LSEEK);
+	struct sq_inode i;
+	struct stat st;
+	uint64_t at = 0;
+
+	(void)fi;
+	int r = off < 0 ? -ENXIO : whence != SEEK_DATA && whence != SEEK_HOLE ? -EINVAL : stat_node(w, node, &st, &i);
+	if (r == 0)
+		r = node & SQ_VIRTUAL ? -ENXIO : vmnt_sq_seek(&w->sq, &i, (uint64_t)off, whence == SEEK_HOLE, &at);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_lseek(req, (off_t)at);
 }
 
 struct listing {
@@ -331,7 +359,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t node)
 		.f_bsize = sb->block_size,
 		.f_frsize = sb->block_size,
 		.f_files = sb->inodes,
-		.f_namemax = SQ_NAME_MAX,
+		.f_namemax = SQ_NAME_ASKED,
 		.f_blocks = (sb->used + sb->block_size - 1) / sb->block_size,
 	};
 	(void)node;
@@ -391,6 +419,7 @@ const struct fuse_lowlevel_ops vmnt_srv_ops = {
 	.open = op_open,
 	.opendir = op_open,
 	.read = op_read,
+	.lseek = op_lseek,
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
 	.statfs = op_statfs,

@@ -16,6 +16,7 @@ enum srv_count {
 	SRV_READDIR,
 	SRV_STATFS,
 	SRV_XATTR,
+	SRV_LSEEK,
 	SRV_BYTES,
 	SRV_COUNTS
 };

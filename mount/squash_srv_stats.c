@@ -92,7 +92,8 @@ static void add_hot(struct vl_buf *b, struct vmnt_session *s)
 
 static void add_counts(struct vl_buf *b, struct vmnt_session *s)
 {
-	static const char *const name[] = { "lookup", "getattr", "readlink", "read", "readdir", "statfs", "xattr" };
+	static const char *const name[] = { "lookup",  "getattr", "readlink", "read",
+					    "readdir", "statfs",  "xattr",    "lseek" };
 
 	vl_buf_adds(b, "\"requests\":{");
 	for (size_t i = 0; i < VL_COUNT(name); i++)

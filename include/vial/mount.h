@@ -207,7 +207,7 @@ int vmnt_server_add_places(int control, const struct vmnt_place *places, size_t 
  * nothing. Returns new. */
 int vmnt_server_profile(int control, struct vmnt_read **ret, size_t *ret_n, struct vl_err *err);
 /* One JSON object of numbers: {"requests":{"lookup":..,"getattr":..,"readlink":..,"read":..,"readdir":..,"statfs":..,
- * "xattr":..},"bytes":..,"places":..,"metadata":{"hits":..,"misses":..},"data":{the same},"unpacked":{"blocks":..,
+ * "xattr":..,"lseek":..},"bytes":..,"places":..,"metadata":{"hits":..,"misses":..},"data":{the same},"unpacked":{"blocks":..,
  * "nanoseconds":..,"ahead":..},"threads":..,"resident":..,"files":[{"reads":..,"bytes":..,"path":".."}]}: bytes of
  * file data given, blocks unpacked and the time that took, files most read first. Returns new. */
 int vmnt_server_stats(int control, char **ret_json, struct vl_err *err);

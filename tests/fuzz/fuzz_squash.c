@@ -29,6 +29,13 @@ static void visit(struct walk *w, uint64_t ref, unsigned depth)
 	for (size_t k = 0; S_ISREG(i.mode) && k < VL_COUNT(offs); k++)
 		if (vmnt_sq_read(w->s, &i, offs[k], w->buf, 20000) > 20000)
 			abort();
+	for (size_t k = 0; S_ISREG(i.mode) && k < 2 * VL_COUNT(offs); k++) {
+		uint64_t at = offs[k / 2], to = 0;
+		if (vmnt_sq_seek(w->s, &i, at, k % 2, &to) == 0 && (to < at || to > i.size))
+			abort();
+	}
+	if (i.sparse > i.size)
+		abort();
 	ssize_t n = vmnt_sq_xattr_list(w->s, &i, (char *)w->buf);
 	if (n > 0) {
 		VL_FREE char *names = vl_memdup(w->buf, (size_t)n);

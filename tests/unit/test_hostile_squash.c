@@ -203,6 +203,18 @@ static int64_t answer(struct look *l, int64_t r)
 	return r;
 }
 
+/* A place at or after off, or the end. */
+static void look_for_holes(struct look *l, const struct sq_inode *i, uint64_t off)
+{
+	for (int hole = 0; hole < 2; hole++) {
+		uint64_t to = 0;
+		int r = vmnt_sq_seek(&l->s, i, off, hole, &to);
+		answer(l, r == -ENXIO ? 0 : r);
+		CHECK(r != -ENXIO || !hole || off >= i->size);
+		CHECK(r < 0 || (off < i->size && to >= off && to <= i->size && (hole || to < i->size)));
+	}
+}
+
 static void look_at_file(struct look *l, const struct sq_inode *i)
 {
 	static uint8_t one[3 * BLOCK], two[3 * BLOCK];
@@ -215,6 +227,7 @@ static void look_at_file(struct look *l, const struct sq_inode *i)
 		CHECK(a == b || a < 0 || b < 0);
 		CHECK(a <= (int64_t)sizeof one && (a < 0 || at[k] >= i->size || (uint64_t)a <= i->size - at[k]));
 		CHECK(a <= 0 || b <= 0 || memcmp(one, two, (size_t)a) == 0);
+		look_for_holes(l, i, at[k]);
 	}
 }
 
@@ -453,10 +466,55 @@ TEST(files_that_lie)
 	ERRORS(with(words, 0xffffffff, 4));
 	ERRORS(with(words, 100 | 1u << 24, 4));
 	ERRORS(with(words + 4, 1, 4));
-	ERRORS(with(words, BLOCK, 4));            /* "compressed" */
-	CHECK_EQ(look(with(words + 4, 0, 4)), 0); /* a hole */
+	ERRORS(with(words, BLOCK, 4));                  /* "compressed" */
+	CHECK_EQ(look(with(words + 4, 0, 4)), 0);       /* a hole */
+	CHECK_EQ(look(with(big + 32, NO_TABLE, 8)), 0); /* holes */
+	CHECK_EQ(look(with(big + 32, 1ull << 63, 8)), 0);
 	ERRORS(with(small + 24, 101, 4));
 	ERRORS(with(small + 28, 0xffffffff, 4));
+}
+
+/* Two blocks and a tail: any of the blocks may be a hole. */
+TEST(holes_are_found)
+{
+	static const struct {
+		uint32_t hole[2];
+		uint64_t off, data, next; /* the next data from off, the next hole */
+	} cases[] = {
+		{ { 0, 0 }, 0, 0, BIG },
+		{ { 0, 0 }, BIG - 1, BIG - 1, BIG },
+		{ { 0, 1 }, 0, 0, BLOCK },
+		{ { 0, 1 }, BLOCK - 1, BLOCK - 1, BLOCK },
+		{ { 0, 1 }, BLOCK, 2 * BLOCK, BLOCK },
+		{ { 0, 1 }, BLOCK + 7, 2 * BLOCK, BLOCK + 7 },
+		{ { 1, 0 }, 0, BLOCK, 0 },
+		{ { 1, 0 }, BLOCK, BLOCK, BIG },
+		{ { 1, 1 }, 3, 2 * BLOCK, 3 },
+	};
+	static struct look l;
+
+	for (size_t k = 0; k < VL_COUNT(cases); k++) {
+		struct image *m = fresh();
+		struct sq_inode i;
+		struct sq_entry e;
+		uint64_t to = 0;
+		for (size_t b = 0; b < 2; b++)
+			if (cases[k].hole[b])
+				set(m, m->big + 56 + 4 * b, 0, 4);
+		set(m, m->big + 32, k == 0 ? NO_TABLE : BLOCK, 8);
+		CHECK_EQ(open_image(&l, m), 0);
+		CHECK_EQ(vmnt_sq_inode(&l.s, l.s.super.root, &i), 0);
+		CHECK_EQ(vmnt_sq_lookup(&l.s, &i, "big", &e), 0);
+		CHECK_EQ(vmnt_sq_inode(&l.s, e.ref, &i), 0);
+		CHECK_EQ(i.sparse, k == 0 ? BIG : BLOCK); /* never more than there is */
+		CHECK_EQ(vmnt_sq_seek(&l.s, &i, cases[k].off, false, &to), 0);
+		CHECK_EQ(to, cases[k].data);
+		CHECK_EQ(vmnt_sq_seek(&l.s, &i, cases[k].off, true, &to), 0);
+		CHECK_EQ(to, cases[k].next);
+		CHECK_EQ(vmnt_sq_seek(&l.s, &i, BIG, true, &to), -ENXIO);
+		CHECK_EQ(vmnt_sq_seek(&l.s, &i, BIG, false, &to), -ENXIO);
+		close_image(&l);
+	}
 }
 
 TEST(fragment_and_owner_tables_that_lie)
@@ -565,6 +623,10 @@ TEST(long_lists_are_given_up)
 	CHECK_EQ(answer(&l, vmnt_sq_read(&l.s, &i, 5000 * BLOCK, buf, sizeof buf)), sizeof buf); /* a hole */
 	CHECK_MEM(buf, "\0\0\0\0\0\0\0\0\0", sizeof buf);
 	CHECK_EQ(answer(&l, vmnt_sq_read(&l.s, &i, (blocks - 1) * BLOCK, buf, sizeof buf)), -EIO);
+	uint64_t to;
+	CHECK_EQ(answer(&l, vmnt_sq_seek(&l.s, &i, 5000 * BLOCK, true, &to)), 0);
+	CHECK_EQ(to, 5000 * BLOCK);
+	CHECK_EQ(answer(&l, vmnt_sq_seek(&l.s, &i, 5000 * BLOCK, false, &to)), -EIO);
 	close_image(&l);
 	set(&m, m.big + 24, 1ull << 62, 8);
 	ERRORS(&m);
