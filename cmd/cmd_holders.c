@@ -87,20 +87,22 @@ static void print_stats(const char *text)
 	VL_JSON vl_json *j = NULL;
 	const char *between = "    requests   ";
 	struct vl_err none;
-	char bytes[16], memory[16];
+	char bytes[16], memory[16], most[16];
 
 	if (vl_json_parse(text, strlen(text), "statistics", &j, &none) < 0)
 		return;
 	const vl_json *unpacked = vl_json_obj(j, "unpacked");
 	vl_human_size((uint64_t)number(j, "bytes"), bytes);
 	vl_human_size((uint64_t)number(j, "resident"), memory);
+	vl_human_size((uint64_t)number(j, "memory"), most);
 	vl_json_each(vl_json_obj(j, "requests"), print_count, &between);
 	printf("\n    data       %s read; %lld blocks unpacked in %.3f s, %lld of them ahead\n    cache hits ", bytes,
 	       (long long)number(unpacked, "blocks"), (double)number(unpacked, "nanoseconds") / 1e9,
 	       (long long)number(unpacked, "ahead"));
 	print_cache("metadata", vl_json_obj(j, "metadata"));
 	print_cache(", data", vl_json_obj(j, "data"));
-	printf("\n    server     %lld threads at most, %s of memory\n", (long long)number(j, "threads"), memory);
+	printf("\n    server     %lld threads at most, %s of memory; its caches and buffers take %s at most\n",
+	       (long long)number(j, "threads"), memory, most);
 	print_files(vl_json_arr(j, "files"));
 }
 

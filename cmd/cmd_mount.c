@@ -18,6 +18,7 @@ const struct opt cmd_mount_options[] = {
 	{ 'f', "foreground", OPT_FLAG, O(foreground), NULL, "wait until it is unmounted; a signal unmounts it", NULL,
 	  0 },
 	CMD_STATS_OPT(struct cmd_mount_opts, stats),
+	CMD_SERVER_OPTS(struct cmd_mount_opts, server),
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print what was mounted, or the list, as JSON", NULL, 0 },
 	CMD_VERIFY_OPTS(struct cmd_mount_opts, verify),
 	CMD_NET_OPTS(struct cmd_mount_opts, net),
@@ -250,7 +251,8 @@ static int mount_image(struct cmd_ctx *c, struct cmd_mount_opts *o, char **argv,
 		return vl_fail(err, EISDIR, "%s is a directory already", i.path);
 	if ((r = cmd_action_verify(&o->verify, &i, err)) < 0 || (r = cmd_action_verified(&i, err)) < 0)
 		return r;
-	if ((r = cmd_stats_open(o->stats, &image.report, err)) < 0)
+	if ((r = cmd_stats_open(o->stats, &image.report, err)) < 0 ||
+	    (r = cmd_server_opts_read(&o->server, &image.memory, &image.threads, err)) < 0)
 		return r;
 	image.fd = i.fd;
 	image.off = i.off;

@@ -399,11 +399,27 @@ cmd_fn cmd_login_run, cmd_logout_run, cmd_registry_list_run;
 	}
 int cmd_stats_open(const char *word, int *ret, struct vl_err *err);
 
+/* server_opts.c: what an image's server may take */
+struct server_opts {
+	const char *memory;
+	uint64_t threads;
+};
+/* clang-format off */
+#define CMD_SERVER_OPTS(type, m) \
+	{ 0, "mount-memory", OPT_STR, offsetof(type, m.memory), "SIZE", \
+	  "what caches and buffers of the image's server may fill (default 64M)", "MOUNT_MEMORY", 0 }, \
+	{ 0, "mount-threads", OPT_U64, offsetof(type, m.threads), "N", \
+	  "threads of the image's server (default: the CPUs it may use, at most 8)", "MOUNT_THREADS", 0 }
+/* clang-format on */
+/* *ret_*: 0 without a word. -EINVAL: too little, or more than there is. */
+int cmd_server_opts_read(const struct server_opts *o, uint64_t *ret_memory, unsigned *ret_threads, struct vl_err *err);
+
 /* cmd_mount.c, cmd_umount.c */
 struct cmd_mount_opts {
 	struct vl_strv words;
 	bool foreground, json;
 	const char *stats;
+	struct server_opts server;
 	struct verify_opts verify;
 	struct net_opts net;
 };

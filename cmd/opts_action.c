@@ -42,6 +42,7 @@ const struct opt cmd_action_opts[] = {
 	  "of what goes to memory (default: half of what the job may use, at least 64M)", "TMPFS_SIZE", 0 },
 	{ 0, "private-mount", OPT_FLAG, O(private_mount), NULL, "do not share the image's mount with other starts",
 	  "PRIVATE_MOUNT", 0 },
+	CMD_SERVER_OPTS(struct action_opts, server),
 	CMD_VERIFY_OPTS(struct action_opts, verify),
 	{ 0, "explain", OPT_FLAG, O(explain), NULL,
 	  "start nothing; print what would be mounted, set and started, and why", NULL, 0 },

@@ -146,7 +146,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	for (int i = 0; i < argc; i++)
 		vl_strv_add(&p->argv, argv[i]);
 	cmd_plan_manners(&m);
-	if ((r = cmd_plan_overlays(o, image, say, p, err)) < 0 || (r = ask_policy_of_overlays(c, p, err)) < 0)
+	if ((r = cmd_server_opts_read(&o->server, &p->server_memory, &p->server_threads, err)) < 0 ||
+	    (r = cmd_plan_overlays(o, image, say, p, err)) < 0 || (r = ask_policy_of_overlays(c, p, err)) < 0)
 		return r;
 	ctr_plan_ask_user(p);
 	if ((r = cmd_plan_app(&m)) < 0 || (r = use_config(&m, argc, argv, &workdir)) < 0 ||

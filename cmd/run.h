@@ -135,6 +135,7 @@ struct action_opts {
 	struct isolation_opts iso;
 	uint64_t fanout_wait; /* hold: seconds */
 	uint64_t wanted;      /* hold: a socket open as long as somebody waits for the container; 0 = none */
+	struct server_opts server;
 	struct gpu_opts gpu;
 	struct mpi_opts mpi;
 	struct net_opts net; /* for IMAGE being a URI */

@@ -63,6 +63,8 @@ static void settle(struct vmnt_image *image)
 	if (!image->threads) {
 		unsigned cpus = vl_cpu_count();
 		image->threads = VL_MIN(cpus, MAX_THREADS);
+		while (image->memory && image->threads > 1 && vmnt_server_least(image->threads) > image->memory)
+			image->threads--;
 	}
 }
 

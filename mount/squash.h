@@ -153,11 +153,12 @@ struct sq_dir { /* a directory listing being read */
 #define SQ_FRONTS 8
 #define SQ_FRONT_CHUNK (1u << 20)
 #define SQ_FRONT_SLOTS 16
+#define SQ_FRONT_SHARE 4 /* of the memory: by default all slots */
 struct sq_front {
 	pthread_mutex_t lock; /* for the slots */
 	pthread_cond_t changed;
 	struct vmnt_extent extent[SQ_FRONTS];
-	size_t n;
+	size_t n, slots;
 	struct sq_front_slot {
 		uint64_t pos, used, given; /* bytes that were asked for */
 		size_t len;                /* 0: nothing */

@@ -9,6 +9,8 @@ void vmnt_front_init(struct sq_front *f, const struct vmnt_image *image, uint64_
 {
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->changed, NULL);
+	uint64_t memory = image->memory ? image->memory : VMNT_MEMORY;
+	f->slots = (size_t)VL_MAX(VL_MIN(memory / SQ_FRONT_SHARE / SQ_FRONT_CHUNK, (uint64_t)SQ_FRONT_SLOTS), 1u);
 	for (size_t i = 0; i < image->n_front && f->n < SQ_FRONTS; i++) {
 		struct vmnt_extent e = image->front[i];
 		if (e.off >= used || !e.len)
@@ -47,7 +49,7 @@ static struct sq_front_slot *slot_for(struct sq_front *f, uint64_t pos)
 {
 	struct sq_front_slot *oldest = NULL;
 
-	for (size_t i = 0; i < SQ_FRONT_SLOTS; i++) {
+	for (size_t i = 0; i < f->slots; i++) {
 		struct sq_front_slot *t = &f->slot[i];
 		if (t->pos == pos && (t->len || t->filling))
 			return t;

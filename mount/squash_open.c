@@ -3,10 +3,13 @@
 #include <sys/stat.h>
 
 #define MAGIC 0x73717368u
-#define DEFAULT_MEMORY (64ull << 20) /* what a server may fill: see vmnt_image */
-#define META_SHARE 16                /* 4 MiB of it for metadata */
-#define REPLY (1ull << 20)           /* a thread's longest answer */
-#define THREAD (256ull << 10)        /* its stack, tables of the decompressor, the question */
+#define META_SHARE 16         /* of the memory, for metadata; by default 4 MiB */
+#define REPLY (1ull << 20)    /* a thread's longest answer */
+#define THREAD (256ull << 10) /* its stack, tables of the decompressor, the question */
+/* With the largest blocks, 1 MiB, each thread has two or three of them at hand, and two more threads have; of blocks that
+ * wait there are as many as threads and four. So the memory that is usual is just right for the usual threads. */
+#define LEAST (16ull << 20)
+#define LEAST_THREAD (6ull << 20)
 
 /* ---- superblock ----------------------------------------------------------------------------- */
 
@@ -137,9 +140,14 @@ static size_t data_slots(const struct squash *s, uint64_t memory, unsigned threa
 	if (s->tree)
 		used += vmnt_tree_memory(s->tree) + threads * block;
 	if (s->sh->front.n)
-		used += SQ_FRONT_SLOTS * SQ_FRONT_CHUNK;
+		used += s->sh->front.slots * SQ_FRONT_CHUNK;
 
 	return (size_t)VL_MAX(memory > used ? (memory - used) / block : 0, threads + 4ull);
+}
+
+uint64_t vmnt_server_least(unsigned threads)
+{
+	return LEAST + threads * LEAST_THREAD;
 }
 
 static unsigned readers(const struct vmnt_image *image)
@@ -149,7 +157,7 @@ static unsigned readers(const struct vmnt_image *image)
 
 static int share(struct squash *s, const struct vmnt_image *image)
 {
-	uint64_t memory = image->memory ? image->memory : DEFAULT_MEMORY;
+	uint64_t memory = image->memory ? image->memory : VMNT_MEMORY;
 	unsigned threads = readers(image);
 
 	s->sh = vl_alloc(sizeof *s->sh);

@@ -138,7 +138,8 @@ char *vmnt_session_stats(struct vmnt_session *s)
 		vmnt_tree_count(s->sq.tree, &hashed, &bad);
 		vl_buf_addf(&b, ",\"tree\":{\"hashed\":%llu,\"bad\":%llu}", (ull)hashed, (ull)bad);
 	}
-	vl_buf_addf(&b, ",\"threads\":%u,\"resident\":%llu", s->max_threads, (ull)resident(s->statm));
+	vl_buf_addf(&b, ",\"threads\":%u,\"memory\":%llu,\"resident\":%llu", s->max_threads,
+		    (ull)(s->image.memory ? s->image.memory : VMNT_MEMORY), (ull)resident(s->statm));
 	add_hot(&b, s);
 	vl_buf_adds(&b, "}");
 	return b.data;

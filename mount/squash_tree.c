@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <vial/sif.h>
 
-#define CACHE (4ull << 20) /* bytes; a block of hashes in it vouches for 512 blocks of 16 KiB */
+#define CACHE (4ull << 20) /* bytes at most; a block of hashes in it vouches for 512 blocks of 16 KiB */
+#define SHARE 16           /* of the server's memory */
 #define TOLD 8             /* lines of the log: who reads on over a broken disk fills none */
 
 struct sq_tree {
@@ -48,7 +49,8 @@ struct sq_tree *vmnt_tree_new(const struct vmnt_image *image, unsigned threads)
 	t->name = vl_printable(image->name, strlen(image->name));
 	pthread_mutex_init(&t->lock, NULL);
 	/* a thread holds one block of each level while it waits for another */
-	uint64_t slots = VL_MAX(CACHE / t->block, (uint64_t)threads * (t->shape.n + 1));
+	uint64_t cache = VL_MIN(CACHE, (image->memory ? image->memory : VMNT_MEMORY) / SHARE);
+	uint64_t slots = VL_MAX(cache / t->block, (uint64_t)threads * (t->shape.n + 1));
 	t->memory = slots * t->block;
 	vmnt_cache_init(&t->cache, (size_t)slots, t->block);
 	return t;

@@ -86,6 +86,8 @@ char *ctr_hold_key(const struct plan *p)
 	if (!add_file(&b, "vial", "/proc/self/exe") || !add_image(&b, p))
 		return NULL;
 	vl_buf_addf(&b, "user %u %u%s\n", p->user.uid, p->user.gid, ctr_may_map_all() ? " all" : "");
+	/* a server has as much memory, and as many threads, as its first user asked for */
+	vl_buf_addf(&b, "server %llu %u\n", (unsigned long long)p->server_memory, p->server_threads);
 	/* user: whose ids the holder's maps are of. mnt: the server stays in that of the first start, and keeps
 	 * what is mounted there busy. pid: with the first process of one, all others in it are killed. */
 	if (!add_file(&b, "user-ns", "/proc/self/ns/user") || !add_file(&b, "mnt-ns", "/proc/self/ns/mnt") ||

@@ -51,6 +51,8 @@ static void add(struct ctr_root *r, const struct plan *p, const struct plan_moun
 		.uid = p->user.uid,
 		.gid = p->user.gid,
 		.all_ids = !p->fakeroot && ctr_may_map_all(),
+		.memory = p->server_memory,
+		.threads = p->server_threads,
 	};
 	r->served = vl_realloc(r->served, r->n_served + 1, sizeof *r->served);
 	r->served[r->n_served++] = s;

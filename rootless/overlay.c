@@ -88,6 +88,8 @@ int ctr_layers_start(const struct plan *p, bool all_ids, int done, struct ctr_la
 			.uid = p->user.uid,
 			.gid = p->user.gid,
 			.all_ids = all_ids,
+			.memory = p->server_memory,
+			.threads = p->server_threads,
 		};
 	}
 	for (size_t i = 0; i < ret->n; i++) {

@@ -112,6 +112,8 @@ static struct vmnt_image image_of(const struct plan *p, const struct vmnt_place 
 		.name = p->image_path,
 		.uid = p->user.uid,
 		.gid = p->user.gid,
+		.memory = p->server_memory,
+		.threads = p->server_threads,
 		.places = places,
 		.n_places = p->n_mounts,
 		.report = p->report,

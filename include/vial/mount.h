@@ -60,6 +60,8 @@ struct vmnt_tree {
 	uint8_t root[32]; /* SHA-256 */
 };
 
+#define VMNT_MEMORY (64ull << 20)
+#define VMNT_THREADS_MAX 64u
 struct vmnt_image {
 	int fd;             /* borrowed; read with pread only */
 	uint64_t off, size; /* bytes: where the squashfs lies; size 0 = to the end of the file */
@@ -69,8 +71,8 @@ struct vmnt_image {
 	bool all_ids; /* the user namespace maps every id: show the image's own */
 	const struct vmnt_place *places;
 	size_t n_places;
-	unsigned threads; /* of the server; 0: the CPUs it may use, at most 8 */
-	uint64_t memory;  /* bytes that its caches and buffers may fill; 0: 64 MiB */
+	unsigned threads; /* of the server, VMNT_THREADS_MAX at most; 0: the CPUs it may use, at most 8 */
+	uint64_t memory;  /* bytes that its caches and buffers may fill; 0: VMNT_MEMORY. See vmnt_server_least */
 	bool own;         /* no other user may look in */
 	bool noexec;      /* no program may be started from it */
 	bool host;        /* mounted among the caller's mounts and not in a namespace of its own */
@@ -88,6 +90,9 @@ struct vmnt_image {
 	bool record;          /* remember what is read, for vmnt_server_profile */
 };
 
+/* Bytes of memory that a server of so many threads stays within, whatever the image is like. With less it goes on, and
+ * takes more than it was given. */
+uint64_t vmnt_server_least(unsigned threads);
 /* The FUSE server of one image: an orphan in its own session that holds no descriptor of ours
  * but the image, has no capabilities and sees no file system. It ends when the mount does. */
 struct vmnt_server {
@@ -208,7 +213,7 @@ int vmnt_server_add_places(int control, const struct vmnt_place *places, size_t 
 int vmnt_server_profile(int control, struct vmnt_read **ret, size_t *ret_n, struct vl_err *err);
 /* One JSON object of numbers: {"requests":{"lookup":..,"getattr":..,"readlink":..,"read":..,"readdir":..,"statfs":..,
  * "xattr":..,"lseek":..},"bytes":..,"places":..,"metadata":{"hits":..,"misses":..},"data":{the same},"unpacked":{"blocks":..,
- * "nanoseconds":..,"ahead":..},"threads":..,"resident":..,"files":[{"reads":..,"bytes":..,"path":".."}]}: bytes of
+ * "nanoseconds":..,"ahead":..},"threads":..,"memory":..,"resident":..,"files":[{"reads":..,"bytes":..,"path":".."}]}: bytes of
  * file data given, blocks unpacked and the time that took, files most read first. Returns new. */
 int vmnt_server_stats(int control, char **ret_json, struct vl_err *err);
 

@@ -139,6 +139,9 @@ struct plan {
 	bool private_mount;              /* not shared with other starts */
 	const struct vmnt_extent *front; /* of the squashfs: see vmnt_image; borrowed */
 	size_t n_front;
+	/* of each image's server: see vmnt_image; 0 = as usual */
+	uint64_t server_memory;
+	unsigned server_threads;
 	const struct vmnt_tree
 		*tree; /* NULL, or what the squashfs must be; with log and log_mark: see vmnt_image; borrowed */
 	int log;

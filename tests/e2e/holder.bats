@@ -296,6 +296,49 @@ namespace() { tell "$1" 'readlink /proc/self/ns/mnt' && grep -m 1 '^mnt:' "$1.ou
 	stop "$PID"
 }
 
+@test "--mount-memory, --mount-threads: a server as it was asked for, shared by those who asked for the same" {
+	start a
+	local first=$PID
+	start b "$VIAL" exec --mount-memory 24M --mount-threads 1 "$SIF"
+	[ "$(device a)" != "$(device b)" ]
+	VIAL_MOUNT_MEMORY=24M VIAL_MOUNT_THREADS=1 expect 0 inside 'stat -c %d /'
+	stdout_is "$(device b)"
+	printf 'mount-memory = 24M\nmount-threads = 1\n' >vial.conf
+	expect 0 vial --config vial.conf exec "$SIF" stat -c %d /
+	stdout_is "$(device b)"
+	expect 0 vial exec --mount-memory 24M "$SIF" stat -c %d /
+	[ "$output" != "$(device a)" ] && [ "$output" != "$(device b)" ]
+	tell b 'cat /bin/* >/dev/null'
+	expect 0 vial holders --stats
+	stdout_has '1 threads at most, '
+	stdout_has 'its caches and buffers take 24.0 MiB at most'
+	stdout_has 'its caches and buffers take 64.0 MiB at most'
+	"$VIAL" holders --stats --json | python3 -c '
+import json, sys
+s = [h["stats"] for h in json.load(sys.stdin) if h["image"] == sys.argv[1] and h["stats"]["memory"] == 24 << 20]
+assert [x["threads"] for x in s] == [1] and all(x["resident"] <= x["memory"] for x in s), s' "$SIF"
+	stop "$first" "$PID"
+	eventually none_left
+}
+
+@test "memory and threads that do not go together are refused, with what would do" {
+	expect 125 vial exec --mount-memory 3M "$SIF" true
+	one_fatal_line '3M is too little for 1 thread: at least 22M'
+	expect 125 vial exec --mount-memory 24M --mount-threads 2 "$SIF" true
+	one_fatal_line '24M is too little for 2 threads: at least 28M'
+	expect 125 vial exec --mount-threads 20 "$SIF" true
+	one_fatal_line '--mount-memory 136M'
+	expect 125 vial exec --mount-threads 65 "$SIF" true
+	one_fatal_line '64 at most'
+	expect 125 vial exec --mount-memory 1000T "$SIF" true
+	one_fatal_line 'more than this machine has'
+	expect 125 vial exec --mount-memory much "$SIF" true
+	one_fatal_line 'takes a size'
+	mkdir dir
+	expect 255 vial mount --mount-memory 3M "$SIF" dir
+	one_fatal_line 'at least 22M'
+}
+
 @test "a new image under the old name has a new holder" {
 	cp "$SIF" image.sif
 	start a "$VIAL" exec image.sif

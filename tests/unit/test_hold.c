@@ -255,6 +255,13 @@ TEST(the_key_follows_the_image_and_the_user)
 	VL_FREE char *d = ctr_hold_key(&p);
 	CHECK(!vl_streq(a, d));
 	p.user.gid = 0;
+	p.server_memory = 128 << 20;
+	VL_FREE char *f = ctr_hold_key(&p);
+	CHECK(!vl_streq(a, f));
+	p.server_threads = 2;
+	VL_FREE char *g = ctr_hold_key(&p);
+	CHECK(!vl_streq(a, g) && !vl_streq(f, g));
+	p.server_memory = p.server_threads = 0;
 	CHECK(write(p.image_fd, "x", 1) == 1);
 	VL_FREE char *e = ctr_hold_key(&p);
 	CHECK(!vl_streq(a, e));
