@@ -185,10 +185,23 @@ static int choose(struct action_opts *o, struct named *n, const char *word, cons
 	return n->other < 0 ? add_changes(o, n, err) : 0;
 }
 
+/* 1: it was entered, and is over. 0: it was gone. */
+static int enter_other(const struct action_opts *o, struct named *n, struct vl_err *err)
+{
+	CTR_DOOR struct ctr_door way = CTR_DOOR_INIT;
+	VL_STRV struct vl_strv changes = { 0 };
+	int r = ctr_door_ask(n->other, -1, &way, &changes, err);
+
+	if (r == -EPIPE || r == -ECONNRESET)
+		return 0;
+	if (r == 0)
+		r = ctr_relay(&way, &changes, (int)o->fd, n->door, err);
+	return r < 0 ? r : 1;
+}
+
 int cmd_named_enter(struct action_opts *o, const char *image, struct named *n, struct vl_err *err)
 {
 	const char *colon = strchr(o->named, ':'), *mode = colon ? colon + 1 : "auto";
-	bool gone = true;
 
 	*n = (struct named){ .dir = -1, .door = -1, .other = -1 };
 	n->name = vl_strndup(o->named, colon ? (size_t)(colon - o->named) : strlen(o->named));
@@ -199,13 +212,12 @@ int cmd_named_enter(struct action_opts *o, const char *image, struct named *n, s
 	n->dir = open_container(o, n->name, err);
 	int r = n->dir < 0 ? n->dir : choose(o, n, image, mode, err);
 	while (r == 0 && n->other >= 0) {
-		r = ctr_relay(n->other, (int)o->fd, n->door, &gone, err);
-		if (r == 0)
-			return 1;
+		r = enter_other(o, n, err);
+		if (r != 0)
+			return r;
 		vl_closep(&n->other);
 		vl_closep(&n->door);
-		if (gone && !vl_streq(mode, "exec")) /* while it was made: then this one makes it */
-			r = choose(o, n, image, mode, err);
+		r = choose(o, n, image, mode, err); /* it was gone while it was made: then this one makes it */
 	}
 	return r;
 }

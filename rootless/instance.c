@@ -398,15 +398,23 @@ static size_t kill_children(void)
 	return n;
 }
 
-void ctr_kill_all(uint64_t mnt)
+static size_t kill_all_in(uint64_t mnt)
+{
+	VL_FREE pid_t *v = NULL;
+	size_t n = 0, killed = 0;
+
+	ctr_instance_pids(mnt, &v, &n);
+	for (size_t i = 0; i < n; i++)
+		killed += v[i] != getpid() && kill_in(v[i], mnt);
+	return killed;
+}
+
+void ctr_kill_all(const uint64_t *mnt, size_t n)
 {
 	for (int round = 0; round < KILL_ROUNDS; round++) {
-		VL_FREE pid_t *v = NULL;
-		size_t n = 0, killed = kill_children();
-		if (mnt)
-			ctr_instance_pids(mnt, &v, &n);
+		size_t killed = kill_children();
 		for (size_t i = 0; i < n; i++)
-			killed += v[i] != getpid() && kill_in(v[i], mnt);
+			killed += kill_all_in(mnt[i]);
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 		if (!killed)

@@ -26,8 +26,8 @@ void ctr_instance_remove(int dir, const char *name);
 uint64_t ctr_pid_start(pid_t pid);
 /* Bytes of a record: command line, environment, paths. */
 #define CTR_INSTANCE_RECORD_MAX (1u << 20)
-/* Kills the processes in a mount namespace and the caller's children, until there are none. */
-void ctr_kill_all(uint64_t mnt);
+/* Kills the processes in n mount namespaces and the caller's children, until there are none. */
+void ctr_kill_all(const uint64_t *mnt, size_t n);
 
 /* ---- instance_keep.c ---- */
 

@@ -205,7 +205,7 @@ static void listen_to(struct keeper *k, size_t i)
 static void __attribute__((noreturn)) end(const struct keeper *k)
 {
 	if (!k->first) /* else the kernel does it */
-		ctr_kill_all(0);
+		ctr_kill_all(NULL, 0);
 	_exit(0);
 }
 
@@ -389,7 +389,7 @@ static void watch(struct starting *s, pid_t keeper, int ready)
 		kill(keeper, SIGKILL); /* or whoever started it is gone: he was told of no instance, so there is none */
 	vl_closep(&s->tell);
 	vl_wait(keeper);
-	ctr_kill_all(held < 0 ? 0 : s->i->mnt);
+	ctr_kill_all(&s->i->mnt, held < 0 ? 0 : 1);
 	remove_own(s);
 }
 

@@ -1,12 +1,15 @@
 /* A container that stays while others come in: of a job step, of an instance. */
+#include "instance.h"
 #include "rootless.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 int ctr_door_open(int rootfd, struct ctr_door *ret, struct vl_err *err)
@@ -285,16 +288,53 @@ static void let_go(const struct ctr_door *door, const struct ctr_lines *l)
 	vl_close_all_but(keep, n);
 }
 
-/* On the one end of a pair. 0: it was asked and answered. */
-static int answer_pair(const struct ctr_door *door, const struct vl_buf *changes, int sock)
+/* ---- the line ------------------------------------------------------------------------------------ */
+
+struct line {
+	int sock;
+	bool ends; /* it was said that it will, and that all is well */
+	int *own; /* mount namespaces that tasks have made for themselves. Open: the number of one could be another's soon */
+	size_t n_own;
+};
+
+static void free_line(struct line *l)
+{
+	for (size_t i = 0; i < l->n_own; i++)
+		close(l->own[i]);
+	vl_freep(&l->own);
+}
+
+/* On the one end of a pair. 0: what was said is done. */
+static int hear_line(struct line *l, const struct ctr_door *door, const struct vl_buf *changes)
 {
 	enum vl_msg_type type;
 	char none;
-	int r = vl_msg_recv(sock, &type, &none, 1, NULL);
+	int fd = -1, r = vl_msg_recv_fd(l->sock, &type, &fd, &none, 1, NULL);
 
+	if (r == -ECONNRESET) /* it was closed with an answer unread; what it said before comes next */
+		return 0;
 	if (r == 0 && type == VL_MSG_OK)
-		ctr_door_show(door, changes, sock);
+		ctr_door_show(door, changes, l->sock);
+	if (r == 0 && type == VL_MSG_END)
+		l->ends = true;
+	if (fd >= 0) {
+		l->own = vl_realloc(l->own, l->n_own + 1, sizeof *l->own);
+		l->own[l->n_own++] = fd;
+	}
 	return r;
+}
+
+/* Who had the container was killed, and ends nobody any more. */
+static void end_all(const struct line *l, const struct ctr_door *door)
+{
+	VL_FREE uint64_t *mnt = vl_alloc((l->n_own + 1) * sizeof *mnt);
+	size_t n = 0;
+	struct stat st;
+
+	for (size_t i = 0; i <= l->n_own; i++)
+		if (fstat(i < l->n_own ? l->own[i] : door->fd[CTR_MNT], &st) == 0)
+			mnt[n++] = st.st_ino;
+	ctr_kill_all(mnt, n);
 }
 
 int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, const struct ctr_lines *l, uid_t user,
@@ -303,6 +343,7 @@ int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, const st
 	int listening = 0;
 	socklen_t len = sizeof listening;
 	struct pollfd p[] = { { .fd = l->sock, .events = POLLIN }, { .fd = l->door, .events = POLLIN } };
+	VL_CLEANUP(free_line) struct line line = { .sock = l->sock };
 	int r = 0;
 
 	if (getsockopt(l->sock, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
@@ -315,22 +356,48 @@ int ctr_keep(const struct ctr_door *door, const struct vl_buf *changes, const st
 		if (p[1].revents)
 			answer_door(door, changes, l->door, user);
 		if (p[0].revents)
-			r = answer_pair(door, changes, l->sock);
+			r = hear_line(&line, door, changes);
 	}
-	return r == -EPIPE ? 0 : vl_fail_sys(err, -r, "the keeper cannot hear");
+	if (r != -EPIPE)
+		return vl_fail_sys(err, -r, "the keeper cannot hear");
+	if (!line.ends)
+		end_all(&line, door);
+	return 0;
 }
 
-int ctr_relay(int other, int sock, int door, bool *ret_gone, struct vl_err *err)
+/* The same container, in a mount namespace that is another one. */
+static int enter_beside(const struct ctr_door *way, struct ctr_door *ret, struct vl_err *err)
 {
-	CTR_DOOR struct ctr_door way = CTR_DOOR_INIT;
-	VL_STRV struct vl_strv words = { 0 };
-	VL_BUF struct vl_buf changes = { 0 };
-	int r = ctr_door_ask(other, -1, &way, &words, err);
+	struct plan self = { .user = { .uid = geteuid() } };
+	VL_CLOSE int spaces = vl_open("/proc/self/ns", O_RDONLY | O_DIRECTORY, 0, err);
+	bool pid = false;
+	int r = spaces < 0 ? spaces : ctr_enter(way, &pid, err);
 
-	*ret_gone = r == -EPIPE || r == -ECONNRESET;
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < words.n; i++)
-		add_text(&changes, words.v[i], strlen(words.v[i]));
-	return ctr_keep(&way, &changes, &(struct ctr_lines){ sock, door, -1 }, geteuid(), err);
+	if (unshare(CLONE_NEWNS) < 0)
+		return vl_fail_sys(err, errno, "cannot make a mount namespace beside the container's");
+	for (size_t i = 0; i < CTR_WAYS; i++)
+		if (way->fd[i] >= 0 && i != CTR_MNT && i != CTR_ROOT)
+			ret->fd[i] = fcntl(way->fd[i], F_DUPFD_CLOEXEC, 3);
+	ret->fd[CTR_MNT] = vl_move_fd_above_stdio(openat(spaces, "mnt", O_RDONLY | O_CLOEXEC));
+	ret->fd[CTR_ROOT] = vl_move_fd_above_stdio(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+	for (size_t i = 0; i < CTR_WAYS; i++)
+		if (way->fd[i] >= 0 && ret->fd[i] < 0)
+			return vl_fail(err, EMFILE, "cannot open the container's namespaces");
+	return ctr_reduce_caps(&self, true, err);
+}
+
+int ctr_relay(const struct ctr_door *way, const struct vl_strv *words, int sock, int door, struct vl_err *err)
+{
+	CTR_DOOR struct ctr_door beside = CTR_DOOR_INIT;
+	VL_BUF struct vl_buf changes = { 0 };
+	uid_t user = geteuid();
+	int r = enter_beside(way, &beside, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < words->n; i++)
+		add_text(&changes, words->v[i], strlen(words->v[i]));
+	return ctr_keep(&beside, &changes, &(struct ctr_lines){ sock, door, -1 }, user, err);
 }

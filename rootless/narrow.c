@@ -220,11 +220,11 @@ static int narrow(char *text, char *const *environment, struct vl_strv *changes,
 	return shut_others(&k, err);
 }
 
-int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, struct vl_err *err)
+int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, bool *ret_own, struct vl_err *err)
 {
-	bool own = false;
 	int r = 0;
 
+	*ret_own = false;
 	for (size_t i = 0; i < changes->n; i++) {
 		if (!is_key(changes->v[i], CTR_DEVICES))
 			continue;
@@ -233,7 +233,7 @@ int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, struct
 		char *save;
 		for (char *w = strtok_r(all + strlen(CTR_DEVICES "="), ";", &save); w && r == 0;
 		     w = strtok_r(NULL, ";", &save))
-			r = narrow(w, environment, changes, &own, err);
+			r = narrow(w, environment, changes, ret_own, err);
 		break;
 	}
 	return r;

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define END_MS 5000 /* for the keeper to go */
@@ -52,6 +53,8 @@ struct vsp_step *vsp_step_new(void)
 	*s = (struct vsp_step){
 		.shared = shared, .tasks = -1, .keepers = -1, .waiting = -1, .wanted = -1, .since = time(NULL)
 	};
+	if (gettid() == getpid())
+		s->stepd = getpid();
 	if (new_pair(&s->tasks, &s->keepers) == 0 && new_pair(&s->waiting, &s->wanted) == 0)
 		return s;
 	vsp_step_end(s);
@@ -132,6 +135,14 @@ static void count_task(struct vsp_step *s, int status)
 		s->status = WEXITSTATUS(status);
 }
 
+/* Without this the keeper takes slurmstepd for killed, and ends the tasks. Who does not read is not waited for. */
+static void say_end(const struct vsp_step *s)
+{
+	uint8_t end = VL_MSG_END;
+
+	(void)!send(s->tasks, &end, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* The container goes, with all that it was made of. */
 static void end_container(struct vsp_step *s, bool named)
 {
@@ -139,6 +150,7 @@ static void end_container(struct vsp_step *s, bool named)
 	struct vsp_cgroup *cgroup = keeper < 0 ? NULL : vsp_cgroup_of(s->shared->keeper);
 	struct pollfd p = { .fd = keeper, .events = POLLIN };
 
+	say_end(s);
 	vsp_step_forked(s);
 	vl_closep(&s->tasks); /* the last of the tasks' ends */
 	if (keeper >= 0)

@@ -27,6 +27,7 @@ struct vsp_step {
 	struct vsp_shared *shared;
 	int tasks, keepers;
 	int waiting, wanted;
+	pid_t stepd;    /* 0 = it is not known to fork tasks from a thread that lives as long as it does */
 	pid_t watch;    /* see vsp_step_watch */
 	uint32_t ended; /* tasks; the signal that ended one, and the highest status */
 	int signal, status;

@@ -41,6 +41,15 @@ static int check_request(const struct vsp_task *t, struct vl_err *err)
 	return t->first && record ? check_record(record, err) : 0;
 }
 
+/* A kill -9 of slurmstepd is the end of its tasks, which nobody would end any more. */
+static void end_with_step(const struct vsp_step *s)
+{
+	if (!s->stepd || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return;
+	if (getppid() != s->stepd) /* it was killed before that */
+		raise(SIGKILL);
+}
+
 /* ---- waiting for the container ------------------------------------------------------------------ */
 
 /* While a task waits, who cancels the step must be able to end it. Slurm blocks signals until the program runs, and some of
@@ -216,11 +225,20 @@ static int become_usual(bool root, struct vl_err *err)
 	return r == 0 && alone ? ctr_emulation_enter(&ids, err) : r;
 }
 
+/* The keeper ends what is in the container if slurmstepd does not; this task's programs will be in another namespace. */
+static void tell_own(int keeper)
+{
+	VL_CLOSE int mnt = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	if (mnt >= 0)
+		vl_msg_send_fd(keeper, mnt, NULL, 0);
+}
+
 static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, struct vl_strv *changes,
 		 struct vl_err *err)
 {
 	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
-	bool pid = false;
+	bool pid = false, own = false;
 	int r = ctr_door_ask(s->tasks, ENTER_MS, &door, changes, err);
 
 	if (r < 0)
@@ -229,16 +247,22 @@ static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, 
 	take_claims(s->shared, changes);
 	r = ctr_enter(&door, &pid, err);
 	if (r == 0)
-		r = ctr_narrow_devices(t->environment, changes, err);
+		r = ctr_narrow_devices(t->environment, changes, &own, err);
+	if (r == 0 && own)
+		tell_own(s->tasks);
 	if (r == 0)
 		r = enter_cwd(t->options->value[VSP_WORKDIR], cwd, vl_env_value(t->environment, "HOME"), changes, err);
-	return r < 0 ? r : become_usual(t->options->value[VSP_REMAP_ROOT], err);
+	if (r == 0)
+		r = become_usual(t->options->value[VSP_REMAP_ROOT], err);
+	end_with_step(s); /* again: entering has undone it */
+	return r;
 }
 
 int vsp_task_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv *ret_changes, struct vl_err *err)
 {
 	VL_FREE char *cwd = getcwd(NULL, 0);
 
+	end_with_step(s);
 	snprintf(s->shared->cwd, sizeof s->shared->cwd, "%s", cwd ? cwd : "/");
 	int r = check_request(t, err);
 	if (r == 0)

@@ -304,7 +304,7 @@ const char *vl_mpi_family(const struct vl_mpi *m); /* NULL = not known */
 /* ---- proc: children with typed messages (base/proc.c) -------------------------------- */
 
 /* A message on a socketpair: the way a child's error becomes the parent's. */
-enum vl_msg_type { VL_MSG_OK = 1, VL_MSG_ERR, VL_MSG_PROGRESS, VL_MSG_FD, VL_MSG_WARN, VL_MSG_FOUND };
+enum vl_msg_type { VL_MSG_OK = 1, VL_MSG_ERR, VL_MSG_PROGRESS, VL_MSG_FD, VL_MSG_WARN, VL_MSG_FOUND, VL_MSG_END };
 int vl_msg_pair(int ret_fd[2], struct vl_err *err);
 int vl_msg_send(int fd, enum vl_msg_type type, const void *p, size_t n);
 int vl_msg_send_err(int fd, const struct vl_err *e);

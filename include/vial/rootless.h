@@ -307,7 +307,8 @@ void ctr_preview_free(struct ctr_preview *v);
 /* ---- a container that stays, and the way in (keep.c, enter.c) --------------------------------- */
 
 /* With PLAN_KEEP, ctr_run starts nothing: it answers on keep_fd, one end of a vl_msg_pair or a listening socket of that
- * kind, until the other end is closed everywhere; of a listening socket, until a signal comes. */
+ * kind, until the other end is closed everywhere; of a listening socket, until a signal comes. When the other end of a pair
+ * is closed without a VL_MSG_END before, who had the container was killed: what runs in it is killed too. */
 
 /* The namespaces of a container and its root directory. Not all need differ from the caller's. */
 enum ctr_way { CTR_USER, CTR_IPC, CTR_UTS, CTR_NET, CTR_PID, CTR_MNT, CTR_ROOT, CTR_WAYS };
@@ -326,10 +327,11 @@ void ctr_door_free(struct ctr_door *d);
  * err; -ETIMEDOUT, -EPIPE when it is gone. ret_changes: how the container's environment differs from that of its plan,
  * KEY=VALUE or KEY alone for what is not in it. */
 int ctr_door_ask(int sock, int timeout_ms, struct ctr_door *ret, struct vl_strv *ret_changes, struct vl_err *err);
-/* For who waits at a door for others: asks at the one he is connected to, and passes the way in on, as ctr_run does with
- * PLAN_KEEP. door: a listening socket beside sock, or -1. Returns when the other end of sock is closed everywhere. -EPIPE
- * before anything was passed on: the other keeper is gone, and *ret_gone is set. */
-int ctr_relay(int other, int sock, int door, bool *ret_gone, struct vl_err *err);
+/* For who waits at a door for others: shows them the way in that another keeper has shown, with its changes, as ctr_run does
+ * with PLAN_KEEP. The mounts are those of the other's container, in a mount namespace of its own: what it is to end can be
+ * told from what the other is. Enters the container. door: a listening socket beside sock, or -1. Returns when the other end
+ * of sock is closed everywhere. */
+int ctr_relay(const struct ctr_door *way, const struct vl_strv *changes, int sock, int door, struct vl_err *err);
 /* Enters with one thread. *ret_pid: the pid namespace was another one, and only children will be in it. The cwd is the
  * container's root, the capabilities are those of its user namespace: ctr_reduce_caps comes next. */
 int ctr_enter(const struct ctr_door *d, bool *ret_pid, struct vl_err *err);
@@ -350,9 +352,9 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
 /* Among the changes, for the record of the step: the image's digest and signers, as it claims them, "sha256:...,ID,ID". */
 #define CTR_CLAIMS "VIAL_IMAGE_CLAIMS"
 /* In a container just entered, with all capabilities: devices that are not this task's, by its device cgroup or else its
- * environment, do not open any more; its mount namespace is its own then. Takes the variable out of changes, and adds what is
- * another number now. Without any of the variables all are its; -ENODEV: it has one that means nothing that is here. */
-int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, struct vl_err *err);
+ * environment, do not open any more; its mount namespace is its own then, and *ret_own set. Takes the variable out of changes, and
+ * adds what is another number now. Without any of the variables all are its; -ENODEV: it has one that means nothing that is here. */
+int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, bool *ret_own, struct vl_err *err);
 
 /* A list of devices' numbers (0,2 or 0.1,2.0) as it is where only those with these indices are left, counted from 0 in this
  * order: the others are dropped, and "-1" is left of a list of nothing else. Words that are no numbers stay. Returns new. */

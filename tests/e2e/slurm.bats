@@ -385,19 +385,43 @@ start_step() { # TASKS SRUN-OPTION...
 	has_line "$WORK/out" "the container is gone"
 }
 
-@test "a slurmstepd that is killed leaves no keeper" {
-	start_step 2 -N 1
-	local stepd keeper
-	stepd=$(awk '/^PPid/ { print $2 }' "/proc/$(marked '^[^ ]*sh -c echo' | head -n 1)/status")
-	keeper=$(keepers)
-	[[ $(tr '\0' ' ' <"/proc/$stepd/cmdline") == slurmstepd* ]]
-	kill -KILL "$stepd"
-	eventually test ! -e "/proc/$keeper/exe"
-	# its tasks go on, as they would without a container
-	touch "$WORK/go"
-	eventually not_marked '^[^ ]*sh -c echo'
-	user scancel -u "$SLURM_USER"
-	eventually test -s "$WORK/status"
+# stepd_of REGEX: the slurmstepd whose task has that command line
+stepd_of() {
+	local p
+	p=$(awk '/^PPid/ { print $2 }' "/proc/$(marked "$1" | head -n 1)/status")
+	[[ $(tr '\0' ' ' <"/proc/$p/cmdline") == slurmstepd* ]] && echo "$p"
+}
+
+@test "a slurmstepd that is killed takes all of its step with it: tasks, what these have left, keeper, image server" {
+	# of the sleepers one is a child of its task, one of nobody any more
+	printf '#!/bin/sh\n%s\n' 'sleep 1001 & (sleep 1002 &); echo >up; wait' >"$WORK/job.sh"
+	expect 0 user sbatch --parsable -o out --container-image="$SIF" job.sh
+	eventually test -s "$WORK/up"
+	[ "$(marked '^sleep 100[12]' | wc -l)" -eq 2 ]
+	kill -KILL "$(stepd_of 'sh [^ ]*slurm_script')"
+	eventually not_marked '.'
+	eventually no_sockets
+	user scancel "$output"
+}
+
+# the slurmstepd of this cluster that has tasks which wait
+waiting_stepd() {
+	local fd p
+	for fd in $(find /proc/[0-9]*/fd -lname "$DEVCLUSTER_DIR/log/slurmd-*.log" 2>/dev/null); do
+		p=${fd%/fd/*}
+		if [ "$(cat "$p/comm")" = vial-waits ]; then
+			awk '/^PPid/ { print $2 }' "$p/status"
+			return
+		fi
+	done
+}
+
+@test "a slurmstepd that is killed while the container is prepared leaves nothing either" {
+	expect 0 user sbatch --parsable -o out --container-image="$HANG" --wrap true
+	eventually has_line "$WORK/out" started
+	kill -KILL "$(waiting_stepd)"
+	eventually not_marked '.'
+	user scancel "$output"
 }
 
 # ---- what users do wrong ----------------------------------------------------------------------

@@ -760,9 +760,10 @@ static int narrow(char *variable, char *other, char **now, bool *ret_zero, bool 
 	VL_STRV struct vl_strv changes = { 0 };
 	struct vl_err err = { 0 };
 
+	bool own = false;
 	vl_strv_add(&changes, "A=1");
 	vl_strv_add(&changes, devices);
-	int r = ctr_narrow_devices(env, &changes, &err);
+	int r = ctr_narrow_devices(env, &changes, &own, &err);
 	VL_BUF struct vl_buf b = { 0 };
 	vl_buf_adds(&b, "");
 	for (size_t i = 1; i < changes.n; i++)
@@ -831,8 +832,9 @@ TEST(a_damaged_list_of_devices_lets_no_task_start)
 		char *const env[] = { (char *)"CUDA_VISIBLE_DEVICES=0", NULL };
 		VL_STRV struct vl_strv changes = { 0 };
 		struct vl_err err = { 0 };
+		bool own = false;
 		vl_strv_take(&changes, vl_asprintf(CTR_DEVICES "=%s", lists[i]));
-		CHECK_EQ(ctr_narrow_devices(env, &changes, &err) < 0, true);
+		CHECK_EQ(ctr_narrow_devices(env, &changes, &own, &err) < 0, true);
 	}
 }
 
