@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 extern char **environ;
 
@@ -32,7 +33,8 @@ static void free_opts(struct action_opts *o)
 		&o->bind,     &o->mount,    &o->no_mount,         &o->scratch,  &o->env,
 		&o->env_file, &o->no_env,   &o->iso.network_args, &o->iso.dns,  &o->iso.blkio_weight_device,
 		&o->security, &o->add_caps, &o->drop_caps,        &o->overlay,  &o->verify.keys,
-		&o->device,   &o->cdi_dirs, &o->mpi.libs,         &o->mpi.bind, &o->mpi.env
+		&o->device,   &o->cdi_dirs, &o->mpi.libs,         &o->mpi.bind, &o->mpi.env,
+		&o->asked
 	};
 	for (size_t i = 0; i < VL_COUNT(lists); i++)
 		vl_strv_free(lists[i]);
@@ -74,19 +76,20 @@ int cmd_action_check(struct cmd_ctx *c, const struct action_opts *o, enum plan_a
 	if (!instance && o->pid_file && !opt_getenv("PID_FILE"))
 		return cmd_usage(c, "--pid-file goes with instance start and instance run");
 	if (action != PLAN_KEEP && (o->check || o->wanted || o->fd || o->named || o->forget || o->save || o->record ||
-				    o->stage || o->fanout || o->claims || o->entrypoint))
+				    o->stage || o->fanout || o->claims || o->entrypoint || o->asked.n))
 		return cmd_usage(c, "--%s goes with hold",
-				 o->check    ? "check"
-				 : o->wanted ? "wanted"
-				 : o->fd     ? "fd"
-				 : o->named  ? "named"
-				 : o->forget ? "forget"
-				 : o->save   ? "save"
-				 : o->record ? "record"
-				 : o->stage  ? "stage"
-				 : o->fanout ? "fanout"
-				 : o->claims ? "claims"
-					     : "with-entrypoint");
+				 o->check     ? "check"
+				 : o->wanted  ? "wanted"
+				 : o->fd      ? "fd"
+				 : o->named   ? "named"
+				 : o->forget  ? "forget"
+				 : o->save    ? "save"
+				 : o->record  ? "record"
+				 : o->stage   ? "stage"
+				 : o->fanout  ? "fanout"
+				 : o->claims  ? "claims"
+				 : o->asked.n ? "asked"
+					      : "with-entrypoint");
 	if (instance && (o->explain || o->json))
 		return cmd_usage(c, "--%s does not go with instances; use it with exec or run",
 				 o->explain ? "explain" : "json");
@@ -113,7 +116,19 @@ static char *const *job_environment(struct vl_strv *ret)
 	return ret->n ? ret->v : environ;
 }
 
-static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, int door, int argc, char **argv)
+static void explain_limit(struct vl_err *err)
+{
+	VL_FREE char *said = vl_strdup(err->text);
+	struct rlimit files = { 0 };
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	vl_fail(err, EMFILE, "%s; this start needs more than the limit of %llu (ulimit -n)", said,
+		(unsigned long long)files.rlim_cur);
+}
+
+/* n: NULL = no container with a name */
+static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action action, const struct named *n, int argc,
+		 char **argv)
 {
 	VL_STRV struct vl_strv job = { 0 };
 	ACTION_IMAGE struct action_image image = ACTION_IMAGE_INIT;
@@ -131,7 +146,7 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 		return cmd_start_inside(c, o, action, instance, argc - 1, argv + 1);
 
 	plan.keep_fd = action == PLAN_KEEP ? (int)o->fd : -1;
-	plan.keep_door = door;
+	plan.keep_door = n ? n->door : -1;
 	plan.environment = action == PLAN_KEEP ? job_environment(&job) : environ;
 	if (check_words(c, o)) {
 		free_opts(o);
@@ -147,7 +162,9 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	c->fanout = o->fanout;
 	c->fanout_wait = o->fanout_wait;
 	int r = cmd_action_image(c, argv[0], &o->net, config, &image, &err);
-	if (r == -ENOENT)
+	if (n)
+		r = r < 0 ? cmd_named_no_image(n, r, &err) : cmd_named_same_image(n, &image, &err);
+	else if (r == -ENOENT)
 		suggest(o, argv[0], &err);
 	if (r == 0)
 		r = cmd_action_verify(&o->verify, &image, &err);
@@ -168,6 +185,8 @@ static int start(struct cmd_ctx *c, struct action_opts *o, enum plan_action acti
 	else if (r == 0)
 		r = ctr_run(&plan, &say, &status, &err);
 	free_opts(o);
+	if (r == -EMFILE)
+		explain_limit(&err);
 	if (r < 0 && plan.keep_fd >= 0 && tell(plan.keep_fd, r, argv[0], &err))
 		return EXIT_OWN;
 	return cmd_action_failed(c, action, r, status, &err);
@@ -236,7 +255,7 @@ static int hold_named(struct cmd_ctx *c, struct action_opts *o, const char *word
 	if (r < 0 && !tell((int)o->fd, r, word, &err))
 		vl_logf(&c->log, VL_FATAL, "%s", err.text);
 	if (r == 0)
-		status = start(c, o, PLAN_KEEP, n.door, 1, (char *[]){ n.image, NULL });
+		status = start(c, o, PLAN_KEEP, &n, 1, (char *[]){ n.image, NULL });
 	else
 		free_opts(o);
 	cmd_named_leave(&n, status != 0);
@@ -269,19 +288,19 @@ int cmd_hold_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc
 		return cmd_usage(c, "--wanted takes the number of an open socket");
 	if (o->wanted && (getpgrp() == getpid() || setpgid(0, 0) == 0))
 		end_with((int)o->wanted);
-	return o->named ? hold_named(c, opts, argv[0]) : start(c, opts, PLAN_KEEP, -1, argc, argv);
+	return o->named ? hold_named(c, opts, argv[0]) : start(c, opts, PLAN_KEEP, NULL, argc, argv);
 }
 
 int cmd_exec_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_EXEC, -1, argc, argv);
+	return start(c, opts, PLAN_EXEC, NULL, argc, argv);
 }
 
 int cmd_run_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_RUN, -1, argc, argv);
+	return start(c, opts, PLAN_RUN, NULL, argc, argv);
 }
 
 /* The help text is a file of the image, which is read by a program of the image: nothing of it is parsed out here. */
@@ -295,17 +314,17 @@ int cmd_run_help_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int 
 	char *words[] = { argv[0], (char *)"/bin/sh", (char *)"-c", (char *)text, (char *)"sh", file, NULL };
 
 	(void)self, (void)argc;
-	return start(c, o, PLAN_EXEC, -1, (int)VL_COUNT(words) - 1, words);
+	return start(c, o, PLAN_EXEC, NULL, (int)VL_COUNT(words) - 1, words);
 }
 
 int cmd_shell_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_SHELL, -1, argc, argv);
+	return start(c, opts, PLAN_SHELL, NULL, argc, argv);
 }
 
 int cmd_test_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv)
 {
 	(void)self;
-	return start(c, opts, PLAN_TEST, -1, argc, argv);
+	return start(c, opts, PLAN_TEST, NULL, argc, argv);
 }

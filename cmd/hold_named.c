@@ -2,7 +2,7 @@
  * process: what the container was made of, and what was changed in it. A step that finds the container in use goes into
  * it, through the door of whoever has it. The end of the job removes the directory.
  *
- * BASE/vial-UID/slurm-JOB/NAME: image, changes (an overlay), lock, door.PID of each keeper. */
+ * BASE/vial-UID/slurm-JOB/NAME: image, identity (of it), changes (an overlay), lock, door.PID of each keeper. */
 #include "run.h"
 
 #include <dirent.h>
@@ -107,12 +107,12 @@ static int find_door(int dir)
 
 /* ---- what it was made of ----------------------------------------------------------------------- */
 
-static int note_image(int dir, const char *image, struct vl_err *err)
+int cmd_named_note(int dir, const char *name, const char *text, struct vl_err *err)
 {
-	VL_CLOSE int fd = openat(dir, "image.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	VL_CLOSE int fd = openat(dir, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
-	if (fd < 0 || vl_write_full(fd, image, strlen(image)) < 0 || renameat(dir, "image.new", dir, "image") < 0)
-		return vl_fail_sys(err, errno, "cannot note the container's image");
+	if (fd < 0 || vl_write_full(fd, text, strlen(text)) < 0 || renameat(dir, "new", dir, name) < 0)
+		return vl_fail_sys(err, errno, "cannot note the container's %s", name);
 	return 0;
 }
 
@@ -120,7 +120,8 @@ static int note_image(int dir, const char *image, struct vl_err *err)
 static int agree_on_image(struct named *n, const char *word, const char *mode, struct vl_err *err)
 {
 	bool given = !vl_streq(word, "-");
-	VL_FREE char *absolute = !given ? NULL : access(word, F_OK) == 0 ? vl_path_absolute(word) : vl_strdup(word);
+	bool uri = cmd_image_is_uri(word) && access(word, F_OK) < 0;
+	VL_FREE char *absolute = uri ? vl_strdup(word) : vl_path_absolute(word);
 	VL_FREE char *was = NULL;
 	size_t len;
 	struct vl_err none;
@@ -133,7 +134,7 @@ static int agree_on_image(struct named *n, const char *word, const char *mode, s
 				       n->name);
 		n->made = true;
 		n->image = vl_strdup(absolute);
-		return note_image(n->dir, absolute, err);
+		return cmd_named_note(n->dir, "image", absolute, err);
 	}
 	if (vl_streq(mode, "create"))
 		return vl_fail(err, EEXIST, "the container %s of this job exists already", n->name);
@@ -143,7 +144,7 @@ static int agree_on_image(struct named *n, const char *word, const char *mode, s
 			       "name",
 			       n->name, was, absolute);
 	n->image = vl_strdup(was);
-	return 0;
+	return given && n->other >= 0 ? cmd_named_same_file(n, err) : 0;
 }
 
 /* Changes stay with the name; who only reads sees them too. */
@@ -195,6 +196,8 @@ static int enter_other(const struct action_opts *o, struct named *n, struct vl_e
 	if (r == -EPIPE || r == -ECONNRESET)
 		return 0;
 	if (r == 0)
+		r = cmd_named_same_options(n, o, &changes, err);
+	if (r == 0)
 		r = ctr_relay(&way, &changes, (int)o->fd, n->door, err);
 	return r < 0 ? r : 1;
 }
@@ -224,8 +227,10 @@ int cmd_named_enter(struct action_opts *o, const char *image, struct named *n, s
 
 void cmd_named_leave(struct named *n, bool failed)
 {
-	if (failed && n->made && n->dir >= 0)
+	if (failed && n->made && n->dir >= 0) {
+		unlinkat(n->dir, "identity", 0);
 		unlinkat(n->dir, "image", 0);
+	}
 	vl_closep(&n->door);
 	vl_closep(&n->other);
 	vl_closep(&n->dir);

@@ -149,6 +149,8 @@ const struct opt cmd_action_opts[] = {
 	{ 0, "fd", OPT_U64, O(fd), "N", "hold: the socket to answer on", NULL, OPT_HIDDEN },
 	{ 0, "named", OPT_STR, O(named), "NAME[:MODE]", "hold: a container that the job's next step finds again", NULL,
 	  OPT_HIDDEN },
+	{ 0, "asked", OPT_LINES, O(asked), "WORD[=VALUE]", "hold: what of the container the step has asked for", NULL,
+	  OPT_HIDDEN },
 	{ 0, "job-dir", OPT_STR, O(job_dir), "DIR", "hold: where those are kept", NULL, OPT_HIDDEN },
 	{ 0, "job", OPT_STR, O(job), "JOB", "hold: whose they are", NULL, OPT_HIDDEN },
 	{ 0, "forget", OPT_FLAG, O(forget), NULL, "hold: remove those of the job", NULL, OPT_HIDDEN },

@@ -158,6 +158,10 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 		return r;
 	if (image->claims)
 		vl_strv_take(&p->env.set, vl_asprintf(CTR_CLAIMS "=%s", image->claims));
+	if (o->asked.n) {
+		VL_FREE char *asked = cmd_named_asked(o);
+		vl_strv_take(&p->env.set, vl_asprintf(CTR_ASKED "=%s", asked));
+	}
 	if ((r = cmd_plan_gpu(&m)) < 0 || (r = cmd_plan_mpi(&m)) < 0 ||
 	    (r = cmd_plan_isolation(&o->iso, say, p, err)) < 0)
 		return r;

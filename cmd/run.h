@@ -126,6 +126,7 @@ struct action_opts {
 	bool entrypoint, entrypoint_log; /* hold */
 	const char *named, *job_dir, *job, *save, *record; /* hold: see hold_named.c, hold_save.c, hold_record.c */
 	const char *stage;                                 /* hold: see hold_stage.c */
+	struct vl_strv asked;                              /* hold: see hold_agree.c */
 	bool stage_always, claims;
 	const char *fanout; /* hold: see hold_fanout.c */
 	bool explain, json; /* tell it and start nothing */
@@ -237,6 +238,22 @@ int cmd_named_enter(struct action_opts *o, const char *word, struct named *n, st
 void cmd_named_leave(struct named *n, bool failed);
 /* All containers of the job on this node: its steps are over. */
 int cmd_named_forget(const struct action_opts *o, struct vl_err *err);
+/* Notes something in the container's directory. */
+int cmd_named_note(int dir, const char *name, const char *text, struct vl_err *err);
+
+/* ---- hold_agree.c ---- */
+
+/* Is the open image the one that the container was made of before? Notes it, if it was made of none yet. -ESTALE */
+int cmd_named_same_image(const struct named *n, const struct action_image *i, struct vl_err *err);
+/* The image could not be opened: r, or what that means here. */
+int cmd_named_no_image(const struct named *n, int r, struct vl_err *err);
+/* For who enters a container that runs, by the file's name alone. -ESTALE, -ENOENT */
+int cmd_named_same_file(const struct named *n, struct vl_err *err);
+/* The words of --asked, for those who will enter; returns new. */
+char *cmd_named_asked(const struct action_opts *o);
+/* Is what this one asks for what the container has, whose changes these are? -EBUSY */
+int cmd_named_same_options(const struct named *n, const struct action_opts *o, const struct vl_strv *changes,
+			   struct vl_err *err);
 
 /* ---- hold_stage.c ---- */
 

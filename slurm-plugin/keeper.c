@@ -33,6 +33,21 @@ static void add_script(const struct vsp_task *t, struct vl_strv *v)
 	vl_strv_take(v, vl_asprintf("%s::ro", t->script));
 }
 
+/* What of the container was asked for: a step that enters one that is there cannot have it otherwise. */
+static void add_asked(const struct vsp_options *o, struct vl_strv *v)
+{
+	static const enum vsp_word words[] = { VSP_MOUNTS,        VSP_MOUNT_HOME,    VSP_NO_MOUNT_HOME, VSP_REMAP_ROOT,
+					       VSP_NO_REMAP_ROOT, VSP_WRITABLE,      VSP_READONLY,      VSP_ENV,
+					       VSP_ENTRYPOINT,    VSP_NO_ENTRYPOINT, VSP_UNSHARE };
+
+	for (size_t i = 0; i < VL_COUNT(words); i++) {
+		const char *value = o->value[words[i]];
+		if (value)
+			vl_strv_take(v,
+				     vl_asprintf("--asked=%s%s%s", vsp_rows[words[i]].name, *value ? "=" : "", value));
+	}
+}
+
 /* Which directory it is on this node, of those that the user's jobs have. */
 static void add_name(const struct vsp_task *t, struct vl_strv *v)
 {
@@ -44,6 +59,7 @@ static void add_name(const struct vsp_task *t, struct vl_strv *v)
 	vl_strv_take(v, vl_asprintf("--named=%s", name));
 	vl_strv_take(v, vl_asprintf("--job-dir=%s", t->site->names));
 	vl_strv_take(v, vl_asprintf("--job=%s", job));
+	add_asked(t->options, v);
 }
 
 /* One node reads the image, the others are sent its copy. They have half of the time for that: then they read it, too. (What

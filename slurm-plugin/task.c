@@ -144,18 +144,18 @@ static int wait_for_container(struct vsp_step *s, const struct vsp_task *t, stru
 
 /* ---- what the record is told -------------------------------------------------------------------- */
 
-/* Out of what is for the tasks' environment. */
+/* Out of what is for the tasks' environment, with what only keepers want to know. */
 static void take_claims(struct vsp_shared *s, struct vl_strv *changes)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < changes->n; i++) {
 		const char *claims = vl_prefix(changes->v[i], CTR_CLAIMS "=");
-		if (!claims) {
+		if (!claims && !vl_prefix(changes->v[i], CTR_ASKED "=")) {
 			changes->v[kept++] = changes->v[i];
 			continue;
 		}
-		if (!*s->claims)
+		if (claims && !*s->claims)
 			snprintf(s->claims, sizeof s->claims, "%s", claims);
 		free(changes->v[i]);
 	}

@@ -351,6 +351,8 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
 #define CTR_DEVICES "VIAL_TASK_DEVICES"
 /* Among the changes, for the record of the step: the image's digest and signers, as it claims them, "sha256:...,ID,ID". */
 #define CTR_CLAIMS "VIAL_IMAGE_CLAIMS"
+/* Among the changes of a container with a name: what the step has asked for that made it, lines of WORD[=VALUE]. */
+#define CTR_ASKED "VIAL_ASKED_FOR"
 /* In a container just entered, with all capabilities: devices that are not this task's, by its device cgroup or else its
  * environment, do not open any more; its mount namespace is its own then, and *ret_own set. Takes the variable out of changes, and
  * adds what is another number now. Without any of the variables all are its; -ENODEV: it has one that means nothing that is here. */

@@ -66,12 +66,19 @@ batch() {
 @test "steps at the same time are in one container, and the second outlives the first" {
 	batch "srun -Qn 1 --overlap --container-image=$SIF --container-name=box --container-writable sh -c 'echo >up1; echo 1 >/etc/one; while [ ! -e up2 ]; do sleep 0.1; done' &
 		while [ ! -e up1 ]; do sleep 0.1; done
-		srun -Qn 2 --overlap --container-name=box:exec sh -c 'stat -Lc %i /proc/self/ns/user; echo >up2; while [ ! -e up3 ]; do sleep 0.1; done; cat /etc/one; echo 2 >/etc/two' &
+		srun -Qn 1 --overlap --container-name=box --container-readonly true
+		srun -Qn 1 --overlap --container-name=box --container-mounts=/usr:/mnt true
+		srun -Qn 1 --overlap --container-name=box --container-image=$ENV_SIF true
+		srun -Qn 2 --overlap --container-name=box:exec --container-writable --no-container-remap-root sh -c 'stat -Lc %i /proc/self/ns/user; echo >up2; while [ ! -e up3 ]; do sleep 0.1; done; cat /etc/one; echo 2 >/etc/two' &
 		wait %1 2>/dev/null || wait \$!
 		srun -Qn 1 --overlap --container-name=box --container-writable sh -c 'stat -Lc %i /proc/self/ns/user; echo >up3'
 		wait
 		srun -Qn 1 --container-name=box cat /etc/two" -n 4
 	[ "$(grep -cx '1' "$WORK/out")" -eq 2 ] || { cat "$WORK/out" && return 1; }
+	local want
+	for want in 'readonly: the container box is in use by another step' 'mounts=/usr:/mnt: the container box is in use' 'is made of'; do
+		has_line "$WORK/out" "$want" || { echo "no line: $want" && cat "$WORK/out" && return 1; }
+	done
 	[ "$(tail -n 1 "$WORK/out")" = 2 ]
 	[ "$(grep -x '[0-9]\{3,\}' "$WORK/out" | sort -u | wc -l)" -eq 1 ]
 }
@@ -83,9 +90,16 @@ batch() {
 		srun --container-name=box:create --container-image=$SIF true && echo made
 		srun --container-name=box:create --container-image=$SIF true
 		srun --container-name=box --container-image=$ENV_SIF true
-		srun --container-name=box:no_exec cat /etc/file"
+		srun --container-name=box:no_exec cat /etc/file
+		cp $SIF mine.sif
+		srun --container-name=mine --container-image=./mine.sif --container-writable touch /etc/new
+		cp $SIF new.sif; mv new.sif mine.sif # the same bytes: another file nevertheless
+		srun --container-name=mine true
+		rm mine.sif
+		srun --container-name=mine true; true"
 	local want
-	for want in 'there is no container box' 'no step of this job' 'there is no such file' '^made' 'exists already' 'is made of' '^in the image'; do
+	for want in 'there is no container box' 'no step of this job' 'there is no such file' '^made' 'exists already' 'is made of' '^in the image' \
+		'mine.sif is not the image any more that the container mine' 'mine.sif, which the container mine .* is not there any more'; do
 		has_line "$WORK/out" "$want" || { echo "no line: $want" && cat "$WORK/out" && return 1; }
 	done
 	expect 1 srun --container-image="$SIF" --container-name=box:some true
