@@ -1,6 +1,7 @@
 #include <vial/base.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
@@ -64,6 +65,17 @@ int vl_write_full(int fd, const void *p, size_t n)
 		n -= (size_t)r;
 	}
 	return 0;
+}
+
+int vl_write_limited(int fd, const void *p, size_t n)
+{
+	struct sigaction ignore = { .sa_handler = SIG_IGN }, was;
+	bool changed = sigaction(SIGXFSZ, &ignore, &was) == 0;
+	int r = vl_write_full(fd, p, n);
+
+	if (changed)
+		sigaction(SIGXFSZ, &was, NULL);
+	return r;
 }
 
 int vl_read_fd(int fd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err)

@@ -78,11 +78,12 @@ static int new_text(struct ctr_root *r, const char *path, const char *text, stru
 		return e;
 	snprintf(name, sizeof name, "f%u", r->made++);
 	VL_CLOSE int file = openat(r->scratch, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	e = file < 0 ? -errno : vl_write_full(file, text, strlen(text));
+	e = file < 0 ? -errno : vl_write_limited(file, text, strlen(text));
 	if (e == 0 && fchmod(file, 0644) < 0) /* whatever the umask */
 		e = -errno;
 	if (e < 0)
-		return vl_fail_sys(err, -e, "cannot write a new %s", path);
+		return vl_fail_sys(err, -e, "cannot write a new %s%s", path,
+				   e == -EFBIG ? " under this limit on the size of files (ulimit -f)" : "");
 	return vmnt_clone(r->scratch, name, false, true, err);
 }
 

@@ -62,8 +62,8 @@ static void write_note(int fd, const char *program)
 	if (job)
 		vl_buf_addf(&b, "job %s\n", job);
 	vl_buf_addf(&b, "program %s\n", shown);
-	if (ftruncate(fd, 0) == 0) /* a note is a help: without one the lock holds all the same */
-		(void)!pwrite(fd, b.data, VL_MIN(b.len, (size_t)NOTE_MAX), 0);
+	if (ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0) /* a help: without one the lock holds all the same */
+		vl_write_limited(fd, b.data, VL_MIN(b.len, (size_t)NOTE_MAX));
 }
 
 struct note {

@@ -147,6 +147,14 @@ ALONE=(--private-mount --pid --ipc --hostname x --network none --contain --writa
 		stderr=$(grep -v '^WARNING:' <<<"$stderr")
 		one_fatal_line
 	done
+	run --separate-stderr sh -c 'ulimit -n 20; exec "$VIAL" exec --private-mount --bind "$2" "$1" true' - "$SIF" "$(printf '/usr:/mnt/%d,' {1..19})/usr"
+	[ "$status" -eq 125 ]
+	stderr=$(grep -v '^WARNING:' <<<"$stderr")
+	one_fatal_line "the limit of 20 (ulimit -n)"
+	# what is written for the container, where no file may be; a pipe, since what bats listens with is one
+	run sh -c '{ (ulimit -f 0; exec "$VIAL" exec --hostname elsewhere "$1" true); echo "status $?"; } 2>&1 | cat' - "$SIF"
+	[[ $output == *"limit on the size of files (ulimit -f)"*"status 125" ]] || complain "$output"
+	[ "$(wc -l <<<"$output")" -eq 2 ]
 }
 
 @test "words that cannot be understood are named" {
