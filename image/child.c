@@ -127,7 +127,8 @@ static int hear(struct parent *p, struct vl_err *err)
 	if (r < 0)
 		return vl_fail_sys(err, -r, "cannot hear from the %s process", p->c->name);
 	if (type == VL_MSG_OK && n == p->c->result_size) {
-		memcpy(p->result, m.bytes, n);
+		if (n)
+			memcpy(p->result, m.bytes, n);
 		return 0;
 	}
 	if (type == VL_MSG_FOUND && p->c->asked && n == p->c->question_size)
