@@ -31,6 +31,9 @@ common_teardown() {
 
 vial() { "$VIAL" "$@"; }
 
+# AddressSanitizer's look for leaks traces the process itself, and ends it where it cannot.
+strace() { ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 command strace "$@"; }
+
 # expect STATUS CMD...: runs CMD; $output is its stdout, $stderr the rest, $status its status.
 expect() {
 	local want=$1
