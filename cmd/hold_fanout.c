@@ -210,19 +210,27 @@ int cmd_fanout_send(const struct cmd_fanout *f, int copy, struct vl_err *err)
 
 /* ---- the others ------------------------------------------------------------------------------------- */
 
-/* A file of the right size may still be written to: slurmd sets the mode at the end, and closes it. */
+/* A file of the right size may still be written to: slurmd sets its mode at the end. The kernel grants a lease for reading
+ * when nobody has it open for writing. -EAGAIN: somebody has. */
+static int nobody_writes(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+		return -errno;
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return 0;
+}
+
 static int open_whole(const struct cmd_fanout *f, off_t size, off_t *ret_seen, struct vl_err *err)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	VL_CLOSE int fd = open_own(f, file, &st);
 
 	*ret_seen = fd < 0 ? -1 : st.st_size;
 	if (fd < 0 || st.st_size != size)
 		return -EAGAIN;
-	/* the kernel grants it when nobody has the file open for writing */
-	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-		return errno == EAGAIN ? -EAGAIN : vl_fail_sys(err, errno, "cannot tell whether it is whole");
-	fcntl(fd, F_SETLEASE, F_UNLCK);
+	int r = nobody_writes(fd);
+	if (r < 0)
+		return r == -EAGAIN ? r : vl_fail_sys(err, -r, "cannot tell whether it is whole");
 	return vl_steal_fd(&fd);
 }
 
@@ -250,14 +258,14 @@ static int ask(struct cmd_fanout *f, struct vl_err *err)
 int cmd_fanout_arrived(struct cmd_fanout *f, off_t size, struct vl_err *err)
 {
 	struct stat st;
-	off_t seen;
+	off_t seen = -1;
 	int64_t now = now_ms();
 	int fd = open_whole(f, size, &seen, err);
 
 	if (fd != -EAGAIN)
 		return fd;
 	VL_CLOSE int refused = open_own(f, no, &st);
-	if (refused >= 0)
+	if (refused >= 0 && nobody_writes(refused) != -EAGAIN)
 		return say_refused(refused, err);
 	bool announced = seen < 0 && is_there(f, soon);
 	if (seen != f->seen || announced)

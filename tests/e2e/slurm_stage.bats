@@ -145,7 +145,7 @@ on_node() {
 }
 no_notes() { [ -z "$(find "$STAGE" -maxdepth 1 -type f)" ]; }
 # With its path, of what ./asked ends in: $COMING
-coming() { COMING=$(sed -n 's/.* \([^ ]*\)\.want .*/\1/p' asked) && [ -n "$COMING" ]; }
+coming() { [ -e asked ] && COMING=$(sed -n 's/.* \([^ ]*\)\.want .*/\1/p' asked) && [ -n "$COMING" ]; }
 
 @test "the first node says that it will send its copy, and does, to where nothing is" {
 	local to
