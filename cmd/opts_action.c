@@ -9,7 +9,8 @@
 const struct opt cmd_action_opts[] = {
 	/* files and mounts */
 	{ 'B', "bind", OPT_LIST, O(bind), "SRC[:DST[:OPT]]",
-	  "show a host path in the container; OPT is ro, rw, image-src=PATH or id=N (out of the image file SRC)",
+	  "show a host path in the container; OPT is ro, rw, noexec, image-src=PATH or id=N (out of the image file "
+	  "SRC)",
 	  "BIND BINDPATH", 0 },
 	{ 0, "mount", OPT_LINES, O(mount), "type=bind,src=S,dst=D[,ro]",
 	  "the same in long words, also type=tmpfs,dst=D[,size=N]", "MOUNT", 0 },

@@ -42,7 +42,8 @@ static void free_wish(struct wish *w)
 
 static bool is_option(const char *w)
 {
-	return vl_streq(w, "ro") || vl_streq(w, "rw") || vl_prefix(w, "image-src=") || vl_prefix(w, "id=");
+	return vl_streq(w, "ro") || vl_streq(w, "rw") || vl_streq(w, "noexec") || vl_prefix(w, "image-src=") ||
+	       vl_prefix(w, "id=");
 }
 
 static int read_object(const char *v, uint32_t *ret)
@@ -79,12 +80,15 @@ static int take_option(struct wish *w, const char *o, const char *spec, struct v
 {
 	if (vl_streq(o, "ro"))
 		w->flags |= PLAN_RO;
-	if (!*o || vl_streq(o, "ro") || vl_streq(o, "rw")) /* rw is the default; it does not undo a "ro" beside it */
+	if (vl_streq(o, "noexec"))
+		w->flags |= PLAN_NOEXEC;
+	if (!*o || vl_streq(o, "ro") || vl_streq(o, "noexec") ||
+	    vl_streq(o, "rw")) /* rw is the default; it does not undo a "ro" beside it */
 		return 0;
 	int r = take_image_option(w, o, spec, err);
 	return r ? VL_MIN(r, 0)
-		 : vl_fail(err, EINVAL, "bind %s: unknown option '%s'; known are ro, rw, image-src=PATH and id=N", spec,
-			   o);
+		 : vl_fail(err, EINVAL,
+			   "bind %s: unknown option '%s'; known are ro, rw, noexec, image-src=PATH and id=N", spec, o);
 }
 
 /* An absolute place that is not the root itself. Returns new or NULL. */

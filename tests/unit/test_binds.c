@@ -61,6 +61,11 @@ TEST(devices_stay_devices)
 	CHECK_BINDS("/dev/null /x 8\n", "/dev/null:/x");
 }
 
+TEST(noexec_is_an_option_of_a_bind)
+{
+	CHECK_BINDS("/etc /a 1024\n/etc /b 1025\n", "/etc:/a:noexec", "/etc:/b:ro", "noexec");
+}
+
 TEST(separators_can_be_escaped)
 {
 	char dir[] = "/tmp/bind:a,b.XXXXXX";
