@@ -32,6 +32,8 @@ static void check_skip_words(const struct making *m)
 static void add(const struct making *m, enum plan_kind kind, const char *src, const char *dst, unsigned flags,
 		const char *why)
 {
+	if (flags & PLAN_DEFAULT && skipped(m, dst))
+		return;
 	ctr_plan_add(m->p, kind, src, dst, flags);
 	m->p->mounts[m->p->n_mounts - 1].why = why;
 }
@@ -252,16 +254,26 @@ const char *cmd_logical_cwd(void)
 	return a.st_dev == b.st_dev && a.st_ino == b.st_ino ? pwd : NULL;
 }
 
+/* A job's directory is the one that it was submitted from, whatever that is: it is no reason to show a home that shall not be
+ * seen. (With `exec --no-home`, who is in his home sees it, as with Apptainer.) */
+static bool shows_home(const struct making *m, const char *cwd, const char *home)
+{
+	VL_FREE char *real = m->o->no_home && m->p->keep_fd >= 0 && home ? realpath(home, NULL) : NULL;
+	const char *rest = real ? vl_prefix(real, cwd) : NULL;
+
+	return rest && (!*rest || *rest == '/');
+}
+
 /* Where the program starts. The host's directory, if the container shows it. Where it does not (system directories,
  * --contain), the image's WORKDIR if that is wanted; else the directory of the same name in the image. */
-static void add_cwd(const struct making *m, const char *workdir)
+static void add_cwd(const struct making *m, const char *workdir, const char *home)
 {
 	struct plan *p = m->p;
 	VL_FREE char *cwd = getcwd(NULL, 0);
 	const char *logical = cmd_logical_cwd();
-	bool known = cwd && *cwd == '/';
+	bool known = cwd && *cwd == '/', hidden = known && shows_home(m, cwd, home);
 
-	if (known && !m->o->contain && !is_system_dir(cwd) && !skipped(m, "cwd") && !ctr_plan_shows(p, cwd))
+	if (known && !m->o->contain && !hidden && !is_system_dir(cwd) && !skipped(m, "cwd") && !ctr_plan_shows(p, cwd))
 		add_default(m, cwd, PLAN_OPTIONAL);
 	if (m->o->cwd) {
 		vl_strv_take(&p->cwd, vl_asprintf("%s%s", *m->o->cwd == '/' ? "" : "/", m->o->cwd));
@@ -270,7 +282,7 @@ static void add_cwd(const struct making *m, const char *workdir)
 	}
 	if (workdir && (!known || m->o->contain || !ctr_plan_shows(p, cwd)))
 		vl_strv_add(&p->cwd, workdir);
-	if (!known || m->o->contain)
+	if (!known || m->o->contain || hidden)
 		return;
 	if (logical && !vl_streq(logical, cwd))
 		vl_strv_add(&p->cwd, logical);
@@ -348,6 +360,7 @@ static int add_asked(const struct making *m)
 
 int cmd_plan_files(const struct making *m, const char *workdir)
 {
+	VL_FREE char *home = m->p->user.home ? vl_strdup(m->p->user.home) : NULL; /* outside */
 	int r;
 
 	check_skip_words(m);
@@ -356,6 +369,6 @@ int cmd_plan_files(const struct making *m, const char *workdir)
 	if ((r = add_asked(m)) < 0 || (r = add_home(m)) < 0 || (r = add_system(m)) < 0)
 		return r;
 	add_host_files(m);
-	add_cwd(m, workdir);
+	add_cwd(m, workdir, home);
 	return 0;
 }

@@ -158,6 +158,10 @@ setup_file() { make_images; }
 @test "--no-mount leaves out what it names, and warns about words it does not know" {
 	expect 0 vial exec --no-mount sys,proc,tmp "$SIF" sh -c 'ls /proc /sys'
 	stdout_is $'/proc:\n\n/sys:'
+	expect 0 vial exec --no-mount /var/tmp,/etc/hosts "$SIF" cat /proc/self/mountinfo
+	stdout_lacks " /var/tmp "
+	stdout_lacks " /etc/hosts "
+	stdout_has " /tmp "
 	expect 0 vial exec --no-mount shiny "$SIF" true
 	stderr_has "'shiny'"
 }

@@ -23,6 +23,15 @@ nothing_left() { python3 -B "$HERE/leftovers.py" "MARK=$MARK" "$SIF"; }
 	[ "$(head -n 1 <<<"$output")" != "$(stat -Lc %i /proc/self/ns/mnt)" ]
 }
 
+@test "a home that is not wanted is not shown for being the working directory" {
+	run -0 "$VIAL" exec "$SIF" sh -c 'echo "$HOME"'
+	cd "$output"
+	HOLD="--no-home --no-mount=tmp" run -0 keep "$SIF" 1 cat /proc/self/mountinfo
+	[[ $output != *" $PWD "* ]]
+	HOLD="--no-mount=tmp" run -0 keep "$SIF" 1 cat /proc/self/mountinfo
+	[[ $output == *" $PWD "* ]]
+}
+
 @test "who asks is told why there is no container" {
 	run -125 keep "$BATS_TEST_TMPDIR/none.sif" 1 true
 	[[ $output == *"keeper: cannot open image $BATS_TEST_TMPDIR/none.sif: No such file or directory"* ]]
