@@ -119,6 +119,51 @@ static char *first_error(const char *text)
 	return at ? vl_strndup(at + 7, strcspn(at + 7, "\n")) : NULL;
 }
 
+/* "optional /usr/lib/slurm/spank_vial.so WORD..." */
+static bool is_optional_in_line(char *line)
+{
+	static const char *const blank = " \t\r";
+	char *save, *word, *path;
+
+	line[strcspn(line, "#")] = 0;
+	return (word = strtok_r(line, blank, &save)) && (path = strtok_r(NULL, blank, &save)) &&
+	       vl_streq(word, "optional") && vl_streq(vl_basename(path), "spank_vial.so");
+}
+
+static bool is_optional_in_file(const char *path)
+{
+	VL_FREE char *text = NULL;
+	struct vl_err none;
+	bool found = false;
+	size_t len;
+
+	if (vl_read_file(AT_FDCWD, path, 1u << 20, &text, &len, &none) < 0)
+		return false;
+	for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		found |= is_optional_in_line(line);
+	return found;
+}
+
+/* In plugstack.conf, where a site usually has it. */
+static bool plugin_is_optional(void)
+{
+	const char *conf = getenv("SLURM_CONF"), *slash = conf ? strrchr(conf, '/') : NULL;
+	VL_FREE char *dir = slash ? vl_strndup(conf, (size_t)(slash - conf)) : vl_strdup("/etc/slurm");
+	VL_FREE char *main = vl_asprintf("%s/plugstack.conf", dir), *more = vl_asprintf("%s/plugstack.conf.d/*", dir);
+	const char *const patterns[] = { main, more };
+	bool found = false;
+
+	for (size_t i = 0; i < VL_COUNT(patterns); i++) {
+		glob_t g;
+		if (glob(patterns[i], 0, NULL, &g) != 0)
+			continue;
+		for (size_t k = 0; k < g.gl_pathc; k++)
+			found |= is_optional_in_file(g.gl_pathv[k]);
+		globfree(&g);
+	}
+	return found;
+}
+
 static void find_slurm(struct doctor *d)
 {
 	VL_FREE char *srun = cmd_doctor_program("srun"), *help = srun ? srun_help(srun) : NULL;
@@ -127,7 +172,15 @@ static void find_slurm(struct doctor *d)
 		cmd_doctor_say(d, DOCTOR_OK, "Slurm", "no srun here", NULL);
 		return;
 	}
-	if (strstr(help, "-image=IMAGE ")) {
+	bool there = strstr(help, "-image=IMAGE ");
+	if (there && plugin_is_optional()) {
+		cmd_doctor_say(d, DOCTOR_NOTE, "Slurm",
+			       "its plugstack.conf has the plugin of vial as optional: where it cannot be loaded, jobs "
+			       "that ask for a container run on the host",
+			       "as root: write `required` in the place of `optional` in plugstack.conf");
+		return;
+	}
+	if (there) {
 		cmd_doctor_say(d, DOCTOR_OK, "Slurm", "srun has the options of vial's plugin", NULL);
 		return;
 	}

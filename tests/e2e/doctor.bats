@@ -195,10 +195,18 @@ s.accept()' >port &
 	stdout_lacks geheim
 }
 
-@test "Slurm: srun loads the plugin, or says why not" {
-	mkdir bin
+@test "Slurm: srun loads the plugin, or says why not; it has to be required" {
+	mkdir -p bin conf/plugstack.conf.d
+	export SLURM_CONF=$PWD/conf/slurm.conf
 	srun() { printf '#!/bin/sh\n%s\n' "$1" >bin/srun && chmod 755 bin/srun; }
 	srun 'echo "      --box-image=IMAGE run inside this image"'
+	PATH=$PWD/bin:$PATH expect 0 vial doctor
+	stdout_has "ok       Slurm: srun has the options of vial's plugin"
+	echo 'optional   /usr/lib/slurm/spank_vial.so timeout=60' >conf/plugstack.conf.d/vial.conf
+	PATH=$PWD/bin:$PATH expect 0 vial doctor
+	stdout_has 'note     Slurm: its plugstack.conf has the plugin of vial as optional'
+	stdout_has 'write `required` in the place of `optional`'
+	printf '#optional spank_vial.so\noptional other.so spank_vial.so\n\trequired\tspank_vial.so # of vial\n' >conf/plugstack.conf.d/vial.conf
 	PATH=$PWD/bin:$PATH expect 0 vial doctor
 	stdout_has "ok       Slurm: srun has the options of vial's plugin"
 	srun 'echo "Usage: srun"'
