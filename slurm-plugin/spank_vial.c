@@ -202,9 +202,10 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 		apply_changes(sp, &changes);
 	if (!err.code)
 		return 0;
-	if (!vsp_task_tells(vial.step))
-		_exit(1); /* as slurmstepd would, which first says twice in each task that we failed */
-	return say(&err);
+	if (vsp_task_tells(vial.step))
+		say(&err);
+	_exit(1); /* of the task. As slurmstepd would for a required plugin, after two lines more; an optional one it would
+		   * pass over, and run the program on the host */
 }
 
 static bool whose(spank_t sp, struct vsp_user *ret)
