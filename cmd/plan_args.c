@@ -156,6 +156,8 @@ int cmd_make_plan(struct cmd_ctx *c, struct action_opts *o, const struct action_
 	bool wanted = c->profile == PROFILE_VIAL || o->oci_defaults;
 	if ((r = cmd_plan_files(&m, wanted ? workdir : NULL)) < 0)
 		return r;
+	if (workdir && p->keep_fd >= 0)
+		vl_strv_take(&p->env.set, vl_asprintf(CTR_WORKDIR "=%s", workdir));
 	if (image->claims)
 		vl_strv_take(&p->env.set, vl_asprintf(CTR_CLAIMS "=%s", image->claims));
 	if (o->asked.n) {

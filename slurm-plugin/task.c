@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define ENTER_MS 60000 /* a container that is there answers at once; a node that swaps, later */
+#define N_DIRS 4       /* where a task may start */
 #define LOCK_MORE 30   /* seconds: who waits for the one that waits gives up after it */
 
 /* ---- what can be known before ------------------------------------------------------------------- */
@@ -144,24 +145,33 @@ static int wait_for_container(struct vsp_step *s, const struct vsp_task *t, stru
 
 /* ---- what the record is told -------------------------------------------------------------------- */
 
-/* Out of what is for the tasks' environment, with what only keepers want to know. */
-static void take_claims(struct vsp_shared *s, struct vl_strv *changes)
+/* Out of what is for the tasks' environment: the value of what is for us alone. Returns new, or NULL. */
+static char *take_change(struct vl_strv *changes, const char *key)
 {
-	size_t kept = 0;
+	size_t kept = 0, n = strlen(key);
+	char *value = NULL;
 
 	for (size_t i = 0; i < changes->n; i++) {
-		const char *claims = vl_prefix(changes->v[i], CTR_CLAIMS "=");
-		if (!claims && !vl_prefix(changes->v[i], CTR_ASKED "=")) {
+		if (strncmp(changes->v[i], key, n) != 0 || changes->v[i][n] != '=') {
 			changes->v[kept++] = changes->v[i];
 			continue;
 		}
-		if (claims && !*s->claims)
-			snprintf(s->claims, sizeof s->claims, "%s", claims);
+		if (!value)
+			value = vl_strdup(changes->v[i] + n + 1);
 		free(changes->v[i]);
 	}
 	changes->n = kept;
 	if (changes->v)
 		changes->v[kept] = NULL;
+	return value;
+}
+
+static void note_claims(struct vsp_shared *s, struct vl_strv *changes)
+{
+	VL_FREE char *claims = take_change(changes, CTR_CLAIMS);
+
+	if (claims && !*s->claims)
+		snprintf(s->claims, sizeof s->claims, "%s", claims);
 }
 
 /* Which file it is, looked at from outside. The first task that comes by. */
@@ -181,14 +191,12 @@ static void note_image(struct vsp_shared *s, const struct vl_strv *changes)
 
 /* ---- inside ------------------------------------------------------------------------------------- */
 
-static int enter_cwd(const char *workdir, const char *cwd, const char *home, struct vl_strv *changes,
-		     struct vl_err *err)
+/* To the directory that was asked for, else to the first that is there. */
+static int enter_cwd(const char *workdir, const char *const dirs[], struct vl_strv *changes, struct vl_err *err)
 {
-	const char *dirs[] = { cwd, home ? home : "/", "/" };
-
 	if (workdir && chdir(workdir) < 0)
 		return vl_fail_sys(err, errno, "cannot enter the working directory %s", workdir);
-	for (size_t i = 0; i < VL_COUNT(dirs) && !workdir; i++)
+	for (size_t i = 0; i < N_DIRS && !workdir; i++)
 		if (dirs[i] && chdir(dirs[i]) == 0)
 			break;
 	VL_FREE char *now = getcwd(NULL, 0);
@@ -244,14 +252,17 @@ static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, 
 	if (r < 0)
 		return r;
 	note_image(s->shared, changes);
-	take_claims(s->shared, changes);
+	note_claims(s->shared, changes);
+	VL_FREE char *workdir = take_change(changes, CTR_WORKDIR);
+	free(take_change(changes, CTR_ASKED)); /* for other keepers */
 	r = ctr_enter(&door, &pid, err);
 	if (r == 0)
 		r = ctr_narrow_devices(t->environment, changes, &own, err);
 	if (r == 0 && own)
 		tell_own(s->tasks);
+	const char *dirs[N_DIRS] = { cwd, workdir, vl_env_value(t->environment, "HOME"), "/" };
 	if (r == 0)
-		r = enter_cwd(t->options->value[VSP_WORKDIR], cwd, vl_env_value(t->environment, "HOME"), changes, err);
+		r = enter_cwd(t->options->value[VSP_WORKDIR], dirs, changes, err);
 	if (r == 0)
 		r = become_usual(t->options->value[VSP_REMAP_ROOT], err);
 	end_with_step(s); /* again: entering has undone it */

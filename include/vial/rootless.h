@@ -353,6 +353,8 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
 #define CTR_CLAIMS "VIAL_IMAGE_CLAIMS"
 /* Among the changes of a container with a name: what the step has asked for that made it, lines of WORD[=VALUE]. */
 #define CTR_ASKED "VIAL_ASKED_FOR"
+/* The same, for who enters: the image's WORKDIR, if it has one. */
+#define CTR_WORKDIR "VIAL_IMAGE_WORKDIR"
 /* In a container just entered, with all capabilities: devices that are not this task's, by its device cgroup or else its
  * environment, do not open any more; its mount namespace is its own then, and *ret_own set. Takes the variable out of changes, and
  * adds what is another number now. Without any of the variables all are its; -ENODEV: it has one that means nothing that is here. */
