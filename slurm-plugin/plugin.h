@@ -36,16 +36,39 @@ struct vsp_row {
 };
 extern const struct vsp_row vsp_rows[VSP_WORDS];
 
+struct vsp_site;
 struct vsp_options {
 	char *value[VSP_WORDS]; /* owned; "" for a flag that was given, NULL = not said */
 };
 /* The later value wins: up to Slurm 23.11 every option arrives twice on the node. */
 void vsp_options_set(struct vsp_options *o, enum vsp_word word, const char *value);
-/* Words that were not given, from the environment: VIAL_CONTAINER_MOUNTS for "mounts", else PYXIS_CONTAINER_MOUNTS. get is
- * asked for each. */
-void vsp_options_add_environment(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg);
+bool vsp_option_adds_up(enum vsp_word word);
+/* Of one command line: lists add up; another option with two values is -EINVAL. */
+int vsp_options_add(struct vsp_options *o, enum vsp_word word, const char *value, struct vl_err *err);
+/* Those of which neither the word nor its opposite was said before. */
+void vsp_options_add_weaker(struct vsp_options *o, const struct vsp_options *weaker);
+
+/* Between processes words go through the environment; get is asked for each variable. All names and values are new.
+ * 1. What salloc and sbatch hand down to each srun, in Slurm's own variables. Slurm would not tell them from what that srun is
+ *    told, nor drop one for its opposite, so the plugin takes them out before Slurm looks. */
+char *vsp_option_name(const struct vsp_site *site, enum vsp_word word); /* container-image; no-container-mount-home */
+char *vsp_handed_name(const struct vsp_site *site, enum vsp_word word);
+char *vsp_passed_name(const struct vsp_site *site,
+		      enum vsp_word word); /* the same, to the batch script, or to a step */
+void vsp_options_add_handed(struct vsp_options *o, const struct vsp_site *site,
+			    const char *(*get)(void *arg, const char *name), void *arg);
+/* 2. The user's, weaker: VIAL_CONTAINER_MOUNTS for "mounts", else PYXIS_CONTAINER_MOUNTS, which with another prefix is somebody
+ *    else's. -EINVAL: a flag's is neither true nor false; the others are there nevertheless. */
+int vsp_options_add_environment(struct vsp_options *o, const struct vsp_site *site,
+				const char *(*get)(void *arg, const char *name), void *arg, struct vl_err *err);
+/* 3. What srun made of a value, "LENGTH:SAID=MEANT", where Slurm tells the node what was said last: of a path that is relative to
+ *    srun's directory, of an option that was given twice. NULL: a flag has none. */
+char *vsp_meant_name(enum vsp_word word);
+char *vsp_meant_value(const char *said, const char *meant);
+void vsp_options_complete(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg);
+
 void vsp_options_free(struct vsp_options *o);
-/* The image as `vial` takes it: a path stays one, [USER@][REGISTRY#]NAME[:TAG] becomes docker://REGISTRY/NAME[:TAG].
+/* The image as `vial` takes it: an absolute path, or a URI. [USER@][REGISTRY#]NAME[:TAG] becomes docker://REGISTRY/NAME[:TAG].
  * Returns new. */
 char *vsp_image_name(const char *word);
 /* The first word that was given, NULL = none. */
@@ -53,7 +76,6 @@ const char *vsp_options_first(const struct vsp_options *o);
 /* Is a container asked for? One with a name may be there already, without an image named. */
 bool vsp_options_wanted(const struct vsp_options *o);
 /* The options as `vial hold` takes them, checked. -EINVAL. */
-struct vsp_site;
 int vsp_options_words(const struct vsp_site *site, const struct vsp_options *o, struct vl_strv *ret,
 		      struct vl_err *err);
 
@@ -76,8 +98,9 @@ int vsp_site_read(int argc, char **argv, struct vsp_site *ret, struct vl_err *er
 
 /* ---- submit.c: on the submit host, as the user ---- */
 
-/* Can this be? A registry's image is fetched into the store now, and once, not by every node. */
-int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct vl_err *err);
+/* Can this be? A registry's image is fetched into the store now, and once, not by every node. at_once: the step is about to start,
+ * on nodes that will tell. */
+int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, bool at_once, struct vl_err *err);
 
 /* ---- step.c: on the node, in slurmstepd ---- */
 

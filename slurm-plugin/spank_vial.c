@@ -10,15 +10,19 @@ SPANK_PLUGIN(vial, 1) /* cppcheck-suppress unknownMacro */
 
 #define BATCH_STEP 0xfffffffbu
 #define EXTERN_STEP 0xfffffffcu /* holds a job's processes together; has no tasks */
-#define NAME_MAX_LEN 64
 
 /* SPANK hands its callbacks no pointer of ours. */
 static struct {
 	struct vsp_site site;
 	struct vsp_options options;
-	struct vsp_step *step; /* in slurmstepd, when a container was asked for */
-	struct vl_err bad;     /* the site's words were not understood */
-	bool ready;            /* there is something to do here */
+	/* where options are given: as Slurm tells them to the node; handed down to us; and is the next one the first of its kind
+	 * on the command line, or of a component of a heterogeneous step's? */
+	struct vsp_options passed, handed;
+	bool again[VSP_WORDS];
+	char *names[VSP_WORDS]; /* of the options; Slurm keeps pointers to some of it */
+	struct vsp_step *step;  /* in slurmstepd, when a container was asked for */
+	struct vl_err bad;      /* the site's words were not understood, or the job's environment */
+	bool ready;             /* there is something to do here */
 } vial;
 
 static int say(const struct vl_err *err)
@@ -29,9 +33,24 @@ static int say(const struct vl_err *err)
 
 /* ---- options: wherever they are parsed ---------------------------------------------------------- */
 
+/* srun's command line. That of sbatch follows the script's lines, which it beats: there the later of two values wins. */
+static int take_given(enum vsp_word word, const char *value)
+{
+	struct vl_err err = { 0 };
+
+	if (!vial.again[word] || (spank_context() == S_CTX_ALLOCATOR && !vsp_option_adds_up(word)))
+		vsp_options_set(&vial.options, word, value);
+	else if (vsp_options_add(&vial.options, word, value, &err) < 0)
+		return say(&err);
+	vsp_options_set(&vial.passed, word, value);
+	vial.again[word] = true;
+	return 0;
+}
+
 static int take_option(int word, const char *value, int remote)
 {
-	(void)remote;
+	if (!remote)
+		return take_given((enum vsp_word)word, value ? value : "");
 	vsp_options_set(&vial.options, (enum vsp_word)word, value);
 	return 0;
 }
@@ -39,13 +58,10 @@ static int take_option(int word, const char *value, int remote)
 static int register_options(spank_t sp)
 {
 	for (int i = 0; i < VSP_WORDS; i++) {
-		static char names[VSP_WORDS][NAME_MAX_LEN]; /* Slurm keeps pointers to some of it */
 		const struct vsp_row *row = &vsp_rows[i];
-		const char *rest = vl_prefix(row->name, "no-"); /* --no-container-mount-home, as in Pyxis */
-		snprintf(names[i], sizeof names[i], "%s%s-%s", rest ? "no-" : "", vial.site.prefix,
-			 rest ? rest : row->name);
+		vial.names[i] = vsp_option_name(&vial.site, (enum vsp_word)i);
 		struct spank_option o = {
-			.name = names[i],
+			.name = vial.names[i],
 			.arginfo = (char *)row->arg,
 			.usage = (char *)row->help,
 			.has_arg = row->arg != NULL,
@@ -58,6 +74,27 @@ static int register_options(spank_t sp)
 	return 0;
 }
 
+static const char *from_caller(void *arg, const char *name)
+{
+	(void)arg;
+	return getenv(name);
+}
+
+/* Before Slurm looks: what is left in the environment it would take for options of this very command. */
+static void take_handed(void)
+{
+	vsp_options_add_handed(&vial.handed, &vial.site, from_caller, NULL);
+	for (int i = 0; i < VSP_WORDS; i++) {
+		VL_FREE char *handed = vsp_handed_name(&vial.site, (enum vsp_word)i);
+		VL_FREE char *passed = vsp_passed_name(&vial.site, (enum vsp_word)i);
+		VL_FREE char *meant = vsp_meant_name((enum vsp_word)i);
+		unsetenv(handed);
+		unsetenv(passed);
+		if (meant)
+			unsetenv(meant);
+	}
+}
+
 int slurm_spank_init(spank_t sp, int argc, char **argv)
 {
 	enum spank_context where = spank_context();
@@ -68,31 +105,75 @@ int slurm_spank_init(spank_t sp, int argc, char **argv)
 	if (vsp_site_read(argc, argv, &vial.site, &vial.bad) < 0 && where != S_CTX_REMOTE)
 		return say(&vial.bad);
 	vial.ready = true;
+	if (where != S_CTX_REMOTE)
+		take_handed();
 	return register_options(sp);
 }
 
 /* ---- submit host -------------------------------------------------------------------------------- */
 
-static const char *from_caller(void *arg, const char *name)
+/* What salloc or sbatch said and nobody said otherwise is for the node too, and for commands within the step. */
+static void hand_on(const struct vsp_options *all)
 {
-	(void)arg;
-	return getenv(name);
+	for (int i = 0; i < VSP_WORDS; i++) {
+		VL_FREE char *name = vsp_handed_name(&vial.site, (enum vsp_word)i);
+		if (vial.handed.value[i] && all->value[i] && !vial.options.value[i])
+			setenv(name, vial.handed.value[i], 1);
+		else
+			unsetenv(name);
+	}
 }
 
-static int check_request(void)
+/* Slurm tells the node what was said last. */
+static void tell_meant(spank_t sp, enum vsp_word word, const char *said, const char *meant)
 {
+	VL_FREE char *name = vsp_meant_name(word), *passed = vsp_passed_name(&vial.site, word);
+	const char *last = vial.passed.value[word];
+
+	unsetenv(name);
+	if (last && meant && spank_context() == S_CTX_ALLOCATOR) { /* in variables alone; they can say it in full */
+		setenv(passed, meant, 1);
+		spank_job_control_setenv(sp, passed, meant, 1);
+	} else if (said && meant && !vl_streq(last ? last : said, meant)) {
+		VL_FREE char *text = vsp_meant_value(last ? last : said, meant);
+		setenv(name, text, 1);
+	}
+}
+
+/* Options and what is weaker: what was handed down, what the environment says. A relative path is one from here. */
+static int read_request(spank_t sp, struct vsp_options *ret, struct vl_err *err)
+{
+	vsp_options_add_weaker(ret, &vial.options);
+	vsp_options_add_weaker(ret, &vial.handed);
+	hand_on(ret);
+	int r = vsp_options_add_environment(ret, &vial.site, from_caller, NULL, err);
+	for (int i = 0; i < VSP_WORDS; i++) {
+		const char *said = ret->value[i];
+		VL_FREE char *meant = i == VSP_IMAGE && said && *said ? vsp_image_name(said) : NULL;
+		if (vsp_rows[i].arg)
+			tell_meant(sp, (enum vsp_word)i, said, meant ? meant : said);
+		if (meant)
+			vsp_options_set(ret, VSP_IMAGE, meant);
+	}
+	return r;
+}
+
+static int check_request(spank_t sp, bool at_once)
+{
+	VL_CLEANUP(vsp_options_free) struct vsp_options all = { 0 };
 	struct vl_err err = { 0 };
 	const char *given = vsp_options_first(&vial.options); /* what the environment says in general needs no image */
+	int r = read_request(sp, &all, &err);
 
-	vsp_options_add_environment(&vial.options, from_caller, NULL);
-	if (!vsp_options_wanted(&vial.options) && !given)
+	memset(vial.again, 0, sizeof vial.again);
+	if (!vsp_options_wanted(&all) && !given)
 		return 0;
-	if (!vsp_options_wanted(&vial.options)) {
-		vl_fail(&err, EINVAL, "%s-%s without %s-image: there would be no container; name an image",
-			vial.site.prefix, given, vial.site.prefix);
-		return say(&err);
-	}
-	return vsp_submit(&vial.site, &vial.options, &err) < 0 ? say(&err) : 0;
+	if (!vsp_options_wanted(&all))
+		r = vl_fail(&err, EINVAL, "%s-%s without %s-image: there would be no container; name an image",
+			    vial.site.prefix, given, vial.site.prefix);
+	if (r == 0)
+		r = vsp_submit(&vial.site, &all, at_once, &err);
+	return r < 0 ? say(&err) : 0;
 }
 
 /* ---- node --------------------------------------------------------------------------------------- */
@@ -112,11 +193,15 @@ static const char *from_job(void *arg, const char *name)
 static void prepare_step(spank_t sp)
 {
 	struct job_env j = { .sp = sp };
+	struct vl_err err = { 0 };
 	uint32_t id = 0;
 
 	if (spank_get_item(sp, S_JOB_STEPID, &id) != ESPANK_SUCCESS || id == EXTERN_STEP)
 		return;
-	vsp_options_add_environment(&vial.options, from_job, &j);
+	vsp_options_add_handed(&vial.options, &vial.site, from_job, &j);
+	if (vsp_options_add_environment(&vial.options, &vial.site, from_job, &j, &err) < 0 && !vial.bad.code)
+		vial.bad = err;
+	vsp_options_complete(&vial.options, from_job, &j);
 	if (vsp_options_wanted(&vial.options))
 		vial.step = vsp_step_new();
 }
@@ -129,8 +214,9 @@ int slurm_spank_init_post_opt(spank_t sp, int argc, char **argv)
 
 	if (!vial.ready)
 		return 0;
-	if (where == S_CTX_LOCAL || where == S_CTX_ALLOCATOR)
-		return check_request();
+	if (where == S_CTX_LOCAL ||
+	    where == S_CTX_ALLOCATOR) /* salloc and sbatch make a job, also within another one */
+		return check_request(sp, where == S_CTX_LOCAL && getenv("SLURM_JOB_ID"));
 	if (where == S_CTX_REMOTE)
 		prepare_step(sp);
 	return 0;
@@ -294,5 +380,7 @@ int slurm_spank_exit(spank_t sp, int argc, char **argv)
 	}
 	vial.step = NULL;
 	vsp_options_free(&vial.options);
+	vsp_options_free(&vial.passed);
+	vsp_options_free(&vial.handed);
 	return 0;
 }

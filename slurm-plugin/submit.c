@@ -41,7 +41,7 @@ static int look_at(const char *path, struct vl_err *err)
 	return vl_fail_sys(err, errno, "image %s", path);
 }
 
-int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct vl_err *err)
+int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, bool at_once, struct vl_err *err)
 {
 	VL_STRV struct vl_strv words = { 0 };
 	int r = vsp_options_words(site, o, &words, err);
@@ -51,6 +51,5 @@ int vsp_submit(const struct vsp_site *site, const struct vsp_options *o, struct 
 	VL_FREE char *image = vsp_image_name(o->value[VSP_IMAGE]);
 	if (!strstr(image, "://"))
 		r = look_at(image, err);
-	/* within a job the step starts at once, and tells */
-	return r < 0 || getenv("SLURM_JOB_ID") ? r : ask_vial(site->vial, image, err);
+	return r < 0 || at_once ? r : ask_vial(site->vial, image, err);
 }

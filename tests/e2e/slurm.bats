@@ -1,6 +1,7 @@
 # The Slurm plugin on a real cluster: four slurmd on this machine, jobs of an unprivileged user.
 load common
 load images
+load registry
 load ../slurm/slurm
 
 setup_file() {
@@ -16,7 +17,10 @@ setup_file() {
 }
 teardown_file() { stop_cluster; }
 setup() { slurm_setup; }
-teardown() { slurm_teardown; }
+teardown() {
+	stop_servers
+	slurm_teardown
+}
 
 # ---- tasks -----------------------------------------------------------------------------------
 
@@ -79,7 +83,11 @@ teardown() { slurm_teardown; }
 	echo data >"$WORK/data"
 	expect 0 srun --container-image="$SIF" --container-mounts="$WORK:/mnt/a:ro,$WORK/data:/file" sh -c 'cat /mnt/a/data /file; touch /mnt/a/x 2>/dev/null || echo ro'
 	stdout_is "$(printf 'data\ndata\nro')"
-	expect 0 srun --container-image="$SIF" --container-mounts="$PLACE" ls "$PLACE/test.sif"
+	# twice, and as Pyxis writes them
+	mkdir "$WORK/bin" && cp "$TREE/bin/cat" "$WORK/bin"
+	expect 0 srun --container-image="$SIF" --container-mounts="$PLACE,$WORK/bin:/mnt/bin:noexec+ro+rprivate" --container-mounts="tmpfs:/new:size=1M,umount:/var/tmp" sh -c \
+		'ls "$0/test.sif"; /mnt/bin/cat /etc/file 2>/dev/null || echo noexec; touch /new/file && grep -c " /var/tmp " /proc/self/mountinfo || :' "$PLACE"
+	stdout_is "$(printf '%s\nnoexec\n0' "$PLACE/test.sif")"
 	expect 1 srun --container-image="$SIF" --container-mounts="$WORK:/a:strange" true
 	stderr_has "'strange' is not known"
 }
@@ -90,6 +98,8 @@ teardown() { slurm_teardown; }
 	expect 0 srun --container-image="$SIF" pwd
 	stdout_is "$WORK"
 	expect 0 srun -D "$DEVCLUSTER_DIR/etc" --container-image="$SIF" sh -c 'cd / && pwd'
+	expect 0 srun -D /opt --container-image="$ENV_SIF" sh -c 'pwd; env | grep VIAL_IMAGE || :' # that is not in the image, whose WORKDIR is
+	stdout_is /usr
 	expect 1 srun -n 3 --container-image="$SIF" --container-workdir=/nowhere pwd
 	stderr_has "/nowhere"
 	[ "$(grep -c 'vial: ' <<<"$stderr")" -eq 1 ]
@@ -112,7 +122,9 @@ teardown() { slurm_teardown; }
 	expect 0 srun --container-image="$SIF" --container-workdir=/ --container-mount-home sh -c 'echo "$HOME"; cat /proc/self/mountinfo'
 	stdout_has " $home "
 	[ "${lines[0]}" = "$home" ]
-	expect 0 srun -D / --container-image="$SIF" --no-container-mount-home cat /proc/self/mountinfo
+	expect 0 srun -D "$home" --container-image="$SIF" --no-container-mount-home cat /proc/self/mountinfo
+	stdout_lacks " $home "
+	expect 0 user env VIAL_CONTAINER_MOUNT_HOME=0 srun -D / --container-image="$SIF" cat /proc/self/mountinfo
 	stdout_lacks " $home "
 	expect 1 srun --container-image="$SIF" --container-mount-home --no-container-mount-home true
 	stderr_has "exclude each other"
@@ -125,12 +137,45 @@ teardown() { slurm_teardown; }
 	stdout_is "job"
 }
 
+@test "what salloc is told holds for its steps, whose own options beat it" {
+	mkdir "$WORK/sub"
+	cp "$SIF" "$WORK/app.sif"
+	chmod 644 "$WORK/app.sif"
+	expect 0 user salloc -Q --container-image=app.sif --container-mounts="$PLACE:/mnt/a" --container-mounts="$WORK:/mnt/b" --container-readonly sh -c '
+		cd sub
+		srun sh -c "cat /mnt/b/sub/../app.sif >/dev/null && ls /mnt/a/test.sif; touch /etc/new 2>/dev/null || echo readonly"
+		srun --container-writable --container-mounts=$PWD:/mnt/c sh -c "touch /etc/new; ls /mnt"
+		srun --container-image=$0 sh -c "echo \$COLOR"' "$ENV_SIF"
+	stdout_is "$(printf '/mnt/a/test.sif\nreadonly\nc\nimage')"
+	# a path is one from where it is written, not from the job's directory
+	expect 0 srun -D / --container-image=app.sif cat /etc/file
+	stdout_is "in the image"
+	expect 0 user sbatch --wait -D / -o "$WORK/out" --container-image=./app.sif --wrap 'cat /etc/file'
+	has_line "$WORK/out" "in the image"
+}
+
+@test "an image of a registry is fetched once, before the step" {
+	start_registry REG
+	start_proxy PROXY REG
+	push_image "$REG_HOST/lab/app:1" "$TREE"
+	with_store() { user env VIAL_CACHEDIR="$WORK/store" VIAL_NO_HTTPS=1 "$@"; }
+	expect 0 with_store srun -N 2 -n 4 --container-image="$PROXY_HOST#lab/app:1" cat /etc/file
+	stdout_is "$(printf 'in the image\n%.0s' 1 2 3 4)"
+	[ "$(count_requests '^GET .*/blobs/')" -ge 1 ]
+	forget_requests
+	expect 0 with_store srun --container-image="docker://$PROXY_HOST#lab/app:1" cat /etc/file
+	stdout_is "in the image"
+	[ "$(count_requests '^GET .*/blobs/')" -eq 0 ]
+}
+
 @test "the environment's twins of the options" {
 	echo data >"$WORK/data"
 	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" VIAL_CONTAINER_MOUNTS="$WORK:/mnt" VIAL_CONTAINER_WRITABLE=1 srun sh -c 'cat /etc/file /mnt/data; touch /etc/new'
 	stdout_is "$(printf 'in the image\ndata')"
-	expect 0 user env VIAL_CONTAINER_IMAGE=/none VIAL_CONTAINER_WRITABLE=0 srun --container-image="$SIF" cat /etc/file
+	expect 0 user env VIAL_CONTAINER_IMAGE=/none VIAL_CONTAINER_READONLY=1 srun --container-image="$SIF" --container-writable sh -c 'touch /etc/new; cat /etc/file'
 	stdout_is "in the image"
+	expect 1 user env VIAL_CONTAINER_WRITABLE=maybe srun --container-image="$SIF" true
+	stderr_has "VIAL_CONTAINER_WRITABLE=maybe"
 	expect 0 user env PYXIS_CONTAINER_IMAGE="$SIF" PYXIS_CONTAINER_MOUNTS=/none:/none VIAL_CONTAINER_MOUNTS="$WORK:/mnt" srun cat /etc/file /mnt/data
 	stdout_is "$(printf 'in the image\ndata')"
 }
@@ -438,6 +483,10 @@ wrong() {
 
 @test "what is wrong with an image is said on the submit host" {
 	wrong "there is no such file" --container-image=/none.sif
+	wrong "there is no such file" --container-image=ap.sif
+	wrong "which one" --container-image=
+	expect 255 srun --container-image="$SIF" --container-image="$ENV_SIF" true
+	stderr_has "given twice"
 	install -m 600 "$SIF" "$PLACE/secret.sif"
 	wrong "Permission denied" --container-image="$PLACE/secret.sif"
 	python3 - "$SIF" "$PLACE/other.sif" <<-'EOF'
@@ -448,7 +497,7 @@ wrong() {
 		open(sys.argv[2], "wb").write(b)
 	EOF
 	wrong "the image is for s390x" --container-image="$PLACE/other.sif"
-	expect 1 user sbatch --container-image="$PLACE/other.sif" --wrap true
+	expect 1 user env SLURM_JOB_ID=1 sbatch --container-image="$PLACE/other.sif" --wrap true
 	stderr_has "the image is for s390x"
 	expect 1 user sbatch --container-image=/none.sif --wrap true
 	stderr_has "there is no such file"
@@ -470,8 +519,21 @@ wrong() {
 	wrong cut.sif --container-image="$PLACE/cut.sif"
 	echo text >"$PLACE/text.sif"
 	wrong "neither a SIF nor a squashfs" --container-image="$PLACE/text.sif"
+	stderr_lacks "failed with rc"
 	run ! user sbatch --wait -o out --container-image=/none.sif --wrap true
 	has_line "$WORK/out" 'vial: .*No such file'
+	# nor does a plugin that Slurm would pass over let the program run on the host
+	sed -i 's/^required/optional/' "$DEVCLUSTER_DIR/etc/plugstack.conf"
+	wrong "No such file" --container-image=/none.sif
+	run ! user sbatch --wait -o out --container-image=/none.sif --wrap 'echo on the host'
+	run ! has_line "$WORK/out" 'on the host'
+	# the user's policy, on the submit host and on the node
+	mkdir -p "$WORK/conf/vial/policy.d"
+	echo 'default = "deny"' >"$WORK/conf/vial/policy.d/10.toml"
+	chmod -R go-w "$WORK/conf" && chown -R "$SLURM_USER" "$WORK/conf"
+	XDG_CONFIG_HOME=$WORK/conf wrong "policy" --container-image="$SIF"
+	site
+	XDG_CONFIG_HOME=$WORK/conf wrong "policy" --container-image="$SIF"
 }
 
 @test "a program that is not there, and a site whose vial is not, fail the step" {

@@ -20,7 +20,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (vsp_options_words(&site, &o, &out, &err) < 0 && !err.code)
 		abort();
 	for (size_t i = 0; i < out.n; i++) /* no word of the user's becomes an option of ours */
-		if (i && vl_streq(out.v[i - 1], "--bind") ? !*out.v[i] : strncmp(out.v[i], "--", 2) != 0)
+		if (i && (vl_streq(out.v[i - 1], "--bind") || vl_streq(out.v[i - 1], "--mount"))
+			    ? !*out.v[i]
+			    : strncmp(out.v[i], "--", 2) != 0)
 			abort();
 	VL_FREE char *image = vsp_image_name(o.value[VSP_IMAGE] ? o.value[VSP_IMAGE] : "");
 	if (!image)

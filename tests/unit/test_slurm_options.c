@@ -1,6 +1,8 @@
 /* The plugin's words, without Slurm. */
 #include "check.h"
 
+#include <stdio.h>
+
 #include "../../slurm-plugin/options.c"
 #include "../../slurm-plugin/site.c"
 
@@ -82,6 +84,14 @@ TEST(mounts_are_binds)
 		{ "/a:/b:ro", "--bind /a:/b:ro" },
 		{ "/a:/b:rw", "--bind /a:/b" },
 		{ "/a:/b:ro+x-create=auto", "--bind /a:/b:ro" },
+		{ "/a:/b:ro+rprivate", "--bind /a:/b:ro" },
+		{ "/a:/b:private+x-create=dir,/c:/d:unbindable+ro,/e:/f:x-create=file+rslave",
+		  "--bind /a:/b --bind /c:/d:ro --bind /e:/f" },
+		{ "/a:/b:noexec+nodev,/c::ro+noexec", "--bind /a:/b:noexec --bind /c::ro,noexec" },
+		{ "tmpfs:/t", "--mount type=tmpfs,dst=/t" },
+		{ "tmpfs:/t:size=1G+ro+nosuid,tmpfs", "--mount type=tmpfs,dst=/t,size=1G,ro --bind tmpfs" },
+		{ "umount:/tmp,umount:/a:x-detach,/b", NULL },
+		{ "umount:/tmp,/b", "--no-mount=/tmp --bind /b" },
 		{ "/a:/b:ro+", "--bind /a:/b:ro" },
 		{ ",/a,,/b:/c,", "--bind /a --bind /b:/c" },
 		{ "/a:/b:", "--bind /a:/b" },
@@ -89,6 +99,11 @@ TEST(mounts_are_binds)
 		{ "/a:/b:roo", NULL },
 		{ "/a:/b:+ro", NULL },
 		{ "/a:/b:ro:rw", NULL },
+		{ "/a:/b:size=1G", NULL },
+		{ "tmpfs:t", NULL },
+		{ "tmpfs:", NULL },
+		{ "tmpfs:/t:noexec", NULL },
+		{ "umount:home", NULL },
 	};
 
 	for (size_t i = 0; i < VL_COUNT(cases); i++) {
@@ -101,12 +116,6 @@ TEST(mounts_are_binds)
 
 TEST(what_excludes_each_other_is_refused)
 {
-	static const enum vsp_word pairs[][2] = { { VSP_MOUNT_HOME, VSP_NO_MOUNT_HOME },
-						  { VSP_REMAP_ROOT, VSP_NO_REMAP_ROOT },
-						  { VSP_WRITABLE, VSP_READONLY },
-						  { VSP_ENTRYPOINT, VSP_NO_ENTRYPOINT },
-						  { VSP_MPI, VSP_NO_MPI } };
-
 	for (size_t i = 0; i < VL_COUNT(pairs); i++) {
 		struct vsp_options o = { 0 };
 		vsp_options_set(&o, pairs[i][0], NULL);
@@ -159,24 +168,68 @@ TEST(names_are_words_with_a_known_mode)
 	}
 }
 
+static void make_file(const char *name, size_t at, const char *magic)
+{
+	FILE *f = fopen(name, "w");
+
+	if (f && fseek(f, (long)at, SEEK_SET) == 0)
+		fputs(magic, f);
+	if (f && ftruncate(fileno(f), 4096) == 0)
+		fclose(f);
+}
+
 TEST(images_are_paths_or_names)
 {
-	static const char *const cases[][2] = {
+	static const struct {
+		const char *given, *want; /* @: the current directory */
+	} cases[] = {
 		{ "/a/b.sif", "/a/b.sif" },
-		{ "./b.sif", "./b.sif" },
+		{ "/a/../b.sif", "/a/../b.sif" },
+		{ "./b.sif", "@/b.sif" },
+		{ "../b", "@/../b" },
+		{ "b.sif", "@/b.sif" }, /* is not there */
+		{ "lab/b.SQSH", "@/lab/b.SQSH" },
+		{ "imgs/one", "@/imgs/one" }, /* is there */
+		{ "imgs/two", "docker://imgs/two" },
+		{ "python", "docker://python" }, /* a directory */
+		{ "./python", "@/python" },
+		{ "text", "docker://text" }, /* a file, but no image */
+		{ "sif", "@/sif" },
+		{ "squash", "@/squash" },
 		{ "docker://a/b:1", "docker://a/b:1" },
+		{ "oras://a/b:1", "oras://a/b:1" },
+		{ "docker://reg.example.org#lab/app:1", "docker://reg.example.org/lab/app:1" },
+		{ "docker://me@reg.example.org#app", "docker://reg.example.org/app" },
 		{ "python:3", "docker://python:3" },
 		{ "reg.example.org#lab/app:1", "docker://reg.example.org/lab/app:1" },
 		{ "me@reg.example.org#app", "docker://reg.example.org/app" },
+		{ "reg#app.sif", "docker://reg/app.sif" },
 		{ "#app", "docker:///app" },
 		{ "@#app", "docker:///app" },
 		{ "", "docker://" },
 	};
+	char dir[] = "/tmp/vial-options.XXXXXX";
 
+	CHECK(mkdtemp(dir) && chdir(dir) == 0);
+	CHECK(mkdir("python", 0700) == 0 && mkdir("imgs", 0700) == 0 && mkdir("imgs/one", 0700) == 0);
+	make_file("text", 0, "text");
+	make_file("sif", 32, "SIF_MAGIC");
+	make_file("squash", 0, "hsqs");
 	for (size_t i = 0; i < VL_COUNT(cases); i++) {
-		VL_FREE char *got = vsp_image_name(cases[i][0]);
-		CHECK_STR(got, cases[i][1]);
+		const char *w = cases[i].want;
+		VL_FREE char *want = *w == '@' ? vl_asprintf("%s%s", dir, w + 1) : vl_strdup(w);
+		VL_FREE char *got = vsp_image_name(cases[i].given);
+		CHECK_STR(got, want);
+		VL_FREE char *again = vsp_image_name(got);
+		CHECK_STR(again, got);
 	}
+	CHECK(chdir("/") == 0);
+	VL_FREE char *at_root = vsp_image_name("./b");
+	CHECK_STR(at_root, "/b");
+	VL_FREE char *remove = vl_asprintf("rm -r '%s'", dir);
+	CHECK_EQ(system(remove), 0);
+	VL_FREE char *none = with(VSP_IMAGE, "");
+	CHECK(!none);
 }
 
 static const char *value_of(void *arg, const char *name)
@@ -189,6 +242,19 @@ static const char *value_of(void *arg, const char *name)
 	return NULL;
 }
 
+/* What of the options is said, "word=value ..." in the order of the words. Returns new. */
+static char *said(const struct vsp_options *o)
+{
+	VL_BUF struct vl_buf b = { 0 };
+
+	vl_buf_adds(&b, "");
+	for (size_t i = 0; i < VSP_WORDS; i++)
+		if (o->value[i])
+			vl_buf_addf(&b, "%s%s%s%s", b.len ? " " : "", vsp_rows[i].name, *o->value[i] ? "=" : "",
+				    o->value[i]);
+	return vl_strdup(b.data);
+}
+
 TEST(environment_comes_after_the_options)
 {
 	const char *env[] = { "VIAL_CONTAINER_IMAGE",
@@ -199,22 +265,150 @@ TEST(environment_comes_after_the_options)
 			      "/p",
 			      "VIAL_CONTAINER_ENV",
 			      "",
-			      "VIAL_CONTAINER_WRITABLE",
-			      "0",
 			      "VIAL_CONTAINER_REMAP_ROOT",
-			      "",
+			      "1",
+			      "PYXIS_CONTAINER_REMAP_ROOT",
+			      "0",
+			      "VIAL_CONTAINER_READONLY",
+			      "1",
 			      "VIAL_CONTAINER_WORKDIR",
 			      "/e",
 			      NULL };
-	struct vsp_options o = { 0 };
+	const struct vsp_site beside = { .prefix = "vial" };
+	struct vsp_options o = { 0 }, two = { 0 };
+	struct vl_err err = { 0 };
 
 	vsp_options_set(&o, VSP_WORKDIR, "/o");
-	vsp_options_add_environment(&o, value_of, env);
-	CHECK_STR(o.value[VSP_IMAGE], "a");
-	CHECK_STR(o.value[VSP_MOUNTS], "/p");
-	CHECK_STR(o.value[VSP_WORKDIR], "/o");
-	CHECK(!o.value[VSP_ENV] && !o.value[VSP_WRITABLE] && o.value[VSP_REMAP_ROOT]);
+	vsp_options_set(&o, VSP_WRITABLE, NULL); /* its opposite is the environment's */
+	vsp_options_set(&two, VSP_STAGE, NULL);
+	CHECK_EQ(vsp_options_add_environment(&o, &site, value_of, env, &err), 0);
+	CHECK_EQ(vsp_options_add_environment(&two, &beside, value_of, env, &err), 0);
+	VL_FREE char *all = said(&o), *ours = said(&two);
+	CHECK_STR(all, "image=a mounts=/p workdir=/o remap-root writable");
+	CHECK_STR(ours, "image=a workdir=/e remap-root readonly stage");
 	vsp_options_free(&o);
+	vsp_options_free(&two);
+}
+
+TEST(flags_of_the_environment_are_true_or_false)
+{
+	static const struct {
+		const char *name, *value, *want; /* NULL: refused */
+	} cases[] = {
+		{ "MOUNT_HOME", "0", "no-mount-home" },
+		{ "MOUNT_HOME", "yes", "mount-home" },
+		{ "NO_MOUNT_HOME", "False", "mount-home" },
+		{ "NO_MOUNT_HOME", "n", "mount-home" },
+		{ "WRITABLE", "False", "readonly" },
+		{ "WRITABLE", "off", "readonly" },
+		{ "WRITABLE", "ON", "writable" },
+		{ "READONLY", "0", "writable" },
+		{ "READONLY", "TRUE", "readonly" },
+		{ "NO_ENTRYPOINT", "no", "entrypoint" },
+		{ "REMAP_ROOT", "y", "remap-root" },
+		{ "STAGE", "false", "no-stage" },
+		{ "ENTRYPOINT_LOG", "1", "entrypoint-log" },
+		{ "ENTRYPOINT_LOG", "0", "" },
+		{ "WRITABLE", "", "" },
+		{ "WRITABLE", "maybe", NULL },
+		{ "WRITABLE", "2", NULL },
+		{ "MOUNT_HOME", " 0", NULL },
+		{ "ENTRYPOINT_LOG", "/tmp/log", NULL },
+	};
+
+	for (size_t i = 0; i < VL_COUNT(cases); i++) {
+		VL_FREE char *name = vl_asprintf("VIAL_CONTAINER_%s", cases[i].name);
+		const char *env[] = { name, cases[i].value, "VIAL_CONTAINER_IMAGE", "a", NULL };
+		struct vsp_options o = { 0 };
+		struct vl_err err = { 0 };
+		int r = vsp_options_add_environment(&o, &site, value_of, env, &err);
+		VL_FREE char *got = said(&o),
+			     *want = vl_asprintf("image=a%s%s", cases[i].want && *cases[i].want ? " " : "",
+						 cases[i].want ? cases[i].want : "");
+		CHECK_EQ(r, cases[i].want ? 0 : -EINVAL);
+		CHECK(r == 0 || strstr(err.text, name));
+		CHECK_STR(got, want);
+		vsp_options_free(&o);
+	}
+	const char *both[] = { "VIAL_CONTAINER_WRITABLE", "1", "VIAL_CONTAINER_READONLY", "1", NULL };
+	struct vsp_options o = { 0 };
+	struct vl_err err = { 0 };
+	CHECK_EQ(vsp_options_add_environment(&o, &site, value_of, both, &err), 0);
+	VL_FREE char *got = words(&o);
+	CHECK(!got);
+	vsp_options_free(&o);
+}
+
+TEST(what_is_handed_down_is_weaker_than_options_and_stronger_than_the_environment)
+{
+#define HANDED "SLURM_SPANK__SLURM_SPANK_OPTION_vial_"
+	const char *env[] = { HANDED "container_image",
+			      "/handed",
+			      HANDED "container_readonly",
+			      "(null)",
+			      HANDED "no_container_mount_home",
+			      "(null)",
+			      "VIAL_CONTAINER_MOUNT_HOME",
+			      "1",
+			      "VIAL_CONTAINER_NAME",
+			      "box",
+			      NULL };
+	const struct vsp_site beside = { .prefix = "vi-al" };
+	struct vsp_options o = { 0 };
+	struct vl_err err = { 0 };
+
+	vsp_options_set(&o, VSP_WRITABLE, "");
+	vsp_options_add_handed(&o, &site, value_of, env);
+	CHECK_EQ(vsp_options_add_environment(&o, &site, value_of, env, &err), 0);
+	CHECK(!o.value[VSP_READONLY] && !o.value[VSP_MOUNT_HOME] && o.value[VSP_NO_MOUNT_HOME]);
+	CHECK_STR(o.value[VSP_IMAGE], "/handed");
+	CHECK_STR(o.value[VSP_NAME], "box");
+	VL_FREE char *passed = vsp_passed_name(&beside, VSP_NO_MOUNT_HOME);
+	CHECK_STR(passed, "_SLURM_SPANK_OPTION_vial_no_vi_al_mount_home");
+	vsp_options_free(&o);
+}
+
+TEST(lists_add_up_and_nothing_else_is_said_twice)
+{
+	struct vsp_options o = { 0 };
+	struct vl_err err = { 0 };
+
+	CHECK_EQ(vsp_options_add(&o, VSP_MOUNTS, "/a:/m", &err), 0);
+	CHECK_EQ(vsp_options_add(&o, VSP_MOUNTS, "/b:/m", &err), 0); /* the later is the first, which is used */
+	CHECK_EQ(vsp_options_add(&o, VSP_ENV, "A", &err), 0);
+	CHECK_EQ(vsp_options_add(&o, VSP_ENV, "B", &err), 0);
+	CHECK_EQ(vsp_options_add(&o, VSP_IMAGE, "a", &err), 0);
+	CHECK_EQ(vsp_options_add(&o, VSP_IMAGE, "a", &err), 0);
+	CHECK_EQ(vsp_options_add(&o, VSP_WRITABLE, "", &err), 0);
+	CHECK_EQ(vsp_options_add(&o, VSP_WRITABLE, "", &err), 0);
+	VL_FREE char *all = said(&o);
+	CHECK_STR(all, "image=a mounts=/b:/m,/a:/m writable env=B,A");
+	CHECK_EQ(vsp_options_add(&o, VSP_IMAGE, "b", &err), -EINVAL);
+	CHECK(strstr(err.text, "'a'") && strstr(err.text, "'b'"));
+	vsp_options_free(&o);
+}
+
+TEST(what_is_meant_goes_with_what_is_said)
+{
+	VL_FREE char *image = vsp_meant_value("a=1.sif", "/here/a=1.sif"), *mounts = vsp_meant_value("/b", "/b,/a");
+	const char *env[] = {
+		"SLURM_SPANK_VIAL_IMAGE", image, "SLURM_SPANK_VIAL_MOUNTS", mounts, "SLURM_SPANK_VIAL_ENV", "=A", NULL
+	};
+	struct vsp_options o = { 0 }, other = { 0 };
+
+	vsp_options_set(&o, VSP_IMAGE, "a=1.sif");
+	vsp_options_set(&o, VSP_MOUNTS, "/b");
+	vsp_options_set(&other, VSP_IMAGE, "a"); /* another component's, of a heterogeneous step */
+	vsp_options_set(&other, VSP_MOUNTS, "/c");
+	vsp_options_complete(&o, value_of, env);
+	vsp_options_complete(&other, value_of, env);
+	VL_FREE char *meant = said(&o);
+	CHECK_STR(meant, "image=/here/a=1.sif mounts=/b,/a");
+	CHECK_STR(other.value[VSP_MOUNTS], "/c");
+	CHECK_STR(other.value[VSP_IMAGE], "a");
+	CHECK(!vsp_meant_name(VSP_WRITABLE));
+	vsp_options_free(&o);
+	vsp_options_free(&other);
 }
 
 TEST(sites_words_are_kept_beside_nonsense)
