@@ -202,9 +202,10 @@ $(O)/man/stamp: $(PROGRAMS) docs/man/make-man $(wildcard docs/man/*.md)
 BASHCOMP ?= $(DATADIR)/bash-completion/completions
 ZSHCOMP  ?= $(DATADIR)/zsh/site-functions
 FISHCOMP ?= $(DATADIR)/fish/vendor_completions.d
+EXAMPLES ?= $(DATADIR)/doc/vial/examples
 .PHONY: install uninstall
 install: all man ## into DESTDIR and PREFIX
-	install -d $(foreach d,$(BINDIR) $(LIBEXEC) $(MANDIR)/man1 $(MANDIR)/man5 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP),'$(DESTDIR)$(d)')
+	install -d $(foreach d,$(BINDIR) $(LIBEXEC) $(MANDIR)/man1 $(MANDIR)/man5 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP) $(EXAMPLES),'$(DESTDIR)$(d)')
 	install -m 755 $(O)/vial '$(DESTDIR)$(BINDIR)/vial'
 	[ -e '$(DESTDIR)$(BINDIR)/run-singularity' ] || ln -s vial '$(DESTDIR)$(BINDIR)/run-singularity'
 	install -m 755 $(O)/vial-image $(O)/vial-verify '$(DESTDIR)$(LIBEXEC)/'
@@ -215,13 +216,17 @@ install: all man ## into DESTDIR and PREFIX
 	install -m 644 $(O)/man/completion.bash '$(DESTDIR)$(BASHCOMP)/vial'
 	install -m 644 $(O)/man/completion.zsh '$(DESTDIR)$(ZSHCOMP)/_vial'
 	install -m 644 $(O)/man/completion.fish '$(DESTDIR)$(FISHCOMP)/vial.fish'
+	install -m 644 docs/policy-example.toml '$(DESTDIR)$(EXAMPLES)/policy.toml'
+	sed 's|/usr/local/lib/slurm|$(SPANKDIR)|' docs/plugstack-example.conf >'$(DESTDIR)$(EXAMPLES)/plugstack.conf'
+	chmod 644 '$(DESTDIR)$(EXAMPLES)/plugstack.conf'
 uninstall: ## takes away what install put there
 	if [ "$$(readlink '$(DESTDIR)$(BINDIR)/run-singularity')" = vial ]; then rm '$(DESTDIR)$(BINDIR)/run-singularity'; fi
 	rm -f '$(DESTDIR)$(BINDIR)/vial' '$(DESTDIR)$(LIBEXEC)/vial-image' '$(DESTDIR)$(LIBEXEC)/vial-verify' '$(DESTDIR)$(BASHCOMP)/vial' \
 	 '$(DESTDIR)$(ZSHCOMP)/_vial' '$(DESTDIR)$(FISHCOMP)/vial.fish' \
+	 '$(DESTDIR)$(EXAMPLES)/policy.toml' '$(DESTDIR)$(EXAMPLES)/plugstack.conf' \
 	 '$(DESTDIR)$(SPANKDIR)/spank_vial.so' '$(DESTDIR)$(MANDIR)/man8/spank_vial.8' \
 	 '$(DESTDIR)$(MANDIR)/man1/vial.1' '$(DESTDIR)$(MANDIR)/man1'/vial-*.1 '$(DESTDIR)$(MANDIR)/man5/vial.conf.5' '$(DESTDIR)$(MANDIR)/man5/vial-policy.5'
-	-rmdir '$(DESTDIR)$(LIBEXEC)' 2>/dev/null
+	-rmdir '$(DESTDIR)$(LIBEXEC)' '$(DESTDIR)$(EXAMPLES)' '$(DESTDIR)$(DATADIR)/doc/vial' 2>/dev/null
 
 .PHONY: clean help
 clean: ## removes the build directory

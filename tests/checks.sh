@@ -153,6 +153,8 @@ check_uninstall() {
 	${MAKE:-make} -s O="$O" install DESTDIR="$dest" >/dev/null || echo "make install: status $?"
 	[ -x "$dest/usr/local/bin/vial" ] || echo "install put no program"
 	[ -e "$dest/usr/local/share/man/man1/vial.1" ] || echo "install put no manual page"
+	grep -q '^required /usr/local/lib/slurm/spank_vial.so' "$dest/usr/local/share/doc/vial/examples/plugstack.conf" || echo "install put no plugstack.conf"
+	[ -s "$dest/usr/local/share/doc/vial/examples/policy.toml" ] || echo "install put no policy"
 	${MAKE:-make} -s O="$O" uninstall DESTDIR="$dest" >/dev/null || echo "make uninstall: status $?"
 	find "$dest" ! -type d -printf 'left behind: %P\n'
 	find "$dest" -name 'vial*' -type d -printf 'left behind: %P\n'
