@@ -22,6 +22,8 @@ const struct opt cmd_build_options[] = {
 	{ 0, "json", OPT_FLAG, O(json), NULL, "print the result as JSON", NULL, 0 },
 	{ 'f', "fakeroot", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
 	{ 'T', "notest", OPT_FLAG, O(ignored), NULL, "", NULL, OPT_HIDDEN },
+	{ 0, "made-of", OPT_STR, O(made_of), "IMAGE", "the directory is what a container of IMAGE has", NULL,
+	  OPT_HIDDEN },
 	OPT_END,
 };
 #undef O
@@ -75,6 +77,7 @@ int cmd_build_run(struct cmd_ctx *c, const struct cmd *self, void *opts, int arg
 		return cmd_usage(c, "%s", err.text);
 	if (cmd_build_encrypts(o) && cmd_build_secret(o, &secret, &err) < 0)
 		return cmd_fail(c, &err);
+	b.made_of = o->made_of;
 	b.secret = secret.secret.data;
 	b.message = secret.message.data;
 	const struct cmd_making m = {

@@ -316,6 +316,7 @@ struct build_opts {
 	bool force, json, ignored, sandbox, encrypt, passphrase;
 	const char *profile; /* command of a start */
 	const char *pem;     /* public key of an encrypted image */
+	const char *made_of; /* see struct img_build_opts */
 	struct convert_opts convert;
 	struct cosign_opts cosign;
 	struct net_opts net;

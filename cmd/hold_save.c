@@ -74,7 +74,16 @@ int cmd_hold_save(struct cmd_ctx *c, const struct action_opts *o)
 	}
 	fcntl(root, F_SETFD, 0); /* not close-on-exec: what the image is made of */
 	VL_FREE char *source = vl_asprintf("/proc/self/fd/%d", root);
-	char *words[] = { (char *)c->self, (char *)"--quiet", (char *)"build", (char *)"--force",
-			  (char *)"--",    (char *)o->save,   source,          NULL };
+	const char *image = changes.n ? vl_env_value(changes.v, "APPTAINER_CONTAINER") : NULL;
+	VL_FREE char *made_of = vl_asprintf("--made-of=%s", image ? image : source);
+	char *words[] = { (char *)c->self,
+			  (char *)"--quiet",
+			  (char *)"build",
+			  (char *)"--force",
+			  made_of,
+			  (char *)"--",
+			  (char *)o->save,
+			  source,
+			  NULL };
 	return cmd_become(c, "vial-image", words);
 }

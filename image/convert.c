@@ -286,7 +286,7 @@ int img_convert(const struct img_build_opts *o, struct img_source *src, int fd, 
 	if (src->oci)
 		r = read_layers(&w, err);
 	else
-		r = img_dir_read(src->dirfd, src->from, w.blocks, progress, &w.logs[0], err);
+		r = img_dir_read(src->dirfd, src->from, w.blocks, progress, o->made_of != NULL, &w.logs[0], err);
 	if (r < 0 || (r = merge(&w, err)) < 0 || (r = finish(&w, &size, err)) < 0 ||
 	    (r = sif_writer_stream_end(w.sif, size, err)) < 0 || (r = add_message(&w, err)) < 0 ||
 	    (r = sif_writer_end(w.sif, err)) < 0)

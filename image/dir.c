@@ -13,6 +13,7 @@ struct walk {
 	const char *top;
 	struct img_blocks *b;
 	const struct vl_progress *progress;
+	bool without_places;
 	struct img_log *log;
 	struct img_table inodes; /* hash of dev, ino -> first name */
 	uint64_t bytes;
@@ -198,6 +199,9 @@ static int read_dir(struct walk *w, int dirfd, const char *path, unsigned depth,
 		struct stat st;
 		if (fd < 0 || fstat(fd, &st) < 0)
 			return fail_at(w, sub, errno, "stat", err);
+		/* a change to it, and a new name in it, would have given it another time */
+		if (w->without_places && st.st_mtim.tv_nsec == VL_PLACE_NSEC)
+			continue;
 		r = read_one(w, fd, &st, sub, err);
 		if (r == 0 && S_ISDIR(st.st_mode))
 			r = read_dir(w, fd, sub, depth + 1, err);
@@ -206,9 +210,9 @@ static int read_dir(struct walk *w, int dirfd, const char *path, unsigned depth,
 }
 
 int img_dir_read(int rootfd, const char *path, struct img_blocks *b, const struct vl_progress *progress,
-		 struct img_log *log, struct vl_err *err)
+		 bool without_places, struct img_log *log, struct vl_err *err)
 {
-	struct walk w = { .top = path, .b = b, .progress = progress, .log = log };
+	struct walk w = { .top = path, .b = b, .progress = progress, .without_places = without_places, .log = log };
 	struct stat st;
 	int r;
 

@@ -45,11 +45,11 @@ static int into_target(void *arg, struct vl_err *err)
 	return fd < 0 ? vl_fail_sys(err, errno, "cannot download into the image") : fd;
 }
 
-static int open_directory(const char *path, struct img_source *s, struct vl_err *err)
+static int open_directory(const char *path, const char *made_of, struct img_source *s, struct vl_err *err)
 {
 	s->kind = IMG_SOURCE_DIR;
 	s->bootstrap = "localimage";
-	s->from = vl_strdup(path);
+	s->from = vl_strdup(made_of ? made_of : path);
 	s->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dirfd < 0 && errno == ENOENT && strstr(path, ":"))
 		return vl_fail(err, ENOTSUP,
@@ -67,7 +67,7 @@ int img_source_open(const struct img_build_opts *o, const struct oci_blob_store 
 
 	*ret = (struct img_source){ .ref = ret->ref, .dirfd = -1, .into = -1 };
 	if (r == -ENOTSUP)
-		return open_directory(o->source, ret, err);
+		return open_directory(o->source, o->made_of, ret, err);
 	if (r < 0)
 		return r;
 	ret->kind = kinds[ret->ref.kind].kind;

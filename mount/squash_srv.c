@@ -68,7 +68,7 @@ static void attr_of_virtual(const struct vmnt_session *s, uint64_t node, struct 
 		.st_uid = s->image.uid,
 		.st_gid = s->image.gid,
 		.st_blksize = 4096,
-		.st_mtim.tv_sec = s->started,
+		.st_mtim = { s->started, VL_PLACE_NSEC },
 		.st_atim.tv_sec = s->started,
 		.st_ctim.tv_sec = s->started,
 	};

@@ -30,16 +30,33 @@ static int check_record(const char *path, struct vl_err *err)
 	return S_ISREG(st.st_mode) ? 0 : vl_fail(err, EINVAL, "the record %s is not a file", path);
 }
 
+/* Nor is it heard by the tasks that what they have made cannot be saved. */
+static int check_save(const char *path, struct vl_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	VL_FREE char *dir = slash ? vl_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : vl_strdup(".");
+	struct stat st;
+
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return vl_fail(err, EINVAL, "save: %s is there, and is not a file", path);
+	if (access(dir, W_OK | X_OK) < 0)
+		return vl_fail_sys(err, errno, "save: cannot write to the directory of %s", path);
+	return 0;
+}
+
 static int check_request(const struct vsp_task *t, struct vl_err *err)
 {
-	const char *record = t->options->value[VSP_RECORD];
+	const char *record = t->options->value[VSP_RECORD], *save = t->options->value[VSP_SAVE];
+	int r = 0;
 
-	if (t->options->value[VSP_SAVE] && t->nodes > 1)
+	if (save && t->nodes > 1)
 		return vl_fail(err, EINVAL,
 			       "save: the step has %u nodes, each with a container of its own; save one of a "
 			       "step on one node (-N 1)",
 			       t->nodes);
-	return t->first && record ? check_record(record, err) : 0;
+	if (save)
+		r = check_save(save, err);
+	return r == 0 && t->first && record ? check_record(record, err) : r;
 }
 
 /* A kill -9 of slurmstepd is the end of its tasks, which nobody would end any more. */

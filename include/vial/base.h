@@ -168,6 +168,9 @@ int vl_open(const char *path, int flags, mode_t mode, struct vl_err *err); /* fd
 /* Read exactly n bytes at off; a short file is an error naming `what`. */
 int vl_pread_full(int fd, void *p, size_t n, uint64_t off, const char *what, struct vl_err *err);
 int vl_pwrite_full(int fd, const void *p, size_t n, uint64_t off, const char *what, struct vl_err *err);
+/* Nanoseconds of the time of modification by which those files and directories can be told that are there only to be mounted
+ * on. No squashfs has any. */
+#define VL_PLACE_NSEC 734912681
 int vl_write_full(int fd, const void *p, size_t n);
 /* The same where a limit on the size of files (ulimit -f) may be met: that is -EFBIG, and no signal ends us. */
 int vl_write_limited(int fd, const void *p, size_t n);

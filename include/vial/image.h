@@ -16,6 +16,7 @@ enum img_owner { IMG_OWNER_KEEP, IMG_OWNER_ROOT };
 
 struct img_build_opts {
 	const char *source;        /* what oci_ref_parse reads, or a directory */
+	const char *made_of;       /* the image whose container the directory is; NULL = it is none */
 	const struct oci_net *net; /* for remote sources; NULL = defaults */
 	const char *builder;       /* version number recorded in the image */
 	const char *arch;          /* OCI name; NULL = this machine's */

@@ -149,23 +149,36 @@ named_job() {
 # ---- saving ------------------------------------------------------------------------------------
 
 @test "--container-save writes what the container has, and nothing of the host's" {
-	expect 0 srun -n 2 --container-image="$SIF" --container-writable --container-save=new.sif sh -c 'echo "$SLURM_PROCID" >"/etc/new$SLURM_PROCID"'
+	expect 0 srun -n 2 --container-image="$SIF" --container-mounts="$WORK:/vmount/deep" --container-writable --container-save=new.sif sh -c 'echo "$SLURM_PROCID" >"/etc/new$SLURM_PROCID"'
 	[ -s "$WORK/new.sif" ]
 	[ "$(stat -c %U "$WORK/new.sif")" = "$SLURM_USER" ]
 	expect 0 srun --container-image=./new.sif cat /etc/new0 /etc/new1 /etc/file
 	stdout_is "$(printf '0\n1\nin the image')"
-	# without what was mounted
-	expect 0 user "$VIAL" ls new.sif:/proc
-	stdout_is ""
-	# again, of a read-only one, over the old one
-	expect 0 srun --container-image="$SIF" --container-save="$WORK/new.sif" true
+	# without what was mounted, and what was there only for that
+	expect 0 user "$VIAL" ls new.sif:/
+	stdout_lacks vmount
+	expect 0 user "$VIAL" ls new.sif:/etc
+	stdout_has new1
+	# again, of a read-only one, over the old one; places that only the host's files need are left out
+	expect 0 srun --container-image="$SIF" --container-mounts="$WORK:/vmount/deep" --container-save="$WORK/new.sif" true
+	expect 0 user "$VIAL" ls new.sif:/
+	stdout_lacks vmount
+	stdout_has etc
+	expect 0 user "$VIAL" inspect new.sif
+	stdout_has "$SIF"
+	stdout_lacks /proc/self
 	expect 1 srun --container-image=./new.sif cat /etc/new0
 	[ "$(find "$WORK" -name '*.sif*' -o -name '.*new*' | wc -l)" -eq 1 ]
 }
 
 @test "--container-save of what cannot be saved is told and leaves nothing" {
-	expect 0 srun --container-image="$SIF" --container-save=/none/new.sif true
-	stderr_has "the container is not saved to /none/new.sif"
+	expect 1 srun -n 2 --container-image="$SIF" --container-save=/none/new.sif touch ran
+	stderr_has "save: cannot write to the directory of /none/new.sif: No such file"
+	expect 1 srun --container-image="$SIF" --container-save="$WORK" touch ran
+	stderr_has "save: $WORK is there, and is not a file"
+	[ ! -e "$WORK/ran" ]
+	expect 0 srun --container-image="$SIF" --container-save=taken.sif mkdir taken.sif # which nobody could foresee
+	stderr_has "the container is not saved to taken.sif"
 	run srun --container-image="$SIF" --container-save=new.sif sh -c 'kill -KILL $$'
 	expect 1 srun -N 2 --container-image="$SIF" --container-save=new.sif true
 	stderr_has "2 nodes"
