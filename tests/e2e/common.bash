@@ -31,6 +31,10 @@ common_teardown() {
 
 vial() { "$VIAL" "$@"; }
 
+is_sanitized() { nm -D "$VIAL" 2>/dev/null | grep -qE '__(a|t)san_init'; }
+# addresses KIB: for ulimit -v; a sanitizer's shadow takes more than any limit leaves
+addresses() { if is_sanitized; then echo unlimited; else echo "$1"; fi; }
+
 # AddressSanitizer's look for leaks traces the process itself, and ends it where it cannot.
 strace() { ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 command strace "$@"; }
 

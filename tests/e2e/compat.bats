@@ -427,7 +427,7 @@ gives() {
 	local lib
 	lib=$(find /usr/lib /usr/lib64 -name libnss_wrapper.so 2>/dev/null | head -n 1)
 	[ -n "$lib" ] || skip "needs libnss-wrapper"
-	! nm -D "$VIAL" 2>/dev/null | grep -qE '__(a|t)san_init' || skip "a sanitizer's library must be the first"
+	! is_sanitized || skip "a sanitizer's library must be the first"
 	echo "ldapuser:*:$(id -u):$(id -g):Some One:/home/ldap/some:/bin/zsh" >users
 	printf 'ldapgroup:*:%s:ldapuser\n' "$(id -g)" >groups
 	expect 0 env NSS_WRAPPER_PASSWD="$PWD/users" NSS_WRAPPER_GROUP="$PWD/groups" LD_PRELOAD="$lib" \

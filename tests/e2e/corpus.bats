@@ -36,7 +36,7 @@ judge() {
 		              b''.join(header(b'l0/f%d' % i, '0') for i in range(3000))])
 	PY
 	for bomb in folders holes attributes links; do
-		expect 255 bash -c 'ulimit -v 3000000; exec "$VIAL" -q build a.sif "oci:$1:latest"' sh "$bomb"
+		expect 255 bash -c 'ulimit -v "$2"; exec "$VIAL" -q build a.sif "oci:$1:latest"' sh "$bomb" "$(addresses 3000000)"
 		one_fatal_line
 		[ ! -e a.sif ]
 	done

@@ -280,8 +280,8 @@ assert [e for e in d["differences"] if e["path"] == "/mode"][0]["differs"] == ["
 	mkdir big
 	truncate -s 3G big/zeros
 	vial -q build big.sif big
-	[ "$(bash -c 'ulimit -v 400000; exec "$VIAL" cat big.sif:/zeros' | wc -c)" -eq $((3 << 30)) ]
-	expect 0 bash -c 'ulimit -v 400000; exec "$VIAL" cp big.sif:/zeros .'
+	[ "$(bash -c 'ulimit -v "$1"; exec "$VIAL" cat big.sif:/zeros' - "$(addresses 400000)" | wc -c)" -eq $((3 << 30)) ]
+	expect 0 bash -c 'ulimit -v "$1"; exec "$VIAL" cp big.sif:/zeros .' - "$(addresses 400000)"
 	[ "$(stat -c '%s %b' zeros)" = "$((3 << 30)) 0" ]
 }
 
