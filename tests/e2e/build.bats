@@ -291,8 +291,10 @@ layout() {
 }
 
 @test "build: a file of very many blocks needs no stack" {
+	local stack=512
+	! is_sanitized || stack=8192 # its own things lie on the stack of each thread
 	layout many 'l.image([l.layer(tar([RAW(gnusparse_pax01("s", [], 1 << 35))]))])'
-	(ulimit -s 512 && expect 0 vial -q build --block-size 4K a.sif oci:many:latest)
+	(ulimit -s "$stack" && expect 0 vial -q build --block-size 4K a.sif oci:many:latest)
 	squashfs_of a.sif a.sqfs
 	unsquashfs -lln a.sqfs | grep -q ' 34359738368 .* squashfs-root/s$'
 }
