@@ -451,10 +451,9 @@ stepd_of() {
 
 # the slurmstepd of this cluster that has tasks which wait
 waiting_stepd() {
-	local fd p
-	for fd in $(find /proc/[0-9]*/fd -lname "$DEVCLUSTER_DIR/log/slurmd-*.log" 2>/dev/null); do
-		p=${fd%/fd/*}
-		if [ "$(cat "$p/comm")" = vial-waits ]; then
+	local p
+	for p in /proc/[0-9]*; do
+		if [ "$(cat "$p/comm" 2>/dev/null)" = vial-waits ] && [ -n "$(find "$p/fd" -lname "$DEVCLUSTER_DIR/log/slurmd-*.log" -print -quit)" ]; then
 			awk '/^PPid/ { print $2 }' "$p/status"
 			return
 		fi

@@ -82,8 +82,9 @@ storm() {
 	for ((i = 0; i < 12; i++)); do
 		local p c ps=() js
 		if ((RANDOM % 3)); then
-			for p in $(grep -lzxF STORM=yes /proc/[0-9]*/environ 2>/dev/null); do
-				p=${p%/environ} c=$(cat "$p/comm" 2>/dev/null) || continue
+			for p in /proc/[0-9]*; do
+				grep -qzxF STORM=yes "$p/environ" 2>/dev/null || continue
+				c=$(cat "$p/comm" 2>/dev/null) || continue
 				case $c in sleep | vial) ps+=("${p#/proc/}") ;; esac
 			done
 			((!${#ps[@]})) || kill -KILL "${ps[RANDOM % ${#ps[@]}]}" "${ps[RANDOM % ${#ps[@]}]}" 2>/dev/null || true
