@@ -18,6 +18,7 @@
 #define SPARE_FDS 32    /* of the limit: what is not users */
 #define PLACES_MAX 1024 /* remembered; above that, the server is asked each time */
 #define EVENTS 64
+#define TALK_FDS 3 /* of a start that has asked: its connection, its pidfd, its report */
 
 enum source { NEWCOMERS, SERVER, TALK, USER };
 
@@ -136,7 +137,7 @@ static bool accept_one(struct hold *h)
 
 	if (sock < 0)
 		return errno == ECONNABORTED || errno == EINTR;
-	if (h->users.n + h->reports + h->talking + CTR_OFFER_FDS * h->alikes.n < h->max)
+	if (h->users.n + h->reports + TALK_FDS * h->talking + CTR_OFFER_FDS * h->alikes.n < h->max)
 		add_talk(h, sock);
 	else
 		close(sock); /* it mounts for itself */

@@ -17,7 +17,7 @@ static void warn_and_note(struct ctr_root *r, const struct vl_progress *say, con
 	text = vl_vasprintf(fmt, ap);
 	va_end(ap);
 	vl_progress_warn(say, "%s", text);
-	r->warned = true;
+	r->alone = true;
 }
 
 int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err)
@@ -188,6 +188,18 @@ static int open_target(const struct ctr_root *r, const struct plan *p, size_t i,
 		m->src ? m->src : "tmpfs", m->dst);
 }
 
+/* A place in the image is the same for every start. One in what was bound there is where its directories and links lead now,
+ * unless it is the very thing that is bound: a home below /home. */
+static bool may_lead_elsewhere(const struct ctr_root *r, int source, int target)
+{
+	struct stat at, src;
+	uint64_t ino;
+
+	if (mount_id(target, &ino) == mount_id(r->fd, &ino))
+		return false;
+	return fstat(target, &at) < 0 || fstat(source, &src) < 0 || at.st_dev != src.st_dev || at.st_ino != src.st_ino;
+}
+
 static int place(struct ctr_root *r, const struct plan *p, size_t i, const struct vl_progress *say, struct vl_err *err)
 {
 	const struct plan_mount *m = &p->mounts[i];
@@ -203,6 +215,7 @@ static int place(struct ctr_root *r, const struct plan *p, size_t i, const struc
 	VL_CLOSE int target = open_target(r, p, i, dir, err);
 	if (target < 0)
 		return target;
+	r->alone |= may_lead_elsewhere(r, r->src[i], target);
 	ssize_t twin = already_there(r, p, target);
 	if (twin >= 0) {
 		if (!(m->flags & PLAN_DEFAULT))
@@ -297,6 +310,7 @@ int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_p
 			return e;
 		if (e < 0 && e != -ENOENT)
 			warn_and_note(r, say, "%s is left out: %s", p->mounts[i].dst, err->text);
+		r->alone |= e < 0; /* the next start may find a place for it */
 	}
 	warn_of_hidden(r, p, say);
 	err->code = 0;

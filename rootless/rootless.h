@@ -66,9 +66,9 @@ struct ctr_root {
 	unsigned covers;       /* mounts over the host's root that are not fd */
 	unsigned made;         /* directories made in it so far */
 	bool writable;         /* targets may be made in the image itself: --writable */
-	bool warned;           /* a mount is not as it was asked for */
-	int *src;              /* per plan mount: detached mount, -1 = skipped or already in place */
-	uint64_t *id;          /* per plan mount: mount id once it is in place, 0 = not */
+	bool alone;   /* a mount is not as it was asked for, or the next start might find another place for it */
+	int *src;     /* per plan mount: detached mount, -1 = skipped or already in place */
+	uint64_t *id; /* per plan mount: mount id once it is in place, 0 = not */
 	struct ctr_served *served;
 	size_t n_served;
 };

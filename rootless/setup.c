@@ -154,7 +154,7 @@ static int move_in(const struct plan *p, struct container *c, const char *bundle
 	if ((r = vmnt_switch_root(root->fd, root->covers, err)) < 0)
 		return r;
 	bool chrooted = r > 0;
-	if (!chrooted && !root->warned)
+	if (!chrooted && !root->alone)
 		ctr_offer_make(&c->joined.offer, root->fd);
 	if ((r = ctr_enter_cwd(p, start, say, err)) < 0 || (r = ctr_hooks_inside(root, p, bundle, err)) < 0)
 		return r;

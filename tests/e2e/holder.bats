@@ -115,6 +115,17 @@ namespace() { tell "$1" 'readlink /proc/self/ns/mnt' && grep -m 1 '^mnt:' "$1.ou
 	[ "$(grep -cx old a.out)" -eq 2 ]
 }
 
+@test "a bind whose place lies in another bind is where that leads now" {
+	mkdir -p a/v1 a/v2 b
+	echo v2 >a/v2/f
+	echo b >b/f
+	ln -s v1 a/cur
+	start a "$VIAL" exec -B "$PWD/a:/mnt" -B "$PWD/b:/mnt/cur" "$SIF"
+	ln -sfn v2 a/cur
+	expect 0 "$VIAL" exec -B "$PWD/a:/mnt" -B "$PWD/b:/mnt/cur" "$SIF" cat /mnt/cur/f
+	stdout_is b
+}
+
 @test "what is mounted on the host meanwhile is there for the next start" {
 	need_root
 	mkdir data
