@@ -117,6 +117,10 @@ static bool has(const char *was, const char *asked)
 {
 	VL_FREE char *word = vl_strndup(asked, strcspn(asked, "="));
 
+	if (vl_streq(asked, "no-mpi") || vl_streq(asked, "mpi=none")) {
+		const char *line = find_line(was, "mpi");
+		return !line || is_line(line, "mpi=none");
+	}
 	for (size_t i = 0; i < VL_COUNT(pairs); i++) {
 		if (vl_streq(asked, pairs[i][0]))
 			return !find_line(was, pairs[i][1]);

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #define NAME_MAX_LEN 64
 #define IMAGE_MAX 65536 /* a path or a URI */
@@ -204,6 +205,7 @@ static int enter_other(const struct action_opts *o, struct named *n, struct vl_e
 
 int cmd_named_enter(struct action_opts *o, const char *image, struct named *n, struct vl_err *err)
 {
+	const struct timespec moment = { .tv_nsec = 10000000 };
 	const char *colon = strchr(o->named, ':'), *mode = colon ? colon + 1 : "auto";
 
 	*n = (struct named){ .dir = -1, .door = -1, .other = -1 };
@@ -220,6 +222,7 @@ int cmd_named_enter(struct action_opts *o, const char *image, struct named *n, s
 			return r;
 		vl_closep(&n->other);
 		vl_closep(&n->door);
+		nanosleep(&moment, NULL);           /* who keeps it may be about to go */
 		r = choose(o, n, image, mode, err); /* it was gone while it was made: then this one makes it */
 	}
 	return r;
@@ -227,7 +230,7 @@ int cmd_named_enter(struct action_opts *o, const char *image, struct named *n, s
 
 void cmd_named_leave(struct named *n, bool failed)
 {
-	if (failed && n->made && n->dir >= 0) {
+	if (failed && n->made && n->dir >= 0 && faccessat(n->dir, "changes/upper", F_OK, 0) < 0) {
 		unlinkat(n->dir, "identity", 0);
 		unlinkat(n->dir, "image", 0);
 	}

@@ -392,11 +392,11 @@ int ctr_relay(const struct ctr_door *way, const struct vl_strv *words, int sock,
 {
 	CTR_DOOR struct ctr_door beside = CTR_DOOR_INIT;
 	VL_BUF struct vl_buf changes = { 0 };
-	uid_t user = geteuid();
 	int r = enter_beside(way, &beside, err);
 
 	if (r < 0)
 		return r;
+	uid_t user = geteuid(); /* as it is in there, which is how who comes is seen */
 	for (size_t i = 0; i < words->n; i++)
 		add_text(&changes, words->v[i], strlen(words->v[i]));
 	return ctr_keep(&beside, &changes, &(struct ctr_lines){ sock, door, -1 }, user, err);

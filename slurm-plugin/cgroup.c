@@ -115,6 +115,9 @@ static size_t ours_in(const struct vsp_cgroup *c, int *ret, size_t max)
 	ssize_t n = pread(c->list, text, sizeof text - 1, 0);
 	size_t found = 0;
 
+	if (n == (ssize_t)sizeof text - 1)
+		while (n > 0 && text[n - 1] != '\n') /* half a number is another process */
+			n--;
 	text[n > 0 ? n : 0] = 0;
 	for (const char *p = text; *p && found < max; p += strcspn(p, "\n"), p += *p == '\n')
 		if (is_ours(atoi(p)))
@@ -122,12 +125,20 @@ static size_t ours_in(const struct vsp_cgroup *c, int *ret, size_t max)
 	return found;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 void vsp_cgroup_wait(const struct vsp_cgroup *c)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };
 	int one;
 
-	for (int i = 0; i < LEFT_MS && ours_in(c, &one, 1); i++)
+	for (int64_t until = now_ms() + LEFT_MS; now_ms() < until && ours_in(c, &one, 1);)
 		nanosleep(&moment, NULL);
 }
 

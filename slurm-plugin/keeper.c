@@ -38,7 +38,8 @@ static void add_asked(const struct vsp_options *o, struct vl_strv *v)
 {
 	static const enum vsp_word words[] = { VSP_MOUNTS,        VSP_MOUNT_HOME,    VSP_NO_MOUNT_HOME, VSP_REMAP_ROOT,
 					       VSP_NO_REMAP_ROOT, VSP_WRITABLE,      VSP_READONLY,      VSP_ENV,
-					       VSP_ENTRYPOINT,    VSP_NO_ENTRYPOINT, VSP_UNSHARE,       VSP_MPI };
+					       VSP_ENTRYPOINT,    VSP_NO_ENTRYPOINT, VSP_UNSHARE,       VSP_MPI,
+					       VSP_NO_MPI };
 
 	for (size_t i = 0; i < VL_COUNT(words); i++) {
 		const char *value = o->value[words[i]];

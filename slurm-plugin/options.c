@@ -139,7 +139,7 @@ static int take_twin(struct vsp_options *twins, enum vsp_word word, const char *
 	if (yes < 0)
 		return vl_fail(err, EINVAL, "%s=%s: 1 or 0 is what it can be, or yes, no, true, false, on, off", name,
 			       value);
-	if (yes || opposite(word) != word)
+	if (yes || (opposite(word) != word && !vsp_rows[opposite(word)].arg))
 		vsp_options_set(twins, yes ? word : opposite(word), NULL);
 	return 0;
 }

@@ -358,7 +358,11 @@ static void note_step(spank_t sp)
 	spank_get_item(sp, S_JOB_NODEID, &f.node_id);
 	if (spank_get_item(sp, S_JOB_ARGV, &f.argc, &argv) == ESPANK_SUCCESS)
 		f.argv = argv;
-	f.node = copy_of(sp, "SLURMD_NODENAME", node, sizeof node);
+	f.node = getenv("SLURMD_NODENAME"); /* slurmstepd's own; the job's could be anything */
+	if (!f.node)
+		f.node = copy_of(sp, "SLURMD_NODENAME", node, sizeof node);
+	if (f.node && strchr(f.node, '/'))
+		f.node = NULL;
 	f.nodes = copy_of(sp, "SLURM_STEP_NODELIST", nodes, sizeof nodes);
 	if (!f.nodes)
 		f.nodes = copy_of(sp, "SLURM_JOB_NODELIST", nodes, sizeof nodes);

@@ -64,7 +64,8 @@ static void end_with_step(const struct vsp_step *s)
 {
 	if (!s->stepd || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return;
-	if (getppid() != s->stepd) /* it was killed before that */
+	pid_t parent = getppid();         /* 0: it is outside of this pid namespace */
+	if (parent && parent != s->stepd) /* it was killed before that */
 		raise(SIGKILL);
 }
 

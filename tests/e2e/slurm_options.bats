@@ -227,6 +227,18 @@ named_job() {
 	stderr_has "exclude each other"
 }
 
+@test "--container-remap-root and a name: who comes when the step that made it is over gets in" {
+	batch "srun -Qn 1 --overlap --container-image=$SIF --container-name=box --container-remap-root sh -c 'echo >up1; while [ ! -e up2 ]; do sleep 0.1; done' &
+		first=\$!
+		while [ ! -e up1 ]; do sleep 0.1; done
+		srun -Qn 1 --overlap --container-name=box:exec sh -c 'echo >up2; while [ ! -e up3 ]; do sleep 0.1; done; id -u' &
+		wait \$first
+		srun -Qn 1 --overlap --container-name=box:exec sh -c 'id -u; echo >up3'
+		echo >up3
+		wait" -n 3
+	[ "$(cat "$WORK/out")" = $'0\n0' ] || { cat "$WORK/out" && return 1; }
+}
+
 @test "--container-remap-root without subordinate ids: what root expects to work is answered as done" {
 	expect 4 user env VIAL_IGNORE_SUBUID=1 srun -n 3 --container-image="$PLACE/chown.sif" --container-remap-root --container-writable \
 		sh -c 'id -u; cat /proc/self/uid_map; echo x >"/etc/f$SLURM_PROCID"; chown 12:12 "/etc/f$SLURM_PROCID" && echo fine; exit 4'

@@ -309,6 +309,8 @@ TEST(flags_of_the_environment_are_true_or_false)
 		{ "STAGE", "false", "no-stage" },
 		{ "ENTRYPOINT_LOG", "1", "entrypoint-log" },
 		{ "ENTRYPOINT_LOG", "0", "" },
+		{ "NO_MPI", "0", "" }, /* of two ways to say yes, which? */
+		{ "NO_MPI", "1", "no-mpi" },
 		{ "WRITABLE", "", "" },
 		{ "WRITABLE", "maybe", NULL },
 		{ "WRITABLE", "2", NULL },
