@@ -93,7 +93,7 @@ ALONE=(--private-mount --pid --ipc --hostname x --network none --contain --writa
 @test "every call for processes, names and capabilities that fails is named" {
 	sweep socketpair EMFILE 3 exec "${ALONE[@]}" "$SIF" true
 	said "cannot make a socket pair"
-	sweep clone,clone3,fork,vfork EAGAIN 4 exec "${ALONE[@]}" "$SIF" true
+	sweep clone,clone3,fork,vfork EAGAIN 6 exec "${ALONE[@]}" "$SIF" true
 	said "cannot start the first process of a pid namespace" "cannot start the image server"
 	sweep prctl EPERM 8 exec --private-mount "$SIF" true
 	! is_root || said "cannot drop capability" # a user has none to drop
