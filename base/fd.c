@@ -78,6 +78,16 @@ int vl_write_limited(int fd, const void *p, size_t n)
 	return r;
 }
 
+void vl_read_pipe(int fd, size_t limit, struct vl_buf *ret)
+{
+	char some[4096];
+	ssize_t n;
+
+	while ((n = read(fd, some, sizeof some)) > 0 || (n < 0 && errno == EINTR))
+		if (n > 0 && ret->len < limit)
+			vl_buf_add(ret, some, (size_t)n);
+}
+
 int vl_read_fd(int fd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err)
 {
 	struct stat st;

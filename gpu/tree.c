@@ -163,26 +163,11 @@ static void look_and_tell(enum plan_image kind, const struct vmnt_image *image, 
 	} else {
 		gpu_tree_tell(&t, 'x', err.text);
 	}
-	for (size_t at = 0; at < t.out.len;) {
-		ssize_t n = write(out, t.out.data + at, t.out.len - at);
-		if (n <= 0)
-			break;
-		at += (size_t)n;
-	}
+	vl_write_full(out, t.out.data, t.out.len);
 	_exit(0);
 }
 
 /* ---- the caller --------------------------------------------------------------------------------- */
-
-static void read_all(int fd, struct vl_buf *b)
-{
-	char some[4096];
-	ssize_t n;
-
-	while ((n = read(fd, some, sizeof some)) > 0 || (n < 0 && errno == EINTR))
-		if (n > 0 && b->len < ANSWER_MAX)
-			vl_buf_add(b, some, (size_t)n);
-}
 
 static int take_all(const struct vl_buf *b, const char *name, struct vl_strv *ret, struct vl_err *err)
 {
@@ -225,7 +210,7 @@ int gpu_tree_ask(enum plan_image kind, const struct vmnt_image *image, gpu_tree_
 	}
 	vl_closep(&out);
 	if (pid > 0)
-		read_all(in, &b);
+		vl_read_pipe(in, ANSWER_MAX, &b);
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start the process that reads the image");
 	vl_wait(pid);

@@ -82,12 +82,7 @@ static void look(const struct plan *p, int out)
 		vl_buf_addf(&b, "x%d %s", -r, err.text);
 		vl_buf_add(&b, "", 1);
 	}
-	for (size_t at = 0; at < b.len;) {
-		ssize_t n = write(out, b.data + at, b.len - at);
-		if (n <= 0)
-			break;
-		at += (size_t)n;
-	}
+	vl_write_full(out, b.data, b.len);
 	_exit(0);
 }
 
@@ -134,16 +129,6 @@ static int take_all(const struct vl_buf *b, struct ctr_preview *ret, const struc
 	return r < 0 || end ? r : vl_fail(err, EPROTO, "%s: the process that reads it ended early", p->image_path);
 }
 
-static void read_all(int fd, struct vl_buf *b)
-{
-	char some[4096];
-	ssize_t n;
-
-	while ((n = read(fd, some, sizeof some)) > 0 || (n < 0 && errno == EINTR))
-		if (n > 0 && b->len < ANSWER_MAX)
-			vl_buf_add(b, some, (size_t)n);
-}
-
 static int ask_image(const struct plan *p, struct ctr_preview *ret, struct vl_err *err)
 {
 	VL_BUF struct vl_buf b = { 0 };
@@ -161,7 +146,7 @@ static int ask_image(const struct plan *p, struct ctr_preview *ret, struct vl_er
 	}
 	vl_closep(&out);
 	if (pid > 0)
-		read_all(fds[0], &b);
+		vl_read_pipe(fds[0], ANSWER_MAX, &b);
 	close(fds[0]);
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start the process that reads the image");

@@ -74,8 +74,6 @@ static void become(const char *const *argv, int out, int err)
 /* What the program says, on stdout or stderr, cut to the buffer. Its exit status: 127 when there is none. */
 static int ask(const char *const *argv, bool errors, struct vl_buf *ret)
 {
-	char b[4096];
-	ssize_t n;
 	int pipes[2];
 
 	vl_buf_adds(ret, "");
@@ -85,9 +83,7 @@ static int ask(const char *const *argv, bool errors, struct vl_buf *ret)
 	if (pid == 0)
 		become(argv, errors ? -1 : pipes[1], errors ? pipes[1] : -1);
 	close(pipes[1]);
-	while ((n = read(pipes[0], b, sizeof b)) > 0 || (n < 0 && errno == EINTR))
-		if (n > 0 && ret->len < SUBID_MAX)
-			vl_buf_add(ret, b, (size_t)n);
+	vl_read_pipe(pipes[0], SUBID_MAX, ret);
 	close(pipes[0]);
 	return pid < 0 ? 126 : vl_wait(pid);
 }

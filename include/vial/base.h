@@ -174,6 +174,8 @@ int vl_pwrite_full(int fd, const void *p, size_t n, uint64_t off, const char *wh
 int vl_write_full(int fd, const void *p, size_t n);
 /* The same where a limit on the size of files (ulimit -f) may be met: that is -EFBIG, and no signal ends us. */
 int vl_write_limited(int fd, const void *p, size_t n);
+/* All that a pipe brings until its end, of which about `limit` bytes are kept: who writes is never held up. */
+void vl_read_pipe(int fd, size_t limit, struct vl_buf *ret);
 /* Whole regular file (not a FIFO or device), at most `limit` bytes. Returns new, NUL-terminated. */
 int vl_read_file(int dirfd, const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vl_err *err);
 /* The same of an open one, from its begin; path: for messages. */
