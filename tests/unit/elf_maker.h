@@ -190,4 +190,16 @@ static inline struct vl_buf elf_make(const struct elf_wish *w)
 	return m.b;
 }
 
+/* How a library that was made is read. */
+static ssize_t read_buf(void *arg, void *p, size_t n, uint64_t off)
+{
+	const struct vl_buf *b = arg;
+
+	if (off >= b->len)
+		return 0;
+	n = VL_MIN(n, b->len - (size_t)off);
+	memcpy(p, b->data + off, n);
+	return (ssize_t)n;
+}
+
 #endif

@@ -304,17 +304,6 @@ TEST(the_cache_of_this_machine_is_read)
 
 /* ---- libraries ----------------------------------------------------------------------------------- */
 
-static ssize_t read_buf(void *arg, void *p, size_t n, uint64_t off)
-{
-	const struct vl_buf *b = arg;
-
-	if (off >= b->len)
-		return 0;
-	n = VL_MIN(n, b->len - (size_t)off);
-	memcpy(p, b->data + off, n);
-	return (ssize_t)n;
-}
-
 TEST(versions_of_both_classes_are_read)
 {
 	static const char *const needs[] = { "GLIBC_2.2.5", "GLIBC_2.34", "GLIBC_ABI_DT_RELR", NULL };

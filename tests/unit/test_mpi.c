@@ -56,17 +56,6 @@ TEST(makers_are_told_by_words_wherever_pieces_end)
 
 /* ---- symbols ------------------------------------------------------------------------------------- */
 
-static ssize_t read_buf(void *arg, void *p, size_t n, uint64_t off)
-{
-	const struct vl_buf *b = arg;
-
-	if (off >= b->len)
-		return 0;
-	n = VL_MIN(n, b->len - (size_t)off);
-	memcpy(p, b->data + off, n);
-	return (ssize_t)n;
-}
-
 static const char *const two[] = { "MPI_Send", "MPI_Recv", NULL };
 static const char *const one[] = { "fi_getinfo", NULL };
 static const char *const version[] = { "FABRIC_1.0", NULL };
