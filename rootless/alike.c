@@ -7,8 +7,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define WITH_MOUNT_ID 0x1000 /* STATX_MNT_ID, Linux 5.8 */
-
 /* Nothing in it that one program could change and another see. None can mount: who has that power, or a filter, has a user
  * namespace of his own, and no holder. */
 static bool may_be_shared(const struct plan *p)
@@ -27,9 +25,9 @@ static bool add_bind(struct vl_buf *b, const struct plan_mount *m)
 {
 	struct statx sx;
 
-	if (statx(AT_FDCWD, m->src, m->flags & PLAN_LINK ? AT_SYMLINK_NOFOLLOW : 0, STATX_INO | WITH_MOUNT_ID, &sx) <
+	if (statx(AT_FDCWD, m->src, m->flags & PLAN_LINK ? AT_SYMLINK_NOFOLLOW : 0, STATX_INO | CTR_STATX_MNT_ID, &sx) <
 		    0 ||
-	    !(sx.stx_mask & WITH_MOUNT_ID))
+	    !(sx.stx_mask & CTR_STATX_MNT_ID))
 		return false;
 	vl_buf_addf(b, "bind %u:%u %llx %llx %u %zu %s\n", sx.stx_dev_major, sx.stx_dev_minor,
 		    (unsigned long long)sx.stx_ino, (unsigned long long)sx.stx_mnt_id, m->flags, strlen(m->dst),

@@ -103,7 +103,7 @@ static uint64_t mount_id(int fd, uint64_t *ret_ino)
 {
 	struct statx sx;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | 0x1000 /* STATX_MNT_ID */, &sx) < 0 || !(sx.stx_mask & 0x1000))
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | CTR_STATX_MNT_ID, &sx) < 0 || !(sx.stx_mask & CTR_STATX_MNT_ID))
 		return 0;
 	*ret_ino = sx.stx_ino;
 	return sx.stx_mnt_id + 1;

@@ -162,6 +162,8 @@ uint64_t ctr_meminfo_free(const char *text);
 
 /* ---- mounts.c ---- */
 
+#define CTR_STATX_MNT_ID 0x1000 /* STATX_MNT_ID, Linux 5.8: newer than the C library's headers may be */
+
 int ctr_open_sources(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err);
 int ctr_place_mounts(struct ctr_root *r, const struct plan *p, const struct vl_progress *say, struct vl_err *err);
 /* A read-only file with that text over an existing file of the container. */

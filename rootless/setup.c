@@ -174,6 +174,28 @@ static bool is_there(const struct container *c)
 	return c->joined.door.fd[CTR_MNT] >= 0;
 }
 
+/* Those besides the user namespace, which owns them. */
+static int enter_namespaces(const struct plan *p, struct container *c, struct ctr_net *net, pid_t *mapper,
+			    struct vl_err *err)
+{
+	/* The server is not in them: it serves several. */
+	int r = ctr_enter_spaces(p, err);
+
+	if (r < 0 || (r = ctr_net_up(net, err)) < 0)
+		return r;
+
+	/* A process cannot change its own pid namespace: from here on it is the first process of the new one that
+	 * does the work, and the caller passes on signals and the exit status. */
+	if (p->namespaces & PLAN_NS_PID) {
+		reap(mapper);
+		if ((r = ctr_stay_bound(&c->stay, err)) < 0)
+			return r;
+	}
+	if ((r = ctr_enter_pidns(p, &c->first, err)) < 0)
+		return r;
+	return ctr_enter_mountns(err);
+}
+
 /* Everything between the plan and the last step. */
 static int set_up(struct plan *p, struct container *c, const struct vl_progress *say, struct vl_err *err)
 {
@@ -232,18 +254,8 @@ static int set_up(struct plan *p, struct container *c, const struct vl_progress 
 	if ((r = ctr_layers_start(p, shared ? all_ids : image.all_ids, c->stay.done, &layers, err)) < 0)
 		return r;
 
-	/* The other namespaces, owned by that user namespace. The server is not in them: it serves several. */
-	if ((r = ctr_enter_spaces(p, err)) < 0 || (r = ctr_net_up(&net, err)) < 0)
-		return r;
-
-	/* A process cannot change its own pid namespace: from here on it is the first process of the new one that
-	 * does the work, and the caller passes on signals and the exit status. */
-	if (p->namespaces & PLAN_NS_PID) {
-		reap(&mapper);
-		if ((r = ctr_stay_bound(&c->stay, err)) < 0)
-			return r;
-	}
-	if ((r = ctr_enter_pidns(p, &c->first, err)) < 0 || (r = ctr_enter_mountns(err)) < 0)
+	/* The other namespaces. With one for pids, what returns is the first process in it. */
+	if ((r = enter_namespaces(p, c, &net, &mapper, err)) < 0)
 		return r;
 
 	/* What is to be bound, before anything covers it. The server opens the image meanwhile. */
