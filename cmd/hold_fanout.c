@@ -35,14 +35,6 @@
 
 static const char soon[] = ".soon", want[] = ".want", no[] = ".no", file[] = "";
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* ---- files in DIR ------------------------------------------------------------------------------- */
 
 static char *name_of(const struct cmd_fanout *f, const char *what)
@@ -125,10 +117,10 @@ static void become_sbcast(const struct cmd_fanout *f, int from, const char *to, 
 static size_t listen_to(pid_t pid, int errors, int stop, int64_t ms, char *ret, size_t cap)
 {
 	struct pollfd p[] = { { .fd = errors, .events = POLLIN }, { .fd = stop, .events = POLLIN } };
-	int64_t until = now_ms() + ms, left;
+	int64_t until = vl_now_ms() + ms, left;
 	size_t len = 0;
 
-	while ((left = until - now_ms()) > 0) {
+	while ((left = until - vl_now_ms()) > 0) {
 		char more[256];
 		int r = poll(p, VL_COUNT(p), (int)left);
 		if (r < 0 && errno == EINTR)
@@ -259,7 +251,7 @@ int cmd_fanout_arrived(struct cmd_fanout *f, off_t size, struct vl_err *err)
 {
 	struct stat st;
 	off_t seen = -1;
-	int64_t now = now_ms();
+	int64_t now = vl_now_ms();
 	int fd = open_whole(f, size, &seen, err);
 
 	if (fd != -EAGAIN)
@@ -361,7 +353,7 @@ int cmd_fanout_open(struct cmd_fanout *f, const char *image, const struct stat *
 	f->name = make_name(f->step, image, st);
 	f->node = (unsigned)strtoul(node, NULL, 10);
 	f->seen = -1;
-	f->begun = f->alive = now_ms();
+	f->begun = f->alive = vl_now_ms();
 	clean_stale(f->dir);
 	return access(f->program, X_OK) < 0 ? vl_fail_sys(err, errno, "cannot run %s", f->program) : 1;
 }

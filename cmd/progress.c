@@ -1,14 +1,6 @@
 #include "cmd.h"
 
 #include <stdio.h>
-#include <time.h>
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void draw_bar(const struct cmd_progress *p, uint64_t done, uint64_t total)
 {
@@ -29,7 +21,7 @@ static void draw_bar(const struct cmd_progress *p, uint64_t done, uint64_t total
 static void step(void *arg, const char *what, uint64_t done, uint64_t total)
 {
 	struct cmd_progress *p = arg;
-	int64_t now = now_ms();
+	int64_t now = vl_now_ms();
 	unsigned percent = total ? (unsigned)(done * 100 / total) : 0;
 
 	if (strncmp(p->what, what, sizeof p->what - 1) != 0) {

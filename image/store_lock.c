@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #define TEXT_MAX 256 /* of a lock file: four numbers and words */
 #define LOOK_MS 500  /* how often one who waits looks how far the other is */
@@ -89,14 +88,6 @@ void img_store_unlock(struct img_store *s, const char *key, int *fd)
 
 /* ---- what the one who makes it says: "DONE TOTAL PID HOST WHAT" ---- */
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void write_text(struct img_making *m, const char *what, uint64_t done, uint64_t total)
 {
 	char host[65] = "", text[TEXT_MAX];
@@ -112,7 +103,7 @@ static void write_text(struct img_making *m, const char *what, uint64_t done, ui
 
 void img_store_tell(struct img_making *m, const char *what, uint64_t done, uint64_t total)
 {
-	int64_t now = now_ms();
+	int64_t now = vl_now_ms();
 
 	if (!m->store || m->lock < 0 || (m->told_ms && now - m->told_ms < TELL_MS))
 		return;

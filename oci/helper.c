@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 
 /* The name comes from a file: it must not lead out of $PATH. */
 static bool good_name(const char *name)
@@ -40,23 +39,15 @@ static void child(char *file, const char *verb, int in, int out, pid_t parent)
 	_exit(127);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Up to the end of the output. buf has OCI_HELPER_MAX bytes. */
 static int read_output(int fd, char *buf, const char *program, struct vl_err *err)
 {
-	int64_t end = now_ms() + OCI_HELPER_SECONDS * 1000;
+	int64_t end = vl_now_ms() + OCI_HELPER_SECONDS * 1000;
 	size_t n = 0;
 
 	while (true) {
 		struct pollfd p = { fd, POLLIN, 0 };
-		int64_t left = end - now_ms();
+		int64_t left = end - vl_now_ms();
 		int ready = left > 0 ? poll(&p, 1, (int)left) : 0;
 		if (ready == 0)
 			return vl_fail(err, ETIMEDOUT, "%s gave no answer in %d seconds", program, OCI_HELPER_SECONDS);

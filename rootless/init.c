@@ -12,7 +12,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum what {
 	UP,      /* in: the program is about to start */
@@ -225,20 +224,12 @@ struct init {
 	int64_t group_ms[NSIG]; /* when one from outside came to us */
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void take_signal(struct init *i, const struct signalfd_siginfo *s)
 {
 	if (s->ssi_signo >= NSIG || s->ssi_signo == SIGCHLD || s->ssi_code == SI_KERNEL)
 		return;
 	if (s->ssi_pid == 0) /* its sender has no pid here */
-		i->group_ms[s->ssi_signo] = now_ms();
+		i->group_ms[s->ssi_signo] = vl_now_ms();
 	else
 		kill(i->program, (int)s->ssi_signo);
 }
@@ -249,7 +240,7 @@ static void take_message(struct init *i, const struct word *w)
 		return;
 	int64_t at = i->group_ms[w->value];
 	i->group_ms[w->value] = 0;
-	if (!at || now_ms() - at > SAME_MS || getpgid(i->program) != getpgrp())
+	if (!at || vl_now_ms() - at > SAME_MS || getpgid(i->program) != getpgrp())
 		kill(i->program, w->value);
 }
 

@@ -22,14 +22,6 @@
 #define AGAIN_MAX_MS 60000 /* this, so that one that cannot work does no harm */
 #define LIVED_MS 10000     /* who ran that long did not end at once */
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* ---- the keeper --------------------------------------------------------------------------------- */
 
 struct keeper {
@@ -77,7 +69,7 @@ static int start_program(struct keeper *k, struct vl_err *err)
 	VL_CLOSE int mine = pair[0];
 	VL_CLOSE int theirs = pair[1];
 	k->again = 0;
-	k->started = now_ms();
+	k->started = vl_now_ms();
 	pid_t pid = fork();
 	if (pid < 0)
 		return vl_fail_sys(err, errno, "cannot start a process");
@@ -99,7 +91,7 @@ static void plan_restart(struct keeper *k, bool failed)
 
 	if (k->stopping || how == CTR_RESTART_NO || (how == CTR_RESTART_ON_FAILURE && !failed))
 		return;
-	int64_t now = now_ms();
+	int64_t now = vl_now_ms();
 	k->delay = now - k->started > LIVED_MS || !k->delay ? AGAIN_MS : VL_MIN(2 * k->delay, (int64_t)AGAIN_MAX_MS);
 	k->again = now + k->delay;
 }
@@ -214,7 +206,7 @@ static void wait_for_events(struct keeper *k)
 	struct pollfd f[TALKERS + 3] = { { k->signals, POLLIN, 0 },
 					 { k->p->keep_fd, POLLIN, 0 },
 					 { k->p->instance->guard, POLLIN, 0 } };
-	int64_t left = k->again ? VL_MAX(k->again - now_ms(), (int64_t)0) : -1;
+	int64_t left = k->again ? VL_MAX(k->again - vl_now_ms(), (int64_t)0) : -1;
 	size_t n = k->n_talk;
 
 	for (size_t i = 0; i < n; i++)
@@ -229,7 +221,7 @@ static void wait_for_events(struct keeper *k)
 			listen_to(k, i);
 	if (f[1].revents)
 		newcomer(k);
-	if (k->again && now_ms() >= k->again)
+	if (k->again && vl_now_ms() >= k->again)
 		restart(k);
 }
 

@@ -125,20 +125,12 @@ static size_t ours_in(const struct vsp_cgroup *c, int *ret, size_t max)
 	return found;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 void vsp_cgroup_wait(const struct vsp_cgroup *c)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };
 	int one;
 
-	for (int64_t until = now_ms() + LEFT_MS; now_ms() < until && ours_in(c, &one, 1);)
+	for (int64_t until = vl_now_ms() + LEFT_MS; vl_now_ms() < until && ours_in(c, &one, 1);)
 		nanosleep(&moment, NULL);
 }
 

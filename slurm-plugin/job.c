@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/pidfd.h>
-#include <time.h>
 
 #define KILL_MS 2000 /* for what was killed to be gone */
 #define FORGET_S 120 /* at most: what containers with names have kept may be many files */
@@ -41,13 +40,10 @@ static int wait_for(int child, const struct vsp_run *run)
 	struct pollfd p[] = { { .fd = child, .events = POLLIN },
 			      { .fd = run->until[0], .events = POLLIN },
 			      { .fd = run->until[1], .events = POLLIN } };
-	struct timespec now;
+	int64_t end = vl_now_ms() + (int64_t)run->seconds * 1000;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	long long end = (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000 + (long long)run->seconds * 1000;
 	for (;;) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		long long left = end - ((long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+		int64_t left = end - vl_now_ms();
 		int n = poll(p, VL_COUNT(p), left > 0 ? (int)left : 0);
 		if (n < 0 && errno == EINTR)
 			continue;
