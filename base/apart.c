@@ -2,7 +2,9 @@
 #include <vial/base.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -52,6 +54,53 @@ int vl_start_apart(void (*run)(void *arg), void *arg, pid_t *ret_wait)
 	*ret_wait = pid;
 	return 0;
 }
+
+/* ---- a program ---------------------------------------------------------------------------------- */
+
+#define STACK_SIZE (256L << 10)
+
+struct program {
+	void (*run)(void *arg);
+	void *arg;
+	char *stack; /* room for two */
+};
+
+/* The caller stops until the new process is another program, or ended: it has the memory meanwhile, but for its stack. */
+static pid_t borrow_memory(int (*run)(void *), const struct program *p, char *stack)
+{
+	return clone(run, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, (void *)p);
+}
+
+static int become_program(void *arg)
+{
+	const struct program *p = arg;
+
+	p->run(p->arg);
+	return 0;
+}
+
+static int start_orphan_program(void *arg)
+{
+	const struct program *p = arg;
+
+	setsid();
+	return borrow_memory(become_program, p, p->stack + STACK_SIZE) < 0;
+}
+
+int vl_exec_apart(void (*run)(void *arg), void *arg)
+{
+	struct program p = { .run = run, .arg = arg };
+
+	p.stack = mmap(NULL, 2 * STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (p.stack == MAP_FAILED)
+		return -errno;
+	pid_t pid = borrow_memory(start_orphan_program, &p, p.stack);
+	int r = pid < 0 ? -errno : vl_wait(pid) ? -EAGAIN : 0;
+	munmap(p.stack, 2 * STACK_SIZE);
+	return r;
+}
+
+/* ---- what they keep ----------------------------------------------------------------------------- */
 
 static void close_range_of(unsigned from, unsigned to)
 {

@@ -153,18 +153,6 @@ static void become_keeper(void *arg)
 	vl_msg_send_err(k->step->keepers, &err);
 }
 
-static int start_apart(struct keeper *k, struct vl_err *err)
-{
-	pid_t wait = 0;
-	int r = vl_start_apart(become_keeper, k, &wait);
-
-	if (r < 0)
-		return vl_fail_sys(err, -r, "cannot start a process");
-	if (wait > 0)
-		vl_wait(wait);
-	return 0;
-}
-
 void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t)
 {
 	struct keeper k = { .t = t, .step = s };
@@ -173,7 +161,9 @@ void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t)
 
 	if (r == 0) {
 		make_environment(&k);
-		r = start_apart(&k, &err);
+		r = vl_exec_apart(become_keeper, &k);
+		if (r < 0)
+			vl_fail_sys(&err, -r, "cannot start a process");
 	}
 	if (r < 0)
 		vl_msg_send_err(s->keepers, &err);

@@ -17,6 +17,18 @@
 #define N_DIRS 4       /* where a task may start */
 #define LOCK_MORE 30   /* seconds: who waits for the one that waits gives up after it */
 
+/* What the keeper answers a task. */
+struct way {
+	bool known;
+	struct ctr_door door;
+	struct vl_strv *changes; /* not owned; to the environment */
+};
+
+static void free_way(struct way *w)
+{
+	ctr_door_free(&w->door);
+}
+
 /* ---- what can be known before ------------------------------------------------------------------- */
 
 /* At the end of the step nobody hears any more what a record lacks. */
@@ -113,15 +125,15 @@ static int not_ready(long seconds, struct vl_err *err)
 	return vl_fail(err, ETIMEDOUT, "the container was not ready within %ld seconds", seconds);
 }
 
-/* With the lock: one task asks the keeper, as long as it takes, and notes the answer for the others. */
-static void ask(const struct vsp_step *s, long seconds)
+/* With the lock: one task asks the keeper, as long as it takes, and notes for the others that there is an answer. With its
+ * own it goes on, and does not stand in line with them again: Slurm counts from the first task that ends. */
+static void ask(const struct vsp_step *s, long seconds, struct way *ret)
 {
 	struct vsp_shared *shared = s->shared;
-	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
-	VL_STRV struct vl_strv changes = { 0 };
 	struct vl_err err = { 0 };
-	int r = ctr_door_ask(s->tasks, (int)seconds * 1000, &door, &changes, &err);
+	int r = ctr_door_ask(s->tasks, (int)seconds * 1000, &ret->door, ret->changes, &err);
 
+	ret->known = r == 0;
 	if (r == -ETIMEDOUT)
 		r = not_ready(seconds, &err);
 	if (r < 0 && shared->keeper > 0)
@@ -131,7 +143,7 @@ static void ask(const struct vsp_step *s, long seconds)
 }
 
 /* The first one starts the keeper; one at a time waits for it. */
-static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err *err)
+static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct way *ret, struct vl_err *err)
 {
 	struct vsp_shared *shared = s->shared;
 	long seconds = t->site->timeout;
@@ -143,7 +155,7 @@ static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err
 	if (lock(shared, seconds + LOCK_MORE) < 0)
 		return not_ready(seconds, err);
 	if (shared->state == VSP_NOT_YET)
-		ask(s, seconds);
+		ask(s, seconds, ret);
 	int r = shared->state == VSP_FAILED ? -shared->why.code : 0;
 	if (r < 0)
 		*err = shared->why;
@@ -151,12 +163,14 @@ static int make_sure(struct vsp_step *s, const struct vsp_task *t, struct vl_err
 	return r;
 }
 
-static int wait_for_container(struct vsp_step *s, const struct vsp_task *t, struct vl_err *err)
+static int wait_for_container(struct vsp_step *s, const struct vsp_task *t, struct way *ret, struct vl_err *err)
 {
 	struct as_usual before;
 
 	let_be_ended(&before);
-	int r = make_sure(s, t, err);
+	int r = make_sure(s, t, ret, err);
+	if (r == 0 && !ret->known)
+		r = ctr_door_ask(s->tasks, ENTER_MS, &ret->door, ret->changes, err);
 	be_as_usual(&before);
 	return r;
 }
@@ -260,20 +274,16 @@ static void tell_own(int keeper)
 		vl_msg_send_fd(keeper, mnt, NULL, 0);
 }
 
-static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, struct vl_strv *changes,
-		 struct vl_err *err)
+static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, const struct way *w, struct vl_err *err)
 {
-	CTR_DOOR struct ctr_door door = CTR_DOOR_INIT;
+	struct vl_strv *changes = w->changes;
 	bool pid = false, own = false;
-	int r = ctr_door_ask(s->tasks, ENTER_MS, &door, changes, err);
 
-	if (r < 0)
-		return r;
 	note_image(s->shared, changes);
 	note_claims(s->shared, changes);
 	VL_FREE char *workdir = take_change(changes, CTR_WORKDIR);
 	free(take_change(changes, CTR_ASKED)); /* for other keepers */
-	r = ctr_enter(&door, &pid, err);
+	int r = ctr_enter(&w->door, &pid, err);
 	if (r == 0)
 		r = ctr_narrow_devices(t->environment, changes, &own, err);
 	if (r == 0 && own)
@@ -289,14 +299,15 @@ static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, 
 
 int vsp_task_enter(struct vsp_step *s, const struct vsp_task *t, struct vl_strv *ret_changes, struct vl_err *err)
 {
+	VL_CLEANUP(free_way) struct way w = { .door = CTR_DOOR_INIT, .changes = ret_changes };
 	VL_FREE char *cwd = getcwd(NULL, 0);
 
 	end_with_step(s);
 	snprintf(s->shared->cwd, sizeof s->shared->cwd, "%s", cwd ? cwd : "/");
 	int r = check_request(t, err);
 	if (r == 0)
-		r = wait_for_container(s, t, err);
-	return r < 0 ? r : enter(s, t, cwd, ret_changes, err);
+		r = wait_for_container(s, t, &w, err);
+	return r < 0 ? r : enter(s, t, cwd, &w, err);
 }
 
 bool vsp_task_tells(struct vsp_step *s)

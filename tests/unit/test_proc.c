@@ -158,6 +158,53 @@ TEST(standard_descriptors_are_given_up_without_dev_null)
 		CHECK_EQ(status, 0);
 }
 
+struct program {
+	int out;
+	const char *path;
+	int called; /* the caller's memory is theirs until they are programs */
+};
+
+static void become(void *arg)
+{
+	struct program *p = arg;
+	char *argv[] = { (char *)"sh", (char *)"-c",
+			 (char *)"read -r _ _ _ _ _ session _ </proc/self/stat; echo $PPID $session", NULL };
+
+	p->called++;
+	dup2(p->out, STDOUT_FILENO);
+	execv(p->path, argv);
+	(void)!write(p->out, "not run", 7);
+}
+
+static char *said_apart(struct program *p)
+{
+	struct vl_buf out = { 0 };
+	int fd[2];
+
+	CHECK_EQ(pipe2(fd, O_CLOEXEC), 0);
+	p->out = fd[1];
+	CHECK_EQ(vl_exec_apart(become, p), 0);
+	close(fd[1]);
+	vl_read_pipe(fd[0], 256, &out);
+	close(fd[0]);
+	return out.data;
+}
+
+TEST(a_program_is_started_apart)
+{
+	struct program sh = { .path = "/bin/sh" }, none = { .path = "/nowhere/sh" };
+	VL_FREE char *said = said_apart(&sh), *not_run = said_apart(&none);
+	int parent = 0, session = 0;
+
+	CHECK_EQ(sscanf(said, "%d %d", &parent, &session), 2);
+	CHECK(parent != getpid());
+	CHECK(session != getsid(0));
+	CHECK_STR(not_run, "not run");
+	CHECK_EQ(sh.called + none.called, 2);
+	CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1); /* no child was left to us */
+	CHECK_EQ(errno, ECHILD);
+}
+
 TEST(log_lines)
 {
 	struct vl_log plain = { .level = VL_INFO }, json = { .level = VL_INFO, .json = true },
