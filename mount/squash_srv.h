@@ -27,7 +27,6 @@ struct srv_file {
 	uint64_t reads, bytes;
 };
 #define SRV_WARM 128         /* questions before threads are started: a short program ends sooner without */
-#define SRV_EARLY (2u << 20) /* bytes of a file that is unpacked before anybody asks: a C library */
 #define SRV_SETS 64
 #define SRV_SET 4
 #define SRV_EXPECTED 16 /* readers that each go through files in the order of the image */

@@ -114,7 +114,7 @@ static void unpack_early(const struct vmnt_session *s, struct squash *sq)
 	}
 	for (size_t k = 0; k < s->image.n_early; k++)
 		if (vmnt_sq_find(sq, s->image.early[k], &i) == 0 && S_ISREG(i.mode))
-			vmnt_sq_warm(sq, &i, VL_MAX(SRV_EARLY / s->sq.super.block_size, 1u));
+			vmnt_sq_warm(sq, &i, VL_MAX(VMNT_EARLY / s->sq.super.block_size, 1u));
 	if (know)
 		sched_setaffinity(0, sizeof before, &before);
 }

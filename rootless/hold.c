@@ -108,9 +108,10 @@ static int bring_up(struct hold *h, const struct plan *p, struct vmnt_image *ima
 
 /* What the start that waits for the mount need not wait for. As the root of this namespace the image needs no directory
  * anywhere, and the holder keeps nothing of the host's busy. */
-static int settle(const struct hold *h, struct vl_err *err)
+static int settle(const struct hold *h, const struct vmnt_image *image, struct vl_err *err)
 {
 	ctr_look_at_top(h->image);
+	ctr_read_ahead(h->image, image);
 	return VL_MIN(vmnt_switch_root(h->image, 0, err), 0);
 }
 
@@ -452,6 +453,6 @@ void ctr_hold(const struct plan *p, const struct vmnt_image *image, const char *
 	close(p->image_fd);
 	if (mine.log)
 		close(mine.log);
-	if (serve_some(h, 0) && settle(h, &err) == 0)
+	if (serve_some(h, 0) && settle(h, &mine, &err) == 0)
 		serve(h);
 }

@@ -93,6 +93,8 @@ int ctr_make_place(const struct ctr_root *r, int layer, const struct vmnt_place 
 /* One listing brings the names and attributes of all that lies in "/", which every path that is
  * looked at from then on begins with: one question to the server instead of a dozen. */
 void ctr_look_at_top(int rootfd);
+/* The kernel is to have the image's early files before a program asks for them. Waits for names, not for content. */
+void ctr_read_ahead(int rootfd, const struct vmnt_image *image);
 
 /* Where the path leads in the image; what does not exist is taken as it is written. Returns new. */
 char *ctr_real_path(const struct ctr_root *r, const char *path, bool nofollow);

@@ -123,7 +123,7 @@ static struct vmnt_image image_of(const struct plan *p, const struct vmnt_place 
 		.log_mark = p->log_mark,
 		.record = p->record >= 0,
 		.early = early,
-		.n_early = p->n_front ? 0 : VL_COUNT(early), /* who made a profile knows better */
+		.n_early = VL_COUNT(early),
 	};
 
 	if (p->tree)

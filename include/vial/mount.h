@@ -61,6 +61,7 @@ struct vmnt_tree {
 };
 
 #define VMNT_MEMORY (64ull << 20)
+#define VMNT_EARLY (2u << 20) /* bytes of a file that is wanted soon: a C library */
 #define VMNT_THREADS_MAX 64u
 struct vmnt_image {
 	int fd;             /* borrowed; read with pread only */
