@@ -50,6 +50,7 @@ enum opt_type {
 #define OPT_SECRET 4     /* its value is shown to nobody and no file of the configuration has it */
 #define OPT_SOME 8       /* a list: an empty one is wrong */
 #define OPT_ONE_PLACE 16 /* a list that says who may: all of the line, else of the environment, else of the files */
+#define OPT_ANYHOW 32    /* the environment speaks of it to commands that other programs give, too */
 
 struct opt {
 	char shrt; /* 0 = none */
@@ -84,13 +85,15 @@ void opt_config_free(struct opt_config *c);
 char *opt_config_key(const char *env) VL_NEW;
 bool opt_config_has(const struct opt_setting *s, const struct opt *o); /* the line is for this option */
 
-/* Parses argv[1..] into *values; *ret_first is the index of the first positional.
- * interspersed: options may also follow positionals (argv is reordered). Options that the
+/* How a command is read. */
+#define OPT_INTERSPERSED 1 /* options may also follow positionals (argv is reordered) */
+#define OPT_GIVEN 2        /* by another program: the environment was meant for commands of people, see OPT_ANYHOW */
+/* Parses argv[1..] into *values; *ret_first is the index of the first positional. Options that the
  * line leaves alone get their environment twins' values (VIAL_KEY, then APPTAINER_KEY, then
  * SINGULARITY_KEY), then those of the configuration (NULL = none; borrowed by values); lists are
  * appended to. -EINVAL with one line in err, naming the nearest valid word. -ECANCELED: help was
  * asked for. */
-int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, unsigned how,
 	      const struct opt_config *config, int *ret_first, struct vl_err *err);
 /* Frees the lists among *values; the struct stays the caller's. */
 void opt_free(const struct opt *opts, void *values);
@@ -116,6 +119,7 @@ struct cmd {
 	int min_args, max_args; /* max -1 = any */
 	int usage_status;       /* exit status of wrong usage; 0 = EXIT_USAGE */
 	bool interspersed;
+	bool given; /* by another program, see OPT_GIVEN */
 	bool image; /* lives in vial-image */
 	int (*run)(struct cmd_ctx *c, const struct cmd *self, void *opts, int argc, char **argv);
 };

@@ -194,22 +194,23 @@ struct net_opts {
 };
 #define CMD_REGISTRY_OPTS(type, m) \
 	{ 0, "authfile", OPT_STR, offsetof(type, m.authfile), "FILE", \
-	  "credentials of registries (default: the files of podman and docker)", "AUTH_FILE", 0 }, \
+	  "credentials of registries (default: the files of podman and docker)", "AUTH_FILE", OPT_ANYHOW }, \
 	{ 0, "docker-login", OPT_FLAG, offsetof(type, m.docker_login), NULL, \
 	  "ask for user name and password", "DOCKER_LOGIN", 0 }, \
 	{ 0, "no-https", OPT_FLAG, offsetof(type, m.no_https), NULL, \
-	  "plain HTTP to the registry", "NO_HTTPS NOHTTPS", 0 }, \
+	  "plain HTTP to the registry", "NO_HTTPS NOHTTPS", OPT_ANYHOW }, \
 	{ 0, "nohttps", OPT_FLAG, offsetof(type, m.no_https), NULL, "", NULL, OPT_HIDDEN }, \
 	{ 0, "tmpdir", OPT_STR, offsetof(type, m.tmpdir), "DIR", \
-	  "where files without a name are kept (default $TMPDIR, else /var/tmp)", "TMPDIR", 0 }, \
-	{ 0, "docker-username", OPT_STR, offsetof(type, m.username), "NAME", "", "DOCKER_USERNAME", OPT_HIDDEN }, \
+	  "where files without a name are kept (default $TMPDIR, else /var/tmp)", "TMPDIR", OPT_ANYHOW }, \
+	{ 0, "docker-username", OPT_STR, offsetof(type, m.username), "NAME", "", "DOCKER_USERNAME", \
+	  OPT_HIDDEN | OPT_ANYHOW }, \
 	{ 0, "docker-password", OPT_STR, offsetof(type, m.password), "WORD", "", "DOCKER_PASSWORD", \
-	  OPT_HIDDEN | OPT_SECRET }
+	  OPT_HIDDEN | OPT_SECRET | OPT_ANYHOW }
 /* the same for who takes images, which the cache may have */
 #define CMD_NET_OPTS(type, m) \
 	CMD_REGISTRY_OPTS(type, m), \
 	{ 0, "disable-cache", OPT_FLAG, offsetof(type, m.disable_cache), NULL, \
-	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", 0 }
+	  "neither look into the image cache nor keep anything there", "DISABLE_CACHE", OPT_ANYHOW }
 
 /* verify_start.c: what may be used of an image */
 struct verify_opts {
@@ -219,12 +220,12 @@ struct verify_opts {
 };
 #define CMD_VERIFY_OPTS(type, m) \
 	{ 0, "verify", OPT_FLAG, offsetof(type, m.on), NULL, \
-	  "use nothing of the image that no trusted signer has signed", "VERIFY", 0 }, \
+	  "use nothing of the image that no trusted signer has signed", "VERIFY", OPT_ANYHOW }, \
 	{ 0, "verify-key", OPT_LINES, offsetof(type, m.keys), "KEY.pub", \
 	  "with --verify: the public key of who may sign, instead of the keyring's; may be repeated", "VERIFY_KEY", \
-	  OPT_ONE_PLACE }, \
+	  OPT_ONE_PLACE | OPT_ANYHOW}, \
 	{ 0, "verify-log", OPT_STR, offsetof(type, m.log), "FILE", \
-	  "with --verify: where blocks are told of that were changed (default: the system log)", "VERIFY_LOG", 0 }
+	  "with --verify: where blocks are told of that were changed (default: the system log)", "VERIFY_LOG", OPT_ANYHOW }
 
 /* source_key.c: what was signed at the source */
 struct cosign_opts {
@@ -408,9 +409,9 @@ struct server_opts {
 /* clang-format off */
 #define CMD_SERVER_OPTS(type, m) \
 	{ 0, "mount-memory", OPT_STR, offsetof(type, m.memory), "SIZE", \
-	  "what caches and buffers of the image's server may fill (default 64M)", "MOUNT_MEMORY", 0 }, \
+	  "what caches and buffers of the image's server may fill (default 64M)", "MOUNT_MEMORY", OPT_ANYHOW }, \
 	{ 0, "mount-threads", OPT_U64, offsetof(type, m.threads), "N", \
-	  "threads of the image's server (default: the CPUs it may use, at most 8)", "MOUNT_THREADS", 0 }
+	  "threads of the image's server (default: the CPUs it may use, at most 8)", "MOUNT_THREADS", OPT_ANYHOW }
 /* clang-format on */
 /* *ret_*: 0 without a word. -EINVAL: too little, or more than there is. */
 int cmd_server_opts_read(const struct server_opts *o, uint64_t *ret_memory, unsigned *ret_threads, struct vl_err *err);

@@ -197,7 +197,8 @@ static int run_row(struct cmd_ctx *c, const struct cmd *cmd, int argc, char **ar
 		return cmd_fail(c, &err);
 	c->config = &config;
 	warn_of_two_prefixes(c);
-	int r = opt_parse(opts, values, argc, argv, cmd->interspersed, &config, &first, &err);
+	unsigned how = (cmd->interspersed ? OPT_INTERSPERSED : 0) | (cmd->given ? OPT_GIVEN : 0);
+	int r = opt_parse(opts, values, argc, argv, how, &config, &first, &err);
 	int n = argc - first;
 	if (r == -ECANCELED) {
 		help_command(c, cmd);
@@ -297,7 +298,7 @@ int main(int argc, char **argv)
 		c.config_file = getenv("VIAL_CONFIG_FILE");
 		return dispatch(&c, argc, v, argv);
 	}
-	int r = opt_parse(global_opts, &g, argc, argv, false, NULL, &first, &err);
+	int r = opt_parse(global_opts, &g, argc, argv, 0, NULL, &first, &err);
 	set_up_log(&c, &g);
 	c.config_file = g.config ? g.config : getenv("VIAL_CONFIG_FILE");
 	if (r == -ECANCELED) {

@@ -253,10 +253,11 @@ static bool by_line(const struct opt *opts, const struct opt *o, const bool *see
 
 /* The twins of one option. Lists take every key that is set; of the others the first one counts.
  * true: something was there. */
-static int from_environment(const struct opt *o, void *values, bool *ret_any, struct vl_err *err)
+static int from_environment(const struct opt *o, void *values, unsigned how, bool *ret_any, struct vl_err *err)
 {
 	struct vl_strv *list = is_list(o) ? at(o, values) : NULL;
-	VL_FREE char *keys = vl_strdup(o->env ? o->env : "");
+	bool asked = o->env && (!(how & OPT_GIVEN) || o->flags & OPT_ANYHOW);
+	VL_FREE char *keys = vl_strdup(asked ? o->env : "");
 	int r = 0;
 
 	for (char *save, *k = strtok_r(keys, " ", &save); k && r == 0; k = strtok_r(NULL, " ", &save)) {
@@ -296,8 +297,8 @@ static int from_config(const struct opt *o, void *values, const struct opt_confi
 
 /* What the line did not say. line: it spoke of this option, or the environment did of one with the same place;
  * *ret_said: the environment spoke of it. */
-static int from_elsewhere(const struct opt *o, void *values, bool line, const struct opt_config *config, bool *ret_said,
-			  struct vl_err *err)
+static int from_elsewhere(const struct opt *o, void *values, unsigned how, bool line, const struct opt_config *config,
+			  bool *ret_said, struct vl_err *err)
 {
 	static const struct opt_config none;
 	struct vl_strv given = { 0 }, *list = is_list(o) ? at(o, values) : NULL;
@@ -311,8 +312,8 @@ static int from_elsewhere(const struct opt *o, void *values, bool line, const st
 	if (list && o->flags & OPT_ENV_FIRST) { /* later items win: files, environment, line */
 		given = vl_move(list);
 		if ((r = from_config(o, values, config, err)) == 0)
-			r = from_environment(o, values, &any, err);
-	} else if ((r = from_environment(o, values, &any, err)) == 0 &&
+			r = from_environment(o, values, how, &any, err);
+	} else if ((r = from_environment(o, values, how, &any, err)) == 0 &&
 		   (!any || (list && !(o->flags & OPT_ONE_PLACE)))) {
 		r = from_config(o, values, config, err);
 	}
@@ -323,7 +324,7 @@ static int from_elsewhere(const struct opt *o, void *values, bool line, const st
 	return r;
 }
 
-int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool interspersed,
+int opt_parse(const struct opt *opts, void *values, int argc, char **argv, unsigned how,
 	      const struct opt_config *config, int *ret_first, struct vl_err *err)
 {
 	size_t n_opts = 0;
@@ -339,7 +340,7 @@ int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool 
 			break;
 		}
 		if (argv[i][0] != '-' || !argv[i][1]) {
-			if (!interspersed)
+			if (!(how & OPT_INTERSPERSED))
 				break;
 			rest[n_rest++] = argv[i];
 			continue;
@@ -356,7 +357,7 @@ int opt_parse(const struct opt *opts, void *values, int argc, char **argv, bool 
 	memcpy(argv + argc - n_rest, rest, (size_t)n_rest * sizeof *rest);
 	*ret_first = argc - n_rest;
 	for (const struct opt *o = opts; o->name && r == 0; o++)
-		r = from_elsewhere(o, values, by_line(opts, o, seen), config, &seen[o - opts], err);
+		r = from_elsewhere(o, values, how, by_line(opts, o, seen), config, &seen[o - opts], err);
 out:
 	free(rest);
 	return r;

@@ -40,7 +40,7 @@ int cmd_store_settings_get(struct cmd_ctx *c, struct store_settings *ret, struct
 {
 	struct store_settings s = { .layers = true, .downloads = 4, .retries = 5 };
 	char *argv[] = { (char *)"", NULL };
-	int first, r = opt_parse(cmd_store_settings, &s, 1, argv, false, c->config, &first, err);
+	int first, r = opt_parse(cmd_store_settings, &s, 1, argv, 0, c->config, &first, err);
 
 	if (r == 0 && s.limit && vl_parse_size(s.limit, UINT64_MAX, &s.limit_bytes) < 0)
 		r = vl_fail(err, EINVAL, "the cache limit takes a size such as 50G, not '%s'", s.limit);

@@ -113,9 +113,10 @@ const struct cmd commands[] = {
 	  RUN(cmd_gpu_list_opts, sizeof(struct cmd_gpu_opts), cmd_gpu_list_run) },
 	{ "hold", "--fd N IMAGE", "Keep a container for processes that enter it",
 	  "For schedulers' plugins: makes the container, starts nothing in it, and gives the way in to whoever\n"
-	  "asks on the socket N, until its other end is closed. Takes the options of exec.",
+	  "asks on the socket N, until its other end is closed. Takes the options of exec; of the environment, only what\n"
+	  "is said there of keys, credentials and the image's server.",
 	  "  vial hold --fd 3 app.sif\n",
-	  .min_args = 1, .max_args = 1, ACTION(cmd_hold_run) },
+	  .min_args = 1, .max_args = 1, .given = true, ACTION(cmd_hold_run) },
 	{ "holders", "", "List the images that are mounted, and for whom",
 	  "All starts of an image share one mount, which a process called the holder owns; it goes with the\n"
 	  "last of them. Shown are its pid, since when, memory, how many starts use it, the image, and their pids.",

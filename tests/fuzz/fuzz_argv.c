@@ -13,7 +13,7 @@ static void parse(const struct opt *opts, size_t size, char **words, int n)
 	int first = 0;
 
 	memcpy(argv, words, ((size_t)n + 1) * sizeof *argv);
-	int r = opt_parse(opts, values, n, argv, false, NULL, &first, &err);
+	int r = opt_parse(opts, values, n, argv, 0, NULL, &first, &err);
 	if (r == 0 && (first < 1 || first > n))
 		abort();
 	if (r == -EINVAL && !*err.text)

@@ -99,7 +99,7 @@ static int parse(struct values *v, const struct opt_config *c, int argc, const c
 	for (int i = 0; i < argc; i++)
 		argv[i + 1] = (char *)words[i];
 	*v = (struct values){ 0 };
-	return opt_parse(table, v, argc + 1, argv, false, c, &first, &err);
+	return opt_parse(table, v, argc + 1, argv, 0, c, &first, &err);
 }
 
 TEST(line_beats_environment_beats_files)

@@ -9,6 +9,7 @@ struct values {
 	struct vl_strv list, lines, env, files, keys;
 	const char *cwd;
 	uint64_t number;
+	const char *anyhow;
 };
 #define O(f) offsetof(struct values, f)
 static const struct opt table[] = {
@@ -23,6 +24,7 @@ static const struct opt table[] = {
 	{ 0, "cwd", OPT_STR, O(cwd), "D", "", "CWD", 0 },
 	{ 0, "pwd", OPT_STR, O(cwd), "D", "", "PWDIR", 0 },
 	{ 'n', "number", OPT_U64, O(number), "N", "", NULL, 0 },
+	{ 0, "anyhow", OPT_STR, O(anyhow), "TEXT", "", "ANYHOW", OPT_ANYHOW },
 	{ 0, "secret", OPT_FLAG, O(flag), NULL, "", NULL, OPT_HIDDEN },
 	{ 'v', "volume", OPT_REFUSED, 0, NULL, "use --bind", "VOLUME", OPT_HIDDEN },
 	OPT_END,
@@ -36,7 +38,7 @@ static char *words[32];
 static int n_words;
 
 /* Splits at spaces; an underscore stands for a space inside a word. */
-static int parse(struct values *v, const char *line, bool interspersed)
+static int parse(struct values *v, const char *line, unsigned how)
 {
 	VL_FREE char *copy = vl_asprintf("prog %s", line);
 
@@ -51,7 +53,7 @@ static int parse(struct values *v, const char *line, bool interspersed)
 	}
 	words[n_words] = NULL;
 	err = (struct vl_err){ 0 };
-	return opt_parse(table, v, n_words, words, interspersed, config, &first, &err);
+	return opt_parse(table, v, n_words, words, how, config, &first, &err);
 }
 
 static void done(struct values *v)
@@ -79,7 +81,7 @@ TEST(every_way_to_give_a_value)
 
 	for (size_t i = 0; i < VL_COUNT(ways); i++) {
 		struct values v;
-		CHECK_EQ(parse(&v, ways[i], false), 0);
+		CHECK_EQ(parse(&v, ways[i], 0), 0);
 		CHECK_STR(v.str, "x");
 		CHECK_STR(words[first], "img");
 		done(&v);
@@ -90,15 +92,15 @@ TEST(flags)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "-f -F", false), 0);
+	CHECK_EQ(parse(&v, "-f -F", 0), 0);
 	CHECK(v.flag && !v.on);
-	CHECK_EQ(parse(&v, "--flag=false --no-on=false", false), 0);
+	CHECK_EQ(parse(&v, "--flag=false --no-on=false", 0), 0);
 	CHECK(!v.flag && v.on);
-	CHECK_EQ(parse(&v, "--flag=TRUE", false), 0);
+	CHECK_EQ(parse(&v, "--flag=TRUE", 0), 0);
 	CHECK(v.flag);
-	CHECK_EQ(parse(&v, "-f=false", false), 0);
+	CHECK_EQ(parse(&v, "-f=false", 0), 0);
 	CHECK(!v.flag);
-	CHECK_EQ(parse(&v, "--flag=maybe", false), -EINVAL);
+	CHECK_EQ(parse(&v, "--flag=maybe", 0), -EINVAL);
 	CHECK_STR(err.text, "--flag takes true or false, not 'maybe'");
 	done(&v);
 }
@@ -107,13 +109,13 @@ TEST(options_end_at_the_image)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "-f img cmd --flag -n x", false), 0);
+	CHECK_EQ(parse(&v, "-f img cmd --flag -n x", 0), 0);
 	CHECK_EQ(n_words - first, 5);
 	CHECK_STR(words[first], "img");
 	CHECK_STR(words[n_words - 1], "x");
-	CHECK_EQ(parse(&v, "-f -- --str img", false), 0);
+	CHECK_EQ(parse(&v, "-f -- --str img", 0), 0);
 	CHECK_STR(words[first], "--str");
-	CHECK_EQ(parse(&v, "-", false), 0); /* a lone dash is a word */
+	CHECK_EQ(parse(&v, "-", 0), 0); /* a lone dash is a word */
 	CHECK_STR(words[first], "-");
 	done(&v);
 }
@@ -122,7 +124,7 @@ TEST(interspersed_options_may_follow)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "a -f b --str x c -- -n", true), 0);
+	CHECK_EQ(parse(&v, "a -f b --str x c -- -n", OPT_INTERSPERSED), 0);
 	CHECK(v.flag);
 	CHECK_STR(v.str, "x");
 	CHECK_EQ(n_words - first, 4);
@@ -136,7 +138,7 @@ TEST(lists_split_at_commas)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "--bind a,b -B c -Bd\\,e,", false), 0);
+	CHECK_EQ(parse(&v, "--bind a,b -B c -Bd\\,e,", 0), 0);
 	VL_FREE char *l = joined(&v.list);
 	CHECK_STR(l, "a|b|c|d\\,e");
 	done(&v);
@@ -146,7 +148,7 @@ TEST(env_values_keep_their_commas)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "--env V=a,b --env A=1,B=2 --env C=x,y,D_=3", false), 0);
+	CHECK_EQ(parse(&v, "--env V=a,b --env A=1,B=2 --env C=x,y,D_=3", 0), 0);
 	VL_FREE char *l = joined(&v.env);
 	CHECK_STR(l, "V=a,b|A=1|B=2|C=x,y,D =3");
 	done(&v);
@@ -156,12 +158,12 @@ TEST(lines_do_not_split)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "--mount type=bind,src=a,dst=b --mount c", false), 0);
+	CHECK_EQ(parse(&v, "--mount type=bind,src=a,dst=b --mount c", 0), 0);
 	VL_FREE char *l = joined(&v.lines);
 	CHECK_STR(l, "type=bind,src=a,dst=b|c");
 	done(&v);
 	setenv("VIAL_MOUNT", "one,1\n\ntwo\n", 1);
-	CHECK_EQ(parse(&v, "--mount zero", false), 0);
+	CHECK_EQ(parse(&v, "--mount zero", 0), 0);
 	VL_FREE char *e = joined(&v.lines);
 	CHECK_STR(e, "zero|one,1|two");
 	done(&v);
@@ -171,11 +173,11 @@ TEST(numbers)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "-n 3", false), 0);
+	CHECK_EQ(parse(&v, "-n 3", 0), 0);
 	CHECK_EQ(v.number, 3);
-	CHECK_EQ(parse(&v, "--number=x", false), -EINVAL);
+	CHECK_EQ(parse(&v, "--number=x", 0), -EINVAL);
 	CHECK_STR(err.text, "--number takes a number, not 'x'");
-	CHECK_EQ(parse(&v, "-n -1", false), -EINVAL);
+	CHECK_EQ(parse(&v, "-n -1", 0), -EINVAL);
 	done(&v);
 }
 
@@ -184,25 +186,42 @@ TEST(environment_twins)
 	struct values v;
 
 	setenv("SINGULARITY_STR", "sing", 1);
-	CHECK_EQ(parse(&v, "", false), 0);
+	CHECK_EQ(parse(&v, "", 0), 0);
 	CHECK_STR(v.str, "sing");
 	setenv("APPTAINER_STR", "appt", 1);
-	CHECK_EQ(parse(&v, "", false), 0);
+	CHECK_EQ(parse(&v, "", 0), 0);
 	CHECK_STR(v.str, "appt");
 	setenv("VIAL_STR", "vial", 1);
-	CHECK_EQ(parse(&v, "", false), 0);
+	CHECK_EQ(parse(&v, "", 0), 0);
 	CHECK_STR(v.str, "vial");
-	CHECK_EQ(parse(&v, "--str line", false), 0); /* the line beats the environment */
+	CHECK_EQ(parse(&v, "--str line", 0), 0); /* the line beats the environment */
 	CHECK_STR(v.str, "line");
 	setenv("VIAL_FLAG", "1", 1);
-	CHECK_EQ(parse(&v, "", false), 0);
+	CHECK_EQ(parse(&v, "", 0), 0);
 	CHECK(v.flag);
-	CHECK_EQ(parse(&v, "--flag=false", false), 0);
+	CHECK_EQ(parse(&v, "--flag=false", 0), 0);
 	CHECK(!v.flag);
 	setenv("VIAL_FLAG", "perhaps", 1);
-	CHECK_EQ(parse(&v, "", false), -EINVAL);
+	CHECK_EQ(parse(&v, "", 0), -EINVAL);
 	CHECK_HAS(err.text, "in the environment: FLAG takes true or false");
 	done(&v);
+}
+
+TEST(of_commands_of_programs_the_environment_says_little)
+{
+	struct values v;
+
+	setenv("APPTAINER_STR", "text", 1);
+	setenv("VIAL_BIND", "/a", 1);
+	setenv("VIAL_ANYHOW", "all the same", 1);
+	CHECK_EQ(parse(&v, "--bind /b", OPT_GIVEN), 0);
+	CHECK(!v.str);
+	CHECK_EQ(v.list.n, 1);
+	CHECK_STR(v.anyhow, "all the same");
+	done(&v);
+	unsetenv("APPTAINER_STR");
+	unsetenv("VIAL_BIND");
+	unsetenv("VIAL_ANYHOW");
 }
 
 TEST(lists_of_the_environment_are_appended)
@@ -210,7 +229,7 @@ TEST(lists_of_the_environment_are_appended)
 	struct values v;
 
 	setenv("APPTAINER_BINDPATH", "/c,/d", 1);
-	CHECK_EQ(parse(&v, "-B /a", false), 0);
+	CHECK_EQ(parse(&v, "-B /a", 0), 0);
 	VL_FREE char *l = joined(&v.list);
 	CHECK_STR(l, "/a|/c|/d");
 	done(&v);
@@ -222,7 +241,7 @@ TEST(every_key_of_a_list_counts)
 
 	setenv("VIAL_BIND", "/a", 1);
 	setenv("APPTAINER_BINDPATH", "/b", 1);
-	CHECK_EQ(parse(&v, "-B /c img", false), 0);
+	CHECK_EQ(parse(&v, "-B /c img", 0), 0);
 	VL_FREE char *all = joined(&v.list);
 	CHECK_STR(all, "/c|/a|/b");
 	done(&v);
@@ -234,7 +253,7 @@ TEST(lists_whose_later_items_win)
 	struct values v;
 
 	setenv("VIAL_FILE", "env1,env2", 1);
-	CHECK_EQ(parse(&v, "--file line img", false), 0);
+	CHECK_EQ(parse(&v, "--file line img", 0), 0);
 	VL_FREE char *all = joined(&v.files);
 	CHECK_STR(all, "env1|env2|line");
 	done(&v);
@@ -248,16 +267,16 @@ TEST(lists_of_who_may_come_from_one_place)
 	struct values v;
 
 	config = &file;
-	CHECK_EQ(parse(&v, "img", false), 0);
+	CHECK_EQ(parse(&v, "img", 0), 0);
 	VL_FREE char *last = joined(&v.keys);
 	CHECK_STR(last, "file");
 	done(&v);
 	setenv("VIAL_KEY", "env1\nenv2", 1);
-	CHECK_EQ(parse(&v, "img", false), 0);
+	CHECK_EQ(parse(&v, "img", 0), 0);
 	VL_FREE char *second = joined(&v.keys);
 	CHECK_STR(second, "env1|env2");
 	done(&v);
-	CHECK_EQ(parse(&v, "--key line img", false), 0);
+	CHECK_EQ(parse(&v, "--key line img", 0), 0);
 	VL_FREE char *first_of_all = joined(&v.keys);
 	CHECK_STR(first_of_all, "line");
 	done(&v);
@@ -285,7 +304,7 @@ TEST(two_names_of_one_option)
 	struct values v;
 
 	setenv("APPTAINER_PWDIR", "/env", 1);
-	CHECK_EQ(parse(&v, "--cwd /line img", false), 0);
+	CHECK_EQ(parse(&v, "--cwd /line img", 0), 0);
 	CHECK_STR(v.cwd, "/line");
 	done(&v);
 }
@@ -306,7 +325,7 @@ TEST(one_wrong_word_is_named)
 
 	for (size_t i = 0; i < VL_COUNT(cases); i++) {
 		struct values v;
-		CHECK_EQ(parse(&v, cases[i].line, false), -EINVAL);
+		CHECK_EQ(parse(&v, cases[i].line, 0), -EINVAL);
 		CHECK_STR(err.text, cases[i].want);
 		done(&v);
 	}
@@ -316,9 +335,9 @@ TEST(help_is_a_request)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "--help", false), -ECANCELED);
-	CHECK_EQ(parse(&v, "-fh img", false), -ECANCELED);
-	CHECK_EQ(parse(&v, "img --help", false), 0); /* the command's own */
+	CHECK_EQ(parse(&v, "--help", 0), -ECANCELED);
+	CHECK_EQ(parse(&v, "-fh img", 0), -ECANCELED);
+	CHECK_EQ(parse(&v, "img --help", 0), 0); /* the command's own */
 	done(&v);
 }
 
@@ -341,18 +360,18 @@ TEST(words_of_other_tools_are_refused_with_a_reason)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "-v a:b", false), -EINVAL);
+	CHECK_EQ(parse(&v, "-v a:b", 0), -EINVAL);
 	CHECK_STR(err.text, "-v: use --bind");
-	CHECK_EQ(parse(&v, "-fv", false), -EINVAL);
-	CHECK_EQ(parse(&v, "--volume=a:b", false), -EINVAL);
+	CHECK_EQ(parse(&v, "-fv", 0), -EINVAL);
+	CHECK_EQ(parse(&v, "--volume=a:b", 0), -EINVAL);
 	CHECK_STR(err.text, "--volume: use --bind");
-	CHECK_EQ(parse(&v, "--volume=false x", false), 0);
+	CHECK_EQ(parse(&v, "--volume=false x", 0), 0);
 	done(&v);
 	setenv("APPTAINER_VOLUME", "1", 1);
-	CHECK_EQ(parse(&v, "x", false), -EINVAL);
+	CHECK_EQ(parse(&v, "x", 0), -EINVAL);
 	CHECK(strstr(err.text, "in the environment"));
 	setenv("APPTAINER_VOLUME", "0", 1);
-	CHECK_EQ(parse(&v, "x", false), 0);
+	CHECK_EQ(parse(&v, "x", 0), 0);
 	done(&v);
 	unsetenv("APPTAINER_VOLUME");
 }
@@ -361,8 +380,8 @@ TEST(a_global_option_after_the_command_is_told_its_place)
 {
 	struct values v;
 
-	CHECK_EQ(parse(&v, "--debug", false), -EINVAL);
+	CHECK_EQ(parse(&v, "--debug", 0), -EINVAL);
 	CHECK(strstr(err.text, "before the command"));
-	CHECK_EQ(parse(&v, "-q", false), -EINVAL);
+	CHECK_EQ(parse(&v, "-q", 0), -EINVAL);
 	CHECK(strstr(err.text, "before the command"));
 }
