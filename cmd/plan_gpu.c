@@ -60,12 +60,15 @@ static bool is_slurm(void)
 	return variable("SLURM_JOB_ID") != NULL;
 }
 
-/* What the scheduler gave, as the numbers of the host's devices. */
+/* What the scheduler gave, as the numbers of the host's devices; "" = none of the job's. A step inherits the job's variable from
+ * the script that starts it. */
 static const char *slurm_list(void)
 {
-	const char *step = variable("SLURM_STEP_GPUS");
+	const char *step = variable("SLURM_STEP_GPUS"), *job = variable("SLURM_JOB_GPUS");
 
-	return step ? step : variable("SLURM_JOB_GPUS");
+	if (step)
+		return step;
+	return job && variable("SLURM_STEP_ID") ? "" : job;
 }
 
 static bool is_numbers(const char *s)
@@ -92,8 +95,9 @@ static void narrow_by_slurm(const struct gpus *g, const struct wish *w, bool *ch
 		*ret_cgroup = true;
 		chosen[i] = false;
 	}
-	if (*ret_cgroup || w->list || slices || !list || !is_numbers(list) ||
-	    gpu_choose(f, w->vendor, list, "Slurm", given, &none) < 0)
+	if (*ret_cgroup || w->list || slices || !list)
+		return;
+	if (*list && (!is_numbers(list) || gpu_choose(f, w->vendor, list, "Slurm", given, &none) < 0))
 		return;
 	for (size_t i = 0; i < f->n; i++)
 		chosen[i] &= given[i];

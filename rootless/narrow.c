@@ -150,6 +150,13 @@ static void renumber(const struct kind *k, char *const *env, const char *list, s
 	}
 }
 
+/* A step that was given none of its job's devices has variables nevertheless: those of the script that started it. */
+static bool is_given_none(char *const *env)
+{
+	return vl_env_value(env, "SLURM_STEP_ID") && vl_env_value(env, "SLURM_JOB_GPUS") &&
+	       !vl_env_value(env, "SLURM_STEP_GPUS");
+}
+
 /* A device cgroup answers EPERM here, as it would to an open, and no driver is woken. Then the variables count what the cgroup
  * leaves, from 0; else they have the numbers of the machine. *ret_part: are any another's? */
 static int find_mine(struct kind *k, char *const *env, struct vl_strv *changes, bool *ret_part, struct vl_err *err)
@@ -165,6 +172,8 @@ static int find_mine(struct kind *k, char *const *env, struct vl_strv *changes, 
 	}
 	for (size_t i = 0; i < k->n_keys && !list; i++)
 		list = vl_env_value(env, key = k->keys[i]);
+	if (is_given_none(env))
+		list = "none";
 	*ret_part = refused;
 	if (refused || !list)
 		return 0;

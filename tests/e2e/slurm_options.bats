@@ -402,6 +402,16 @@ wants_gpu() {
 	expect 0 user srun -n 1 --gpus-per-task=2 --container-image="$GPU_SIF" --container-mounts="$PLACE/machine/dev:/dev,/dev/null:/dev/null" sh -c '
 		for d in 0 1; do (: <>/dev/nvidia$d) && echo $d; done; echo $CUDA_VISIBLE_DEVICES'
 	stdout_is $'0\n1\n0,1'
+	# of a job's devices, a step has those that it is given: none, it may be
+	cat >"$WORK/job.sh" <<-'EOF'
+		#!/bin/sh
+		srun -Qn 1 --gres=none --container-image="$GPU_SIF" --container-record=record --container-mounts="$PLACE/machine/dev:/dev,/dev/null:/dev/null" sh -c '
+			for d in 0 1; do if (: <>/dev/nvidia$d) 2>/dev/null; then echo $d; fi; done; echo none'
+	EOF
+	expect 0 user sbatch --wait -n 1 --gres=gpu:2 -o out job.sh
+	[ "$(cat "$WORK/out")" = none ] || { cat "$WORK/out"; return 1; }
+	has_line "$WORK/record" '"image"'
+	! has_line "$WORK/record" '"gpus"'
 }
 
 @test "NVIDIA_VISIBLE_DEVICES of the step says what its container has, and tasks count that" {
