@@ -26,7 +26,7 @@ struct srv_file {
 	uint64_t ref, next; /* inode; where its last read ended */
 	uint64_t reads, bytes;
 };
-#define SRV_WARM 128         /* questions before threads are started: a short program ends sooner without */
+#define SRV_WARM 128 /* questions before threads are started: a short program ends sooner without */
 #define SRV_SETS 64
 #define SRV_SET 4
 #define SRV_EXPECTED 16 /* readers that each go through files in the order of the image */

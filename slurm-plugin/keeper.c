@@ -117,7 +117,8 @@ static void make_environment(struct keeper *k)
 	while (*list) {
 		size_t n = strcspn(list, ",");
 		VL_FREE char *name = vl_strndup(list, n);
-		const char *value = n ? vl_env_value(k->t->environment, name) : NULL;
+		/* HOME is the job's in any case */
+		const char *value = n && !vl_streq(name, "HOME") ? vl_env_value(k->t->environment, name) : NULL;
 		if (value)
 			vl_strv_take(&k->env, vl_asprintf("VIALENV_%s=%s", name, value));
 		list += n + (list[n] == ',');

@@ -199,6 +199,18 @@ char *vsp_meant_name(enum vsp_word word)
 	return vsp_rows[word].arg ? variable("SLURM_SPANK_VIAL", word) : NULL;
 }
 
+char *vsp_twin_name(enum vsp_word word)
+{
+	return variable("SLURM_SPANK_VIAL_TWIN", word);
+}
+
+/* Of a flag Slurm says "(null)". */
+static void take_found(struct vsp_options *o, enum vsp_word word, const char *value)
+{
+	if (value)
+		vsp_options_set(o, word, vsp_rows[word].arg ? value : NULL);
+}
+
 void vsp_options_add_handed(struct vsp_options *o, const struct vsp_site *site,
 			    const char *(*get)(void *arg, const char *name), void *arg)
 {
@@ -206,12 +218,22 @@ void vsp_options_add_handed(struct vsp_options *o, const struct vsp_site *site,
 
 	for (size_t i = 0; i < VSP_WORDS; i++) {
 		VL_FREE char *name = vsp_handed_name(site, (enum vsp_word)i);
-		const char *value = get(arg, name);
-		if (value)
-			vsp_options_set(&handed, (enum vsp_word)i, value);
+		take_found(&handed, (enum vsp_word)i, get(arg, name));
 	}
 	vsp_options_add_weaker(o, &handed);
 	vsp_options_free(&handed);
+}
+
+void vsp_options_add_twins(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg)
+{
+	struct vsp_options twins = { 0 };
+
+	for (size_t i = 0; i < VSP_WORDS; i++) {
+		VL_FREE char *name = vsp_twin_name((enum vsp_word)i);
+		take_found(&twins, (enum vsp_word)i, get(arg, name));
+	}
+	vsp_options_add_weaker(o, &twins);
+	vsp_options_free(&twins);
 }
 
 char *vsp_meant_value(const char *said, const char *meant)
@@ -327,13 +349,18 @@ static bool is_given(const char *flag)
 static char *mount_options(const char *spec, const char *flags, bool tmpfs, struct vl_err *err)
 {
 	VL_BUF struct vl_buf b = { 0 };
+	uint64_t bytes;
 
 	vl_buf_adds(&b, "");
 	for (const char *f = flags; f && *f;) {
 		size_t n = strcspn(f, "+");
 		VL_FREE char *flag = vl_strndup(f, n);
-		if (vl_streq(flag, "ro") || (!tmpfs && vl_streq(flag, "noexec")) ||
-		    (tmpfs && vl_prefix(flag, "size="))) {
+		const char *size = tmpfs ? vl_prefix(flag, "size=") : NULL;
+		if (size && vl_parse_size(size, INT64_MAX, &bytes) < 0) {
+			vl_fail(err, EINVAL, "mount %s: '%s' is not a size, as 512M is", spec, size);
+			return NULL;
+		}
+		if (vl_streq(flag, "ro") || (!tmpfs && vl_streq(flag, "noexec")) || size) {
 			vl_buf_addf(&b, ",%s", flag);
 		} else if (!is_given(flag) || (f == flags && !n)) {
 			vl_fail(err, EINVAL, "mount %s: '%s' is not known; ro and rw are%s", spec, flag,
@@ -343,6 +370,21 @@ static char *mount_options(const char *spec, const char *flags, bool tmpfs, stru
 		f += n + (f[n] == '+');
 	}
 	return vl_steal(&b.data);
+}
+
+/* The path of the node that is shown, and a place in the image that is not all of it. */
+static int check_mount(const char *spec, const char *dst, bool named, struct vl_err *err)
+{
+	if (!named && (!*spec || dst == spec))
+		return vl_fail(err, EINVAL, "mount %s: which path of the node?", spec);
+	if (!dst || (!named && dst[1] == ':'))
+		return 0;
+	if (dst[1] != '/')
+		return vl_fail(err, EINVAL, "mount %s: the place in the container must be an absolute path", spec);
+	size_t slashes = strspn(dst + 1, "/");
+	if (!dst[1 + slashes] || dst[1 + slashes] == ':')
+		return vl_fail(err, EINVAL, "mount %s: nothing can lie over all of the image", spec);
+	return 0;
 }
 
 /* SRC:DST[:FLAG[+FLAG]...], tmpfs:DST[:FLAG...], umount:DST */
@@ -355,8 +397,9 @@ static int add_mount(const char *spec, struct vl_strv *ret, struct vl_err *err)
 	VL_FREE char *options = mount_options(spec, flags ? flags + 1 : NULL, tmpfs != NULL, err);
 	if (!options)
 		return -err->code;
-	if (dst && (tmpfs || umount) && dst[1] != '/')
-		return vl_fail(err, EINVAL, "mount %s: the place in the container must be an absolute path", spec);
+	int r = check_mount(spec, dst, tmpfs || umount, err);
+	if (r < 0)
+		return r;
 	if (umount) {
 		vl_strv_take(ret, vl_asprintf("--no-mount=%.*s", (int)(len - strlen("umount:")), umount));
 	} else if (tmpfs) {
@@ -447,7 +490,12 @@ static int check_values(const struct vsp_options *o, struct vl_err *err)
 		return vl_fail(err, EINVAL, "image: which one? A path, or NAME:TAG of one in a registry");
 	if (r == 0 && o->value[VSP_SAVE] && !*o->value[VSP_SAVE])
 		return vl_fail(err, EINVAL, "save: to which file?");
-	const char *mpi = o->value[VSP_MPI];
+	const char *mpi = o->value[VSP_MPI], *env = o->value[VSP_ENV];
+	if (r == 0 && env && strchr(env, '='))
+		return vl_fail(
+			err, EINVAL,
+			"env '%s': names of the job's variables; values are set for the job, with srun's --export",
+			env);
 	if (r == 0 && mpi && !vl_streq(mpi, "host") && !vl_streq(mpi, "libfabric") && !vl_streq(mpi, "none"))
 		return vl_fail(err, EINVAL, "mpi '%s' is not known; host, libfabric and none are", mpi);
 	if (r == 0 && o->value[VSP_WORKDIR] && o->value[VSP_WORKDIR][0] != '/')

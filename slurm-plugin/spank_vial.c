@@ -18,7 +18,10 @@ static struct {
 	/* where options are given: as Slurm tells them to the node; handed down to us; and is the next one the first of its kind
 	 * on the command line, or of a component of a heterogeneous step's? */
 	struct vsp_options passed, handed;
+	struct vsp_options twins; /* what variables said to the command that started this one */
 	bool again[VSP_WORDS];
+	struct vsp_options first; /* what was given for the first component, once that is read */
+	bool have_first;
 	char *names[VSP_WORDS]; /* of the options; Slurm keeps pointers to some of it */
 	struct vsp_step *step;  /* in slurmstepd, when a container was asked for */
 	struct vl_err bad;      /* the site's words were not understood, or the job's environment */
@@ -84,12 +87,15 @@ static const char *from_caller(void *arg, const char *name)
 static void take_handed(void)
 {
 	vsp_options_add_handed(&vial.handed, &vial.site, from_caller, NULL);
+	vsp_options_add_twins(&vial.twins, from_caller, NULL);
 	for (int i = 0; i < VSP_WORDS; i++) {
 		VL_FREE char *handed = vsp_handed_name(&vial.site, (enum vsp_word)i);
 		VL_FREE char *passed = vsp_passed_name(&vial.site, (enum vsp_word)i);
+		VL_FREE char *twin = vsp_twin_name((enum vsp_word)i);
 		VL_FREE char *meant = vsp_meant_name((enum vsp_word)i);
 		unsetenv(handed);
 		unsetenv(passed);
+		unsetenv(twin);
 		if (meant)
 			unsetenv(meant);
 	}
@@ -140,21 +146,60 @@ static void tell_meant(spank_t sp, enum vsp_word word, const char *said, const c
 	}
 }
 
+/* Variables of --export's choice do not reach the node; these, Slurm takes for its own. */
+static void tell_twins(const struct vsp_options *all, const bool *said)
+{
+	for (int i = 0; i < VSP_WORDS; i++) {
+		VL_FREE char *name = vsp_twin_name((enum vsp_word)i);
+		if (all->value[i] && !said[i])
+			setenv(name, all->value[i], 1);
+		else
+			unsetenv(name);
+	}
+}
+
 /* Options and what is weaker: what was handed down, what the environment says. A relative path is one from here. */
 static int read_request(spank_t sp, struct vsp_options *ret, struct vl_err *err)
 {
+	bool said[VSP_WORDS];
+
 	vsp_options_add_weaker(ret, &vial.options);
 	vsp_options_add_weaker(ret, &vial.handed);
 	hand_on(ret);
+	for (int i = 0; i < VSP_WORDS; i++)
+		said[i] = ret->value[i] != NULL;
 	int r = vsp_options_add_environment(ret, &vial.site, from_caller, NULL, err);
+	vsp_options_add_weaker(ret, &vial.twins);
 	for (int i = 0; i < VSP_WORDS; i++) {
-		const char *said = ret->value[i];
-		VL_FREE char *meant = i == VSP_IMAGE && said && *said ? vsp_image_name(said) : NULL;
+		const char *value = ret->value[i];
+		VL_FREE char *meant = i == VSP_IMAGE && value && *value ? vsp_image_name(value) : NULL;
 		if (vsp_rows[i].arg)
-			tell_meant(sp, (enum vsp_word)i, said, meant ? meant : said);
+			tell_meant(sp, (enum vsp_word)i, value, meant ? meant : value);
 		if (meant)
 			vsp_options_set(ret, VSP_IMAGE, meant);
 	}
+	tell_twins(ret, said);
+	return r;
+}
+
+/* The components of a heterogeneous job or step are read one after the other, and Slurm keeps what was last said of a plugin's
+ * option for all of them. */
+static int check_component(struct vl_err *err)
+{
+	int r = 0;
+
+	for (int i = 0; i < VSP_WORDS; i++) {
+		const char *given = vial.again[i] ? vial.options.value[i] : NULL, *first = vial.first.value[i];
+		if (!vial.have_first && given)
+			vsp_options_set(&vial.first, (enum vsp_word)i, given);
+		else if (vial.have_first && r == 0 && (!given != !first || (given && !vl_streq(given, first))))
+			r = vl_fail(err, EINVAL,
+				    "%s: the components of a job or step cannot have different containers; give "
+				    "all of them the same options, or start a step for each",
+				    vial.names[i]);
+	}
+	vial.have_first = true;
+	memset(vial.again, 0, sizeof vial.again);
 	return r;
 }
 
@@ -163,9 +208,10 @@ static int check_request(spank_t sp, bool at_once)
 	VL_CLEANUP(vsp_options_free) struct vsp_options all = { 0 };
 	struct vl_err err = { 0 };
 	const char *given = vsp_options_first(&vial.options); /* what the environment says in general needs no image */
-	int r = read_request(sp, &all, &err);
+	int r = read_request(sp, &all, &err), same = check_component(&err);
 
-	memset(vial.again, 0, sizeof vial.again);
+	if (same < 0)
+		return say(&err);
 	if (!vsp_options_wanted(&all) && !given)
 		return 0;
 	if (!vsp_options_wanted(&all))
@@ -201,6 +247,7 @@ static void prepare_step(spank_t sp)
 	vsp_options_add_handed(&vial.options, &vial.site, from_job, &j);
 	if (vsp_options_add_environment(&vial.options, &vial.site, from_job, &j, &err) < 0 && !vial.bad.code)
 		vial.bad = err;
+	vsp_options_add_twins(&vial.options, from_job, &j);
 	vsp_options_complete(&vial.options, from_job, &j);
 	if (vsp_options_wanted(&vial.options))
 		vial.step = vsp_step_new();
@@ -296,6 +343,13 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 
 static bool whose(spank_t sp, struct vsp_user *ret)
 {
+	gid_t *groups = NULL;
+	int n = 0;
+
+	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
+		ret->groups = groups;
+		ret->n_groups = (size_t)n;
+	}
 	return spank_get_item(sp, S_JOB_UID, &ret->uid) == ESPANK_SUCCESS &&
 	       spank_get_item(sp, S_JOB_GID, &ret->gid) == ESPANK_SUCCESS;
 }
@@ -307,16 +361,11 @@ int slurm_spank_task_exit(spank_t sp, int argc, char **argv)
 	struct vl_err err = { 0 };
 	struct vsp_user u = { 0 };
 	uint32_t tasks = 0;
-	gid_t *groups = NULL;
-	int status = 0, n = 0;
+	int status = 0;
 
 	if (!vial.step || spank_get_item(sp, S_TASK_EXIT_STATUS, &status) != ESPANK_SUCCESS ||
 	    spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || !whose(sp, &u))
 		return 0;
-	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
-		u.groups = groups;
-		u.n_groups = (size_t)n;
-	}
 	if (vsp_step_task_ended(vial.step, &vial.site, &vial.options, status, tasks, &u, &err) < 0)
 		say(&err);
 	return 0;
@@ -363,12 +412,10 @@ static void note_step(spank_t sp)
 		f.node = copy_of(sp, "SLURMD_NODENAME", node, sizeof node);
 	if (f.node && strchr(f.node, '/'))
 		f.node = NULL;
-	f.nodes = copy_of(sp, "SLURM_STEP_NODELIST", nodes, sizeof nodes);
-	if (!f.nodes)
-		f.nodes = copy_of(sp, "SLURM_JOB_NODELIST", nodes, sizeof nodes);
-	f.gpus = copy_of(sp, "SLURM_STEP_GPUS", gpus, sizeof gpus);
-	if (!f.gpus)
-		f.gpus = copy_of(sp, "SLURM_JOB_GPUS", gpus, sizeof gpus);
+	/* those that Slurm sets for this kind of step; others are inherited from elsewhere, or the user's own */
+	bool batch = f.step == BATCH_STEP;
+	f.nodes = copy_of(sp, batch ? "SLURM_JOB_NODELIST" : "SLURM_STEP_NODELIST", nodes, sizeof nodes);
+	f.gpus = copy_of(sp, batch ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS", gpus, sizeof gpus);
 	vsp_record(vial.step, &vial.site, &vial.options, &u, &f, &err);
 	if (err.code)
 		say(&err);
@@ -386,5 +433,7 @@ int slurm_spank_exit(spank_t sp, int argc, char **argv)
 	vsp_options_free(&vial.options);
 	vsp_options_free(&vial.passed);
 	vsp_options_free(&vial.handed);
+	vsp_options_free(&vial.twins);
+	vsp_options_free(&vial.first);
 	return 0;
 }

@@ -53,6 +53,9 @@ static int check_save(const char *path, struct vl_err *err)
 		return vl_fail(err, EINVAL, "save: %s is there, and is not a file", path);
 	if (access(dir, W_OK | X_OK) < 0)
 		return vl_fail_sys(err, errno, "save: cannot write to the directory of %s", path);
+	if (lstat(path, &st) == 0 && st.st_uid != geteuid() && stat(dir, &st) == 0 && st.st_mode & S_ISVTX &&
+	    st.st_uid != geteuid())
+		return vl_fail(err, EPERM, "save: %s is another user's, and nobody else may replace it there", path);
 	return 0;
 }
 

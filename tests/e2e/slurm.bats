@@ -73,8 +73,16 @@ teardown() {
 }
 
 @test "a heterogeneous step has a container in each part" {
-	expect 0 srun -n 1 --container-image="$SIF" cat /etc/file : -n 2 --container-image="$ENV_SIF" sh -c 'echo "$COLOR"'
+	expect 0 srun -n 1 --container-image="$ENV_SIF" cat /etc/file : -n 2 --container-image="$ENV_SIF" sh -c 'echo "$COLOR"'
 	[ "$(sort <<<"$output")" = "$(printf 'image\nimage\nin the image\n')" ]
+	# Slurm would use the last component's options for all
+	local other
+	for other in "--container-image=$ENV_SIF" "" "--container-image=$SIF --container-writable"; do
+		# shellcheck disable=SC2086
+		expect 1 srun -n 1 --container-image="$SIF" touch "$WORK/ran" : -n 1 $other touch "$WORK/ran"
+		stderr_has "components"
+	done
+	[ ! -e "$WORK/ran" ]
 }
 
 # ---- options ---------------------------------------------------------------------------------
@@ -172,12 +180,28 @@ teardown() {
 	echo data >"$WORK/data"
 	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" VIAL_CONTAINER_MOUNTS="$WORK:/mnt" VIAL_CONTAINER_WRITABLE=1 srun sh -c 'cat /etc/file /mnt/data; touch /etc/new'
 	stdout_is "$(printf 'in the image\ndata')"
+	# whatever the job is left of the environment, and what it starts
+	for left in NONE HOME; do
+		expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" VIAL_CONTAINER_MOUNTS="$WORK:/mnt" VIAL_CONTAINER_WRITABLE=1 srun --export="$left" /bin/sh -c 'cat /etc/file /mnt/data; >/etc/new'
+		stdout_is "$(printf 'in the image\ndata')"
+	done
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" salloc -Q env -u VIAL_CONTAINER_IMAGE srun --export=NONE /bin/cat /etc/file
+	stdout_is "in the image"
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" sbatch --wait --export=NONE -o out --wrap '/bin/cat /etc/file'
+	has_line "$WORK/out" "in the image"
 	expect 0 user env VIAL_CONTAINER_IMAGE=/none VIAL_CONTAINER_READONLY=1 srun --container-image="$SIF" --container-writable sh -c 'touch /etc/new; cat /etc/file'
 	stdout_is "in the image"
 	expect 1 user env VIAL_CONTAINER_WRITABLE=maybe srun --container-image="$SIF" true
 	stderr_has "VIAL_CONTAINER_WRITABLE=maybe"
 	expect 0 user env PYXIS_CONTAINER_IMAGE="$SIF" PYXIS_CONTAINER_MOUNTS=/none:/none VIAL_CONTAINER_MOUNTS="$WORK:/mnt" srun cat /etc/file /mnt/data
 	stdout_is "$(printf 'in the image\ndata')"
+}
+
+@test "what the environment says to vial exec is not said to a step" {
+	# shellcheck disable=SC2016 # the tasks' shell expands it
+	MINE=1 expect 0 user env APPTAINER_FAKEROOT=1 APPTAINER_WRITABLE_TMPFS=1 SINGULARITY_BINDPATH=/nowhere VIAL_CLEANENV=1 VIAL_NO_HOME=1 \
+		srun --container-image="$SIF" sh -c 'id -u; touch /etc/new 2>/dev/null || echo readonly; echo "$MINE"'
+	stdout_is "$(printf '%s\nreadonly\n1' "$VIAL_TEST_UID")"
 }
 
 @test "the prefix of the options is the site's choice" {
@@ -228,7 +252,9 @@ teardown() {
 		srun -n 2 -l cat /etc/file
 		srun -n 2 sh -c 'exit 6' 2>/dev/null
 	EOF
-	expect 6 user sbatch --wait -N 2 -o out --container-image="$SIF" job.sh
+	# what the script's own container has, also its name, is not asked of the others'
+	mkdir "$WORK/data"
+	expect 6 user sbatch --wait -N 2 -o out --container-image="$SIF" --container-mounts="$WORK/data:/there/alone" --container-name=box --container-writable job.sh
 	[ "$(sort "$WORK/out")" = "$(printf '%s\n' '0: in the image' '1: in the image' 'in the image')" ] || { cat "$WORK/out"; return 1; }
 }
 

@@ -436,6 +436,10 @@ wants_gpu() {
 	expect 0 srun --container-image="$SIF" --container-record=mine.jsonl cat /etc/file
 	eventually test -s "$WORK/mine.jsonl"
 	exec {lock}<&-
+	# where the user may write as one of a group
+	mkdir "$WORK/group" && chgrp users "$WORK/group" && chmod 2770 "$WORK/group"
+	expect 0 srun --container-image="$SIF" --container-record=group/ours.jsonl cat /etc/file
+	eventually test -s "$WORK/group/ours.jsonl"
 	expect 1 srun -n 2 --container-image="$SIF" --container-record=/none/mine.jsonl touch ran
 	stderr_has "cannot write the record /none/mine.jsonl"
 	[ ! -e "$WORK/ran" ]

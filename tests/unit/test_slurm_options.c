@@ -100,6 +100,12 @@ TEST(mounts_are_binds)
 		{ "/a:/b:+ro", NULL },
 		{ "/a:/b:ro:rw", NULL },
 		{ "/a:/b:size=1G", NULL },
+		{ "/a:b", NULL },
+		{ ":/b", NULL },
+		{ "/a:/", NULL },
+		{ "/a://:ro", NULL },
+		{ "umount:/", NULL },
+		{ "tmpfs:/t:size=much", NULL },
 		{ "tmpfs:t", NULL },
 		{ "tmpfs:", NULL },
 		{ "tmpfs:/t:noexec", NULL },
@@ -127,7 +133,8 @@ TEST(what_excludes_each_other_is_refused)
 	VL_FREE char *relative = with(VSP_WORKDIR, "here"), *entry = with(VSP_ENTRYPOINT, NULL);
 	VL_FREE char *unknown = with(VSP_UNSHARE, "net,pid"), *none = with(VSP_NO_ENTRYPOINT, NULL);
 	VL_FREE char *nowhere = with(VSP_SAVE, ""), *log = with(VSP_ENTRYPOINT_LOG, NULL);
-	CHECK(!relative && !unknown && !nowhere);
+	VL_FREE char *assigned = with(VSP_ENV, "A,B=3");
+	CHECK(!relative && !unknown && !nowhere && !assigned);
 	CHECK_STR(entry, "--with-entrypoint");
 	CHECK_STR(log, "--entrypoint-log");
 	CHECK_STR(none, "");
@@ -362,11 +369,34 @@ TEST(what_is_handed_down_is_weaker_than_options_and_stronger_than_the_environmen
 	vsp_options_set(&o, VSP_WRITABLE, "");
 	vsp_options_add_handed(&o, &site, value_of, env);
 	CHECK_EQ(vsp_options_add_environment(&o, &site, value_of, env, &err), 0);
-	CHECK(!o.value[VSP_READONLY] && !o.value[VSP_MOUNT_HOME] && o.value[VSP_NO_MOUNT_HOME]);
+	CHECK(!o.value[VSP_READONLY] && !o.value[VSP_MOUNT_HOME]);
+	CHECK_STR(o.value[VSP_NO_MOUNT_HOME], "");
 	CHECK_STR(o.value[VSP_IMAGE], "/handed");
 	CHECK_STR(o.value[VSP_NAME], "box");
 	VL_FREE char *passed = vsp_passed_name(&beside, VSP_NO_MOUNT_HOME);
 	CHECK_STR(passed, "_SLURM_SPANK_OPTION_vial_no_vi_al_mount_home");
+	vsp_options_free(&o);
+}
+
+TEST(what_twins_said_to_the_command_is_the_weakest)
+{
+	const char *env[] = { "SLURM_SPANK_VIAL_TWIN_IMAGE",
+			      "/there",
+			      "SLURM_SPANK_VIAL_TWIN_WRITABLE",
+			      "",
+			      "SLURM_SPANK_VIAL_TWIN_NAME",
+			      "box",
+			      "VIAL_CONTAINER_NAME",
+			      "mine",
+			      NULL };
+	struct vsp_options o = { 0 };
+	struct vl_err err = { 0 };
+
+	vsp_options_set(&o, VSP_READONLY, NULL);
+	CHECK_EQ(vsp_options_add_environment(&o, &site, value_of, env, &err), 0);
+	vsp_options_add_twins(&o, value_of, env);
+	VL_FREE char *all = said(&o);
+	CHECK_STR(all, "image=/there name=mine readonly");
 	vsp_options_free(&o);
 }
 
