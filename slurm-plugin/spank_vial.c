@@ -83,11 +83,15 @@ static const char *from_caller(void *arg, const char *name)
 	return getenv(name);
 }
 
-/* Before Slurm looks: what is left in the environment it would take for options of this very command. */
+/* Before Slurm looks: what is left in the environment it would take for options of this very command. Where sbatch was told to
+ * leave the job all of its environment, a twin that is not there any more has been taken back. */
 static void take_handed(void)
 {
+	const char *left = getenv("SLURM_EXPORT_ENV");
+
 	vsp_options_add_handed(&vial.handed, &vial.site, from_caller, NULL);
-	vsp_options_add_twins(&vial.twins, from_caller, NULL);
+	if (left && !vl_prefix(left, "ALL"))
+		vsp_options_add_twins(&vial.twins, from_caller, NULL);
 	for (int i = 0; i < VSP_WORDS; i++) {
 		VL_FREE char *handed = vsp_handed_name(&vial.site, (enum vsp_word)i);
 		VL_FREE char *passed = vsp_passed_name(&vial.site, (enum vsp_word)i);

@@ -185,7 +185,8 @@ teardown() {
 		expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" VIAL_CONTAINER_MOUNTS="$WORK:/mnt" VIAL_CONTAINER_WRITABLE=1 srun --export="$left" /bin/sh -c 'cat /etc/file /mnt/data; >/etc/new'
 		stdout_is "$(printf 'in the image\ndata')"
 	done
-	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" salloc -Q env -u VIAL_CONTAINER_IMAGE srun --export=NONE /bin/cat /etc/file
+	expect 1 user env VIAL_CONTAINER_IMAGE="$SIF" salloc -Q env -u VIAL_CONTAINER_IMAGE srun -Q /bin/cat /etc/file
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" salloc -Q env -u VIAL_CONTAINER_IMAGE SLURM_EXPORT_ENV=NONE srun /bin/cat /etc/file
 	stdout_is "in the image"
 	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" sbatch --wait --export=NONE -o out --wrap '/bin/cat /etc/file'
 	has_line "$WORK/out" "in the image"
