@@ -304,7 +304,11 @@ int oci_ref_parse(const char *uri, struct oci_ref *ret, struct vl_err *err)
 		i++;
 	if (i == VL_COUNT(kinds)) {
 		VL_FREE char *shown = vl_printable(uri, strnlen(uri, MAX_SHOWN));
-		return vl_fail(err, ENOTSUP, "%s names no kind of image source that is known here", shown);
+		return vl_fail(
+			err, ENOTSUP,
+			"%s names no kind of image source that is known here; docker://, oras://, http(s)://, oci:, "
+			"oci-archive: and docker-archive: are",
+			shown);
 	}
 	ref.kind = kinds[i].kind;
 	if (oci_ref_is_remote(&ref) && strnlen(uri, MAX_URI + 1) > MAX_URI)

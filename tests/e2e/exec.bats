@@ -70,6 +70,8 @@ setup_file() { make_images; }
 	ln -s "$VIAL" singularity
 	expect 125 vial exec no-such-image true
 	one_fatal_line "no-such-image: No such file or directory"
+	expect 125 vial exec dockerd://no/such echo
+	one_fatal_line "docker://, oras://"
 	expect 255 ./singularity exec no-such-image true
 	one_fatal_line "no-such-image"
 	printf 'neither\n' >text

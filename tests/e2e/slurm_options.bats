@@ -411,7 +411,7 @@ wants_gpu() {
 	expect 0 user sbatch --wait -n 1 --gres=gpu:2 -o out job.sh
 	[ "$(cat "$WORK/out")" = none ] || { cat "$WORK/out"; return 1; }
 	has_line "$WORK/record" '"image"'
-	! has_line "$WORK/record" '"gpus"'
+	run ! has_line "$WORK/record" '"gpus"'
 }
 
 @test "NVIDIA_VISIBLE_DEVICES of the step says what its container has, and tasks count that" {
