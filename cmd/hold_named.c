@@ -17,6 +17,7 @@
 #define NAME_MAX_LEN 64
 #define IMAGE_MAX 65536 /* a path or a URI */
 #define BACKLOG 128
+#define PATIENCE_MS 30000 /* a container that ends writes its changes to the disk, and then lets go of them */
 
 bool cmd_named_is_word(const char *word)
 {
@@ -174,7 +175,11 @@ static int choose(struct action_opts *o, struct named *n, const char *word, cons
 
 	if (lock < 0 || flock(lock, LOCK_EX) < 0)
 		return vl_fail_sys(err, errno, "cannot lock the container %s", n->name);
-	n->other = vl_streq(mode, "no_exec") ? -1 : find_door(n->dir);
+	n->other = find_door(n->dir);
+	/* who has the changes without a door to ask at is on his way out: he hangs up first */
+	o->overlay_patience = n->other < 0 ? PATIENCE_MS : 0;
+	if (vl_streq(mode, "no_exec"))
+		vl_closep(&n->other);
 	if (n->other < 0 && vl_streq(mode, "exec"))
 		return vl_fail(err, ENOENT, "no step of this job on this node runs in the container %s", n->name);
 	vl_freep(&n->image);

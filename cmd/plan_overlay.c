@@ -187,8 +187,10 @@ int cmd_plan_overlays(const struct action_opts *o, const struct action_image *im
 				 p->overlays[p->n_overlays - 1].path);
 	if (o->tmpfs_size && !opt_getenv("TMPFS_SIZE") && !p->writable_tmpfs)
 		vl_progress_warn(say, "--tmpfs-size does nothing without --writable-tmpfs");
-	for (size_t i = 0; i < p->n_overlays && !o->explain; i++)
+	for (size_t i = 0; i < p->n_overlays && !o->explain; i++) {
+		p->overlays[i].patience = o->overlay_patience;
 		if ((r = ctr_overlay_lock(&p->overlays[i], program, err)) < 0)
 			return r;
+	}
 	return 0;
 }

@@ -127,6 +127,7 @@ struct action_opts {
 	const char *named, *job_dir, *job, *save, *record; /* hold: see hold_named.c, hold_save.c, hold_record.c */
 	const char *stage;                                 /* hold: see hold_stage.c */
 	struct vl_strv asked;                              /* hold: see hold_agree.c */
+	unsigned overlay_patience;                         /* hold: ms, see struct plan_overlay */
 	bool stage_always, claims;
 	const char *fanout; /* hold: see hold_fanout.c */
 	bool explain, json; /* tell it and start nothing */

@@ -19,7 +19,7 @@
 
 #define LOCK_FILE ".vial.lock" /* in a directory */
 #define NOTE_MAX 4096
-#define PATIENCE_MS 10000 /* for one whose program has ended, and who tidies up */
+#define PATIENCE_MS 10000 /* for one whose program has ended, and who tidies up; at least */
 #define STEP_MS 20
 
 /* ---- the note ----------------------------------------------------------------------------------- */
@@ -164,13 +164,14 @@ static int lock(const struct plan_overlay *o, int fd, struct vl_err *err)
 {
 	struct note n;
 	bool written = true;
+	unsigned patience = VL_MAX(o->patience, (unsigned)PATIENCE_MS);
 
-	for (int waited = 0;; waited += STEP_MS) {
+	for (unsigned waited = 0;; waited += STEP_MS) {
 		int r = try_lock(o, fd, &written, err);
 		if (r <= 0)
 			return r;
 		read_note(o, &n);
-		if ((written && state(&n) == RUNS) || waited >= PATIENCE_MS)
+		if ((written && !o->patience && state(&n) == RUNS) || waited >= patience)
 			return fail_taken(o, written, &n, err);
 		poll(NULL, 0, STEP_MS);
 	}

@@ -59,6 +59,7 @@ struct plan_overlay {
 	int fd;             /* the plan's own: the directory that holds upper and work, or the file */
 	int lock;           /* the plan's own: what holds the lock of a directory; -1 = fd does, or nothing */
 	uint64_t off, size; /* of a file system in a file; size 0 = to its end */
+	unsigned patience;  /* ms for who changes it, and is known to end; 0 = it is not known */
 	char *path;         /* absolute; for messages */
 };
 
@@ -274,7 +275,7 @@ int ctr_become_root(struct vl_err *err);
 
 /* ---- overlays (overlay_lock.c) --------------------------------------------------------------- */
 
-/* Takes the lock of an overlay whose path, kind, fd, off, size and writable are set: alone for who writes,
+/* Takes the lock of an overlay whose path, kind, fd, off, size, patience and writable are set: alone for who writes,
  * together with others for who reads. It lives as long as what is mounted. Waits a moment for one that is
  * about to end. -EBUSY: err says who has it. program: told to those who come later. */
 int ctr_overlay_lock(struct plan_overlay *o, const char *program, struct vl_err *err);

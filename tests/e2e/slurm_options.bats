@@ -69,6 +69,7 @@ batch() {
 		srun -Qn 1 --overlap --container-name=box --container-readonly true
 		srun -Qn 1 --overlap --container-name=box --container-mounts=/usr:/mnt true
 		srun -Qn 1 --overlap --container-name=box --container-image=$ENV_SIF true
+		srun -Qn 1 --overlap --container-name=box:no_exec true
 		srun -Qn 2 --overlap --container-name=box:exec --container-writable --no-container-remap-root sh -c 'stat -Lc %i /proc/self/ns/user; echo >up2; while [ ! -e up3 ]; do sleep 0.1; done; cat /etc/one; echo 2 >/etc/two' &
 		wait %1 2>/dev/null || wait \$!
 		srun -Qn 1 --overlap --container-name=box --container-writable sh -c 'stat -Lc %i /proc/self/ns/user; echo >up3'
@@ -76,11 +77,66 @@ batch() {
 		srun -Qn 1 --container-name=box cat /etc/two" -n 4
 	[ "$(grep -cx '1' "$WORK/out")" -eq 2 ] || { cat "$WORK/out" && return 1; }
 	local want
-	for want in 'readonly: the container box is in use by another step' 'mounts=/usr:/mnt: the container box is in use' 'is made of'; do
+	for want in 'readonly: the container box is in use by another step' 'mounts=/usr:/mnt: the container box is in use' 'is made of' \
+		'box/changes is in use: it is being changed by'; do
 		has_line "$WORK/out" "$want" || { echo "no line: $want" && cat "$WORK/out" && return 1; }
 	done
 	[ "$(tail -n 1 "$WORK/out")" = 2 ]
 	[ "$(grep -x '[0-9]\{3,\}' "$WORK/out" | sort -u | wc -l)" -eq 1 ]
+}
+
+# hold_changes: as a container that ends, which answers nobody any more and has its changes still. Until $WORK/free.
+hold_changes() {
+	python3 -B - "$PLACE"/names/vial-*/slurm-*/box/changes/.vial.lock "$WORK/held" "$WORK/free" 3>&- <<-'EOF' &
+		import fcntl, os, struct, sys, time
+		lock = open(sys.argv[1], "r+")
+		fcntl.fcntl(lock, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+		since = open("/proc/self/stat").read().rsplit(")")[-1].split()[19]
+		lock.truncate(0)
+		lock.write(f"host {os.uname().nodename}\npid {os.getpid()}\nsince {since}\nprogram ending\n")
+		lock.flush()
+		open(sys.argv[2], "w")
+		while not os.path.exists(sys.argv[3]):
+		    time.sleep(0.01)
+	EOF
+	eventually test -e "$WORK/held"
+}
+wants_changes() {
+	local p
+	for p in $(keepers); do readlink "/proc/$p/fd/"* | grep -q '/changes/.vial.lock$' && return; done
+	has_line "$WORK/out" 'is in use'
+}
+
+@test "who finds a container with a name about to end waits for it" {
+	batch "srun -Qn 1 --container-image=$SIF --container-name=box --container-writable sh -c 'echo 1 >/etc/one'
+		for how in readonly writable; do
+			echo >up; while [ ! -e go ]; do sleep 0.1; done; rm go
+			srun -Qn 1 --container-name=box --container-\$how cat /etc/one
+		done" &
+	local job=$!
+	for _ in readonly writable; do
+		eventually test -e "$WORK/up"
+		rm "$WORK/up"
+		hold_changes
+		touch "$WORK/go"
+		eventually wants_changes
+		touch "$WORK/free"
+		wait $! # that has the changes
+		rm "$WORK/free" "$WORK/held"
+	done
+	wait "$job"
+	[ "$(cat "$WORK/out")" = "$(printf '1\n1')" ] || { cat "$WORK/out" && return 1; }
+}
+
+@test "steps of one name that begin while others end: each has the container" {
+	batch "for i in 1 2 3 4 5 6 7 8 9 10; do
+			for k in 1 2; do
+				srun -Qn 1 --overlap --container-image=$SIF --container-name=box --container-writable true || echo no &
+				srun -Qn 1 --overlap --container-image=$SIF --container-name=box --container-writable true || echo no &
+			done
+			wait
+		done" -n 4
+	[ ! -s "$WORK/out" ] || { cat "$WORK/out" && return 1; }
 }
 
 @test "create, exec and no_exec; a name with another image" {
