@@ -13,15 +13,32 @@ struct keeper {
 
 /* ---- its words ---------------------------------------------------------------------------------- */
 
-/* Where the MPI of the image looks for its server's files. They lie in slurmd's spool directory. */
+/* The directory that a directory is in; returns new. NULL: it is "/", or one below that, which has more than we want. */
+static char *parent_of(const char *dir)
+{
+	size_t n = strlen(dir);
+
+	while (n && dir[n - 1] == '/')
+		n--;
+	while (n && dir[n - 1] != '/')
+		n--;
+	while (n && dir[n - 1] == '/')
+		n--;
+	VL_FREE char *parent = vl_strndup(dir, n);
+	return strchr(parent + strspn(parent, "/"), '/') ? vl_steal(&parent) : NULL;
+}
+
+/* Where the MPI of the image looks for its server's files. Each step has a directory of its own for them in slurmd's spool
+ * directory. A container with a name is for later steps too and shows that; what is others' in there is closed by its mode. */
 static void add_server_files(const struct vsp_task *t, struct vl_strv *v)
 {
 	const char *dir = vl_env_value(t->environment, "PMIX_SERVER_TMPDIR");
 
 	if (!dir || *dir != '/' || access(dir, F_OK) < 0)
 		return;
+	char *parent = t->options->value[VSP_NAME] ? parent_of(dir) : NULL;
 	vl_strv_add(v, "--bind");
-	vl_strv_add(v, dir);
+	vl_strv_take(v, parent ? parent : vl_strdup(dir));
 }
 
 /* slurmd's copy of it, in its spool directory. */

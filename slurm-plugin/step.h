@@ -11,7 +11,7 @@ enum vsp_state { VSP_NOT_YET, VSP_THERE, VSP_FAILED };
 struct vsp_shared {
 	pthread_mutex_t lock; /* robust: a task may be killed with it */
 	enum vsp_state state;
-	bool begun, told; /* by whoever came first; atomic */
+	bool begun, told, warned; /* by whoever came first; atomic */
 	pid_t keeper;
 	char cwd[4096]; /* of the tasks: what they name is relative to it */
 	char image[4096];

@@ -277,9 +277,29 @@ static void tell_own(int keeper)
 		vl_msg_send_fd(keeper, mnt, NULL, 0);
 }
 
+/* Of the step's PMIx server, which a container that an earlier step has made need not show; NULL = none. */
+static const char *server_files(const struct vsp_task *t)
+{
+	const char *dir = t->options->value[VSP_NAME] ? vl_env_value(t->environment, "PMIX_SERVER_TMPDIR") : NULL;
+
+	return dir && access(dir, F_OK) == 0 ? dir : NULL;
+}
+
+static void warn_without(struct vsp_shared *s, const char *dir)
+{
+	if (!dir || access(dir, F_OK) == 0 || __atomic_exchange_n(&s->warned, true, __ATOMIC_ACQ_REL))
+		return;
+	dprintf(STDERR_FILENO,
+		"WARNING: the files of this step's PMIx server, %s, are not shown in the container that it enters: an "
+		"MPI will not find its server; start the first step of that container with --mpi=pmix too, or take "
+		"another name\n",
+		dir);
+}
+
 static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, const struct way *w, struct vl_err *err)
 {
 	struct vl_strv *changes = w->changes;
+	const char *server = server_files(t); /* before: outside */
 	bool pid = false, own = false;
 
 	note_image(s->shared, changes);
@@ -287,6 +307,8 @@ static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, 
 	VL_FREE char *workdir = take_change(changes, CTR_WORKDIR);
 	free(take_change(changes, CTR_ASKED)); /* for other keepers */
 	int r = ctr_enter(&w->door, &pid, err);
+	if (r == 0)
+		warn_without(s->shared, server);
 	if (r == 0)
 		r = ctr_narrow_devices(t->environment, changes, &own, err);
 	if (r == 0 && own)

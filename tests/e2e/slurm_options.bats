@@ -139,6 +139,26 @@ wants_changes() {
 	[ ! -s "$WORK/out" ] || { cat "$WORK/out" && return 1; }
 }
 
+# in_box OPTION: a step that has the container, until $WORK/go
+in_box() { echo "srun -Qn 1 --overlap $1 --container-image=$SIF --container-name=box sh -c 'echo >up; while [ ! -e go ]; do sleep 0.1; done' &
+		while [ ! -e up ]; do sleep 0.1; done"; }
+
+@test "who enters a container with a name has the files of its own PMIx server, or is told that they are not there" {
+	local inside="srun -Qn 2 --overlap --mpi=pmix --container-name=box sh -c 'cd \$PMIX_SERVER_TMPDIR && echo there'"
+	user srun --mpi=list 2>&1 | grep -qw pmix || skip "needs Slurm's PMIx"
+	batch "$(in_box --mpi=pmix)
+		$inside
+		echo >go; wait" -n 4
+	[ "$(cat "$WORK/out")" = "$(printf 'there\nthere')" ] || { cat "$WORK/out" && return 1; }
+	rm "$WORK/up" "$WORK/go"
+	batch "$(in_box --mpi=none)
+		$inside || true
+		srun -Qn 2 --overlap --mpi=none --container-name=box true
+		echo >go; wait" -n 4
+	[ "$(grep -c '^WARNING: .*/pmix\.[^ ]* are not shown .* or take another name' "$WORK/out")" -eq 1 ] || { cat "$WORK/out" && return 1; }
+	! has_line "$WORK/out" there$ || { cat "$WORK/out" && return 1; }
+}
+
 @test "create, exec and no_exec; a name with another image" {
 	batch "srun --container-name=box cat /etc/file
 		srun --container-name=box:exec --container-image=$SIF true
