@@ -63,6 +63,7 @@ struct program {
 	void (*run)(void *arg);
 	void *arg;
 	char *stack; /* room for two */
+	int error;   /* errno, of starting it */
 };
 
 /* The caller stops until the new process is another program, or ended: it has the memory meanwhile, but for its stack. */
@@ -81,10 +82,12 @@ static int become_program(void *arg)
 
 static int start_orphan_program(void *arg)
 {
-	const struct program *p = arg;
+	struct program *p = arg;
 
 	setsid();
-	return borrow_memory(become_program, p, p->stack + STACK_SIZE) < 0;
+	if (borrow_memory(become_program, p, p->stack + STACK_SIZE) < 0)
+		p->error = errno;
+	return 0;
 }
 
 int vl_exec_apart(void (*run)(void *arg), void *arg)
@@ -95,9 +98,12 @@ int vl_exec_apart(void (*run)(void *arg), void *arg)
 	if (p.stack == MAP_FAILED)
 		return -errno;
 	pid_t pid = borrow_memory(start_orphan_program, &p, p.stack);
-	int r = pid < 0 ? -errno : vl_wait(pid) ? -EAGAIN : 0;
+	if (pid < 0)
+		p.error = errno;
+	else
+		vl_wait(pid);
 	munmap(p.stack, 2 * STACK_SIZE);
-	return r;
+	return -p.error;
 }
 
 /* ---- what they keep ----------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ static bool is_uri(const char *word)
 	for (size_t i = 0; i < VL_COUNT(schemes); i++)
 		if (vl_prefix(word, schemes[i]))
 			return true;
-	size_t n = strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789+-");
+	size_t n = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-");
 	return n && vl_prefix(word + n, "://"); /* a kind that nobody knows, which is said then */
 }
 

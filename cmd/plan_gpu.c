@@ -68,7 +68,7 @@ static const char *slurm_list(void)
 
 	if (step)
 		return step;
-	return job && variable("SLURM_STEP_ID") ? "" : job;
+	return job && variable("SLURM_STEP_ID") && !variable("SLURM_GPUS_ON_NODE") ? "" : job;
 }
 
 static bool is_numbers(const char *s)

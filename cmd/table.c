@@ -114,7 +114,7 @@ const struct cmd commands[] = {
 	{ "hold", "--fd N IMAGE", "Keep a container for processes that enter it",
 	  "For schedulers' plugins: makes the container, starts nothing in it, and gives the way in to whoever\n"
 	  "asks on the socket N, until its other end is closed. Takes the options of exec; of the environment, only what\n"
-	  "is said there of keys, credentials and the image's server.",
+	  "is said there of devices, restrictions, keys, credentials and the image's server.",
 	  "  vial hold --fd 3 app.sif\n",
 	  .min_args = 1, .max_args = 1, .given = true, ACTION(cmd_hold_run) },
 	{ "holders", "", "List the images that are mounted, and for whom",

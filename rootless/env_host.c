@@ -7,6 +7,8 @@ static bool is_ours(const char *kv)
 					     "APPTAINERENV_", "SINGULARITYENV_", "VIALENV_" };
 	static const char *const never[] = { "PATH", "HOME", "LD_LIBRARY_PATH", "PWD", "OLDPWD", "_" };
 
+	if (vl_prefix(kv, "VIAL_CONTAINER_")) /* says something to srun, in a batch script */
+		return false;
 	for (size_t i = 0; i < VL_COUNT(steer); i++)
 		if (vl_prefix(kv, steer[i]))
 			return true;

@@ -154,7 +154,7 @@ static void renumber(const struct kind *k, char *const *env, const char *list, s
 static bool is_given_none(char *const *env)
 {
 	return vl_env_value(env, "SLURM_STEP_ID") && vl_env_value(env, "SLURM_JOB_GPUS") &&
-	       !vl_env_value(env, "SLURM_STEP_GPUS");
+	       !vl_env_value(env, "SLURM_STEP_GPUS") && !vl_env_value(env, "SLURM_GPUS_ON_NODE");
 }
 
 /* A device cgroup answers EPERM here, as it would to an open, and no driver is woken. Then the variables count what the cgroup

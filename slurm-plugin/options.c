@@ -224,16 +224,19 @@ void vsp_options_add_handed(struct vsp_options *o, const struct vsp_site *site,
 	vsp_options_free(&handed);
 }
 
-void vsp_options_add_twins(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg)
+bool vsp_options_add_twins(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg)
 {
 	struct vsp_options twins = { 0 };
+	bool any = false;
 
 	for (size_t i = 0; i < VSP_WORDS; i++) {
 		VL_FREE char *name = vsp_twin_name((enum vsp_word)i);
 		take_found(&twins, (enum vsp_word)i, get(arg, name));
+		any |= twins.value[i] && !is_said(o, (enum vsp_word)i);
 	}
 	vsp_options_add_weaker(o, &twins);
 	vsp_options_free(&twins);
+	return any;
 }
 
 char *vsp_meant_value(const char *said, const char *meant)
@@ -356,7 +359,7 @@ static char *mount_options(const char *spec, const char *flags, bool tmpfs, stru
 		size_t n = strcspn(f, "+");
 		VL_FREE char *flag = vl_strndup(f, n);
 		const char *size = tmpfs ? vl_prefix(flag, "size=") : NULL;
-		if (size && vl_parse_size(size, INT64_MAX, &bytes) < 0) {
+		if (size && (vl_parse_size(size, INT64_MAX, &bytes) < 0 || !bytes)) {
 			vl_fail(err, EINVAL, "mount %s: '%s' is not a size, as 512M is", spec, size);
 			return NULL;
 		}
@@ -381,8 +384,10 @@ static int check_mount(const char *spec, const char *dst, bool named, struct vl_
 		return 0;
 	if (dst[1] != '/')
 		return vl_fail(err, EINVAL, "mount %s: the place in the container must be an absolute path", spec);
-	size_t slashes = strspn(dst + 1, "/");
-	if (!dst[1 + slashes] || dst[1 + slashes] == ':')
+	dst++;
+	while (*dst == '/' || (*dst == '.' && strchr("/:", dst[1]))) /* or its end */
+		dst++;
+	if (!*dst || *dst == ':')
 		return vl_fail(err, EINVAL, "mount %s: nothing can lie over all of the image", spec);
 	return 0;
 }

@@ -61,9 +61,10 @@ void vsp_options_add_handed(struct vsp_options *o, const struct vsp_site *site,
  *    else's. -EINVAL: a flag's is neither true nor false; the others are there nevertheless. */
 int vsp_options_add_environment(struct vsp_options *o, const struct vsp_site *site,
 				const char *(*get)(void *arg, const char *name), void *arg, struct vl_err *err);
-/* The same, weakest of all: what a twin said to srun, sbatch or salloc, of which --export leaves the job nothing. */
+/* The same, weakest of all: what a twin said to srun, sbatch or salloc, of which --export may leave the job nothing. True: it said
+ * something that nothing else said. */
 char *vsp_twin_name(enum vsp_word word);
-void vsp_options_add_twins(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg);
+bool vsp_options_add_twins(struct vsp_options *o, const char *(*get)(void *arg, const char *name), void *arg);
 /* 3. What srun made of a value, "LENGTH:SAID=MEANT", where Slurm tells the node what was said last: of a path that is relative to
  *    srun's directory, of an option that was given twice. NULL: a flag has none. */
 char *vsp_meant_name(enum vsp_word word);

@@ -9,7 +9,11 @@
 SPANK_PLUGIN(vial, 1) /* cppcheck-suppress unknownMacro */
 
 #define BATCH_STEP 0xfffffffbu
-#define EXTERN_STEP 0xfffffffcu /* holds a job's processes together; has no tasks */
+/* Of the batch script: it was left little of the environment that sbatch had, so that what twins said there is kept for it. A
+ * twin that it has, it may take back. */
+#define TWINS_KEPT "SLURM_SPANK_VIAL_TWINS"
+#define INTERACTIVE_STEP 0xfffffffau /* salloc's shell, on the job's first node */
+#define EXTERN_STEP 0xfffffffcu      /* holds a job's processes together; has no tasks */
 
 /* SPANK hands its callbacks no pointer of ours. */
 static struct {
@@ -83,14 +87,11 @@ static const char *from_caller(void *arg, const char *name)
 	return getenv(name);
 }
 
-/* Before Slurm looks: what is left in the environment it would take for options of this very command. Where sbatch was told to
- * leave the job all of its environment, a twin that is not there any more has been taken back. */
+/* Before Slurm looks: what is left in the environment it would take for options of this very command. */
 static void take_handed(void)
 {
-	const char *left = getenv("SLURM_EXPORT_ENV");
-
 	vsp_options_add_handed(&vial.handed, &vial.site, from_caller, NULL);
-	if (left && !vl_prefix(left, "ALL"))
+	if (spank_context() == S_CTX_LOCAL && getenv(TWINS_KEPT))
 		vsp_options_add_twins(&vial.twins, from_caller, NULL);
 	for (int i = 0; i < VSP_WORDS; i++) {
 		VL_FREE char *handed = vsp_handed_name(&vial.site, (enum vsp_word)i);
@@ -186,7 +187,7 @@ static int read_request(spank_t sp, struct vsp_options *ret, struct vl_err *err)
 	return r;
 }
 
-/* The components of a heterogeneous job or step are read one after the other, and Slurm keeps what was last said of a plugin's
+/* The components of a heterogeneous step are read one after the other, and Slurm keeps what was last said of a plugin's
  * option for all of them. */
 static int check_component(struct vl_err *err)
 {
@@ -194,11 +195,13 @@ static int check_component(struct vl_err *err)
 
 	for (int i = 0; i < VSP_WORDS; i++) {
 		const char *given = vial.again[i] ? vial.options.value[i] : NULL, *first = vial.first.value[i];
+		if (given && !first && vial.have_first && vial.handed.value[i] && vl_streq(given, vial.handed.value[i]))
+			given = NULL; /* Slurm has read what hand_on() wrote for the component before */
 		if (!vial.have_first && given)
 			vsp_options_set(&vial.first, (enum vsp_word)i, given);
 		else if (vial.have_first && r == 0 && (!given != !first || (given && !vl_streq(given, first))))
 			r = vl_fail(err, EINVAL,
-				    "%s: the components of a job or step cannot have different containers; give "
+				    "%s: the components of a step cannot have different containers; give "
 				    "all of them the same options, or start a step for each",
 				    vial.names[i]);
 	}
@@ -251,7 +254,8 @@ static void prepare_step(spank_t sp)
 	vsp_options_add_handed(&vial.options, &vial.site, from_job, &j);
 	if (vsp_options_add_environment(&vial.options, &vial.site, from_job, &j, &err) < 0 && !vial.bad.code)
 		vial.bad = err;
-	vsp_options_add_twins(&vial.options, from_job, &j);
+	if (vsp_options_add_twins(&vial.options, from_job, &j) && id == BATCH_STEP)
+		spank_setenv(sp, TWINS_KEPT, "1", 1);
 	vsp_options_complete(&vial.options, from_job, &j);
 	if (vsp_options_wanted(&vial.options))
 		vial.step = vsp_step_new();
@@ -417,7 +421,7 @@ static void note_step(spank_t sp)
 	if (f.node && strchr(f.node, '/'))
 		f.node = NULL;
 	/* those that Slurm sets for this kind of step; others are inherited from elsewhere, or the user's own */
-	bool batch = f.step == BATCH_STEP;
+	bool batch = f.step == BATCH_STEP || f.step == INTERACTIVE_STEP;
 	f.nodes = copy_of(sp, batch ? "SLURM_JOB_NODELIST" : "SLURM_STEP_NODELIST", nodes, sizeof nodes);
 	f.gpus = copy_of(sp, batch ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS", gpus, sizeof gpus);
 	vsp_record(vial.step, &vial.site, &vial.options, &u, &f, &err);

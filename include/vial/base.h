@@ -341,7 +341,7 @@ unsigned vl_cpu_count(void);
  * is for vl_wait, soon; 0 = there is nothing to wait for. */
 int vl_start_apart(void (*run)(void *arg), void *arg, pid_t *ret_wait);
 /* The same for a run() that soon becomes a program, from a caller whose memory is much to copy: it is run()'s, too, until
- * then, and the caller stops. 0 or -errno: of starting, run() says itself what then fails. */
+ * then, and the caller stops. 0 or -errno: of starting, run() says itself what then fails. Not for who adopts orphans. */
 int vl_exec_apart(void (*run)(void *arg), void *arg);
 /* /dev/null, or where there is none, as below a /dev of the user's making, a descriptor that neither reads nor writes.
  * fd or -1. */

@@ -83,6 +83,11 @@ teardown() {
 		stderr_has "components"
 	done
 	[ ! -e "$WORK/ran" ]
+	# what salloc was told is the same for all of them
+	expect 0 user salloc -Q -N 2 -n 2 --container-image="$SIF" --container-writable srun -N 1 -n 1 cat /etc/file : -N 1 -n 1 cat /etc/file
+	stdout_is "$(printf 'in the image\nin the image')"
+	expect 0 user salloc -Q -n 1 --container-image="$SIF" : -n 1 --container-image="$SIF" srun --het-group=0,1 cat /etc/file
+	stdout_is "$(printf 'in the image\nin the image')"
 }
 
 # ---- options ---------------------------------------------------------------------------------
@@ -186,10 +191,10 @@ teardown() {
 		stdout_is "$(printf 'in the image\ndata')"
 	done
 	expect 1 user env VIAL_CONTAINER_IMAGE="$SIF" salloc -Q env -u VIAL_CONTAINER_IMAGE srun -Q /bin/cat /etc/file
-	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" salloc -Q env -u VIAL_CONTAINER_IMAGE SLURM_EXPORT_ENV=NONE srun /bin/cat /etc/file
-	stdout_is "in the image"
-	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" sbatch --wait --export=NONE -o out --wrap '/bin/cat /etc/file'
-	has_line "$WORK/out" "in the image"
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" sbatch --wait --export=NONE -o out --wrap '/bin/cat /etc/file; echo "kept $SLURM_SPANK_VIAL_TWINS"'
+	[ "$(cat "$WORK/out")" = "$(printf 'in the image\nkept 1')" ]
+	expect 0 user env VIAL_CONTAINER_IMAGE="$SIF" sbatch --wait -o out --wrap 'echo "kept $SLURM_SPANK_VIAL_TWINS"; [ -z "$VIAL_CONTAINER_IMAGE" ] || echo there'
+	[ "$(cat "$WORK/out")" = "$(printf 'kept \nthere')" ]
 	expect 0 user env VIAL_CONTAINER_IMAGE=/none VIAL_CONTAINER_READONLY=1 srun --container-image="$SIF" --container-writable sh -c 'touch /etc/new; cat /etc/file'
 	stdout_is "in the image"
 	expect 1 user env VIAL_CONTAINER_WRITABLE=maybe srun --container-image="$SIF" true

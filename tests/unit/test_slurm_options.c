@@ -104,6 +104,9 @@ TEST(mounts_are_binds)
 		{ ":/b", NULL },
 		{ "/a:/", NULL },
 		{ "/a://:ro", NULL },
+		{ "/a:/./.", NULL },
+		{ "/a:/.b", "--bind /a:/.b" },
+		{ "tmpfs:/t:size=0", NULL },
 		{ "umount:/", NULL },
 		{ "tmpfs:/t:size=much", NULL },
 		{ "tmpfs:t", NULL },
@@ -394,7 +397,8 @@ TEST(what_twins_said_to_the_command_is_the_weakest)
 
 	vsp_options_set(&o, VSP_READONLY, NULL);
 	CHECK_EQ(vsp_options_add_environment(&o, &site, value_of, env, &err), 0);
-	vsp_options_add_twins(&o, value_of, env);
+	CHECK(vsp_options_add_twins(&o, value_of, env));
+	CHECK(!vsp_options_add_twins(&o, value_of, env));
 	VL_FREE char *all = said(&o);
 	CHECK_STR(all, "image=/there name=mine readonly");
 	vsp_options_free(&o);
