@@ -23,7 +23,7 @@ slurm_setup_file() { # CLUSTER-OPTION...
 slurm_setup() {
 	common_setup
 	need_slurm
-	export MARK=$BATS_TEST_NAME
+	export MARK=$BATS_TEST_NAME-${PLACE##*/} # of this run: another one of the suite may be at the same test
 	rm -rf "${WORK:?}"/*
 }
 slurm_teardown() {
