@@ -223,7 +223,7 @@ struct verify_opts {
 	  "use nothing of the image that no trusted signer has signed", "VERIFY", OPT_ANYHOW }, \
 	{ 0, "verify-key", OPT_LINES, offsetof(type, m.keys), "KEY.pub", \
 	  "with --verify: the public key of who may sign, instead of the keyring's; may be repeated", "VERIFY_KEY", \
-	  OPT_ONE_PLACE | OPT_ANYHOW}, \
+	  OPT_ONE_PLACE | OPT_ANYHOW }, \
 	{ 0, "verify-log", OPT_STR, offsetof(type, m.log), "FILE", \
 	  "with --verify: where blocks are told of that were changed (default: the system log)", "VERIFY_LOG", OPT_ANYHOW }
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+extern char **environ;
 
 struct wish {
 	enum gpu_vendor vendor;
@@ -60,15 +61,14 @@ static bool is_slurm(void)
 	return variable("SLURM_JOB_ID") != NULL;
 }
 
-/* What the scheduler gave, as the numbers of the host's devices; "" = none of the job's. A step inherits the job's variable from
- * the script that starts it. */
+/* What the scheduler gave, as the numbers of the host's devices; "" = none of the job's. */
 static const char *slurm_list(void)
 {
-	const char *step = variable("SLURM_STEP_GPUS"), *job = variable("SLURM_JOB_GPUS");
+	const char *step = variable("SLURM_STEP_GPUS");
 
 	if (step)
 		return step;
-	return job && variable("SLURM_STEP_ID") && !variable("SLURM_GPUS_ON_NODE") ? "" : job;
+	return ctr_given_no_devices(environ) ? "" : variable("SLURM_JOB_GPUS");
 }
 
 static bool is_numbers(const char *s)

@@ -150,11 +150,17 @@ static void renumber(const struct kind *k, char *const *env, const char *list, s
 	}
 }
 
-/* A step that was given none of its job's devices has variables nevertheless: those of the script that started it. */
-static bool is_given_none(char *const *env)
+static bool says(char *const *env, const char *name)
 {
-	return vl_env_value(env, "SLURM_STEP_ID") && vl_env_value(env, "SLURM_JOB_GPUS") &&
-	       !vl_env_value(env, "SLURM_STEP_GPUS") && !vl_env_value(env, "SLURM_GPUS_ON_NODE");
+	const char *value = vl_env_value(env, name);
+
+	return value && *value;
+}
+
+bool ctr_given_no_devices(char *const *env)
+{
+	return says(env, "SLURM_STEP_ID") && says(env, "SLURM_JOB_GPUS") && !says(env, "SLURM_STEP_GPUS") &&
+	       !says(env, "SLURM_GPUS_ON_NODE");
 }
 
 /* A device cgroup answers EPERM here, as it would to an open, and no driver is woken. Then the variables count what the cgroup
@@ -172,7 +178,7 @@ static int find_mine(struct kind *k, char *const *env, struct vl_strv *changes, 
 	}
 	for (size_t i = 0; i < k->n_keys && !list; i++)
 		list = vl_env_value(env, key = k->keys[i]);
-	if (is_given_none(env))
+	if (ctr_given_no_devices(env))
 		list = "none";
 	*ret_part = refused;
 	if (refused || !list)

@@ -360,6 +360,9 @@ int ctr_run_inside(struct plan *p, const struct ctr_door *d, const struct vl_str
  * environment, do not open any more; its mount namespace is its own then, and *ret_own set. Takes the variable out of changes, and
  * adds what is another number now. Without any of the variables all are its; -ENODEV: it has one that means nothing that is here. */
 int ctr_narrow_devices(char *const *environment, struct vl_strv *changes, bool *ret_own, struct vl_err *err);
+/* Was the Slurm step with this environment given none of its job's devices? It has variables nevertheless: those of the script
+ * that started it. */
+bool ctr_given_no_devices(char *const *environment);
 
 /* A list of devices' numbers (0,2 or 0.1,2.0) as it is where only those with these indices are left, counted from 0 in this
  * order: the others are dropped, and "-1" is left of a list of nothing else. Words that are no numbers stay. Returns new. */
