@@ -140,12 +140,17 @@ void vl_raise_file_limit(void)
 	}
 }
 
-int64_t vl_now_ms(void)
+int64_t vl_now_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t vl_now_ms(void)
+{
+	return vl_now_ns() / 1000000;
 }
 
 int vl_wait(pid_t pid)

@@ -19,14 +19,6 @@ int vmnt_sq_pread(struct squash *s, void *p, size_t n, uint64_t pos)
 	return s->tree ? vmnt_tree_read(s, p, n, pos) : vmnt_sq_pread_raw(s, p, n, pos);
 }
 
-static uint64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* `size` packed bytes at pos, unpacked to out. Returns bytes of data, or -EIO. */
 static int unpack(struct squash *s, uint64_t pos, uint32_t size, bool packed, void *out, size_t cap)
 {
@@ -36,10 +28,10 @@ static int unpack(struct squash *s, uint64_t pos, uint32_t size, bool packed, vo
 		return -EIO;
 	if (!packed)
 		return (int)size;
-	uint64_t begin = now();
+	int64_t begin = vl_now_ns();
 	int n = vmnt_unpack(s->super.compression, &s->unpacker, s->packed, size, out, cap);
 	atomic_fetch_add_explicit(&s->sh->unpacked, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&s->sh->unpack_ns, now() - begin, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->sh->unpack_ns, (uint64_t)(vl_now_ns() - begin), memory_order_relaxed);
 	return n;
 }
 

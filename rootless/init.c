@@ -22,13 +22,19 @@ enum what {
 struct word {
 	enum what what;
 	int value;
+	int64_t at_ns; /* SIGNAL: when it was looked for */
 };
+
+static void say(int sock, const struct word *w)
+{
+	(void)!send(sock, w, sizeof *w, MSG_NOSIGNAL);
+}
 
 static void tell(int sock, enum what what, int value)
 {
-	struct word w = { what, value };
+	struct word w = { .what = what, .value = value };
 
-	(void)!send(sock, &w, sizeof w, MSG_NOSIGNAL);
+	say(sock, &w);
 }
 
 /* False: nothing there. *ret_gone: nor will there be. */
@@ -88,7 +94,7 @@ static bool ends_setup(int sig)
 	return sigaction(sig, NULL, &a) == 0 && a.sa_handler != SIG_IGN;
 }
 
-static void pass_on(struct outside *o, const struct signalfd_siginfo *s)
+static void pass_on(struct outside *o, const struct signalfd_siginfo *s, int64_t at_ns)
 {
 	int sig = (int)s->ssi_signo;
 
@@ -102,8 +108,9 @@ static void pass_on(struct outside *o, const struct signalfd_siginfo *s)
 	 * told to the session's leader, who may be in no job. */
 	if (s->ssi_code == SI_KERNEL && sig != SIGHUP)
 		return;
+	struct word w = { SIGNAL, sig, at_ns };
 	if (o->init)
-		tell(o->sock, SIGNAL, sig);
+		say(o->sock, &w);
 	else
 		kill(o->first, sig);
 }
@@ -139,12 +146,14 @@ static void take_word(struct outside *o, const struct word *w)
 static void take_signals(struct outside *o)
 {
 	struct signalfd_siginfo s;
+	int64_t at_ns = vl_now_ns();
 
-	while (read(o->signals, &s, sizeof s) == (ssize_t)sizeof s)
-		if (s.ssi_signo == SIGCHLD)
-			continue;                                          /* asked for in any case */
-		else if (s.ssi_signo != SIGTTIN && s.ssi_signo != SIGTTOU) /* we never touch the terminal */
-			pass_on(o, &s);
+	while (read(o->signals, &s, sizeof s) == (ssize_t)sizeof s) {
+		/* ends are asked for in any case, and we never touch the terminal */
+		if (s.ssi_signo != SIGCHLD && s.ssi_signo != SIGTTIN && s.ssi_signo != SIGTTOU)
+			pass_on(o, &s, at_ns);
+		at_ns = vl_now_ns();
+	}
 }
 
 /* Nothing but waiting: the caller's pipes are for the program alone, who reads from them waits for its end. Locks
@@ -215,32 +224,55 @@ int ctr_enter_pidns(const struct plan *p, struct ctr_first *f, struct vl_err *er
 /* ---- inside --------------------------------------------------------------------------------- */
 
 /* A signal to a process group comes to the program by itself, to us, and, in the words of the caller, once more.
- * They arrive in this order but for accidents; one that came later would be another one. */
-#define SAME_MS 1000
+ * The kernel has given it to us before the caller speaks of it, so who looks at his own signals before he hears a
+ * word has seen it. But the kernel makes one of two that nobody has looked at yet, with us, the caller, or both. */
+#define SAME_NS 1000000000LL
 
+struct of_group {
+	unsigned int n; /* those the caller has not spoken of */
+	int64_t at_ns;  /* when we saw the last one */
+};
 struct init {
-	int sock;
+	int sock, signals;
 	pid_t program;
-	int64_t group_ms[NSIG]; /* when one from outside came to us */
+	struct of_group groups[NSIG]; /* by signal: those from outside */
 };
 
-static void take_signal(struct init *i, const struct signalfd_siginfo *s)
+static void take_signals_inside(struct init *i)
 {
-	if (s->ssi_signo >= NSIG || s->ssi_signo == SIGCHLD || s->ssi_code == SI_KERNEL)
-		return;
-	if (s->ssi_pid == 0) /* its sender has no pid here */
-		i->group_ms[s->ssi_signo] = vl_now_ms();
-	else
-		kill(i->program, (int)s->ssi_signo);
+	struct signalfd_siginfo s;
+
+	while (read(i->signals, &s, sizeof s) == (ssize_t)sizeof s) {
+		if (s.ssi_signo >= NSIG || s.ssi_signo == SIGCHLD || s.ssi_code == SI_KERNEL)
+			continue;
+		if (s.ssi_pid) {
+			kill(i->program, (int)s.ssi_signo);
+			continue;
+		}
+		/* its sender has no pid here */
+		i->groups[s.ssi_signo].n++;
+		i->groups[s.ssi_signo].at_ns = vl_now_ns();
+	}
+}
+
+/* True when the program has it already. */
+static bool was_for_group(struct of_group *g, int64_t at_ns)
+{
+	if (at_ns < g->at_ns) { /* the caller saw it before us; whatever came until we looked is one here */
+		g->n -= g->n > 0;
+		return true;
+	}
+	bool same = g->n > 0 && at_ns - g->at_ns <= SAME_NS;
+	g->n = 0; /* the caller has seen all that we have */
+	return same;
 }
 
 static void take_message(struct init *i, const struct word *w)
 {
 	if (w->what != SIGNAL || w->value <= 0 || w->value >= NSIG)
 		return;
-	int64_t at = i->group_ms[w->value];
-	i->group_ms[w->value] = 0;
-	if (!at || vl_now_ms() - at > SAME_MS || getpgid(i->program) != getpgrp())
+	take_signals_inside(i);
+	if (!was_for_group(&i->groups[w->value], w->at_ns) || getpgid(i->program) != getpgrp())
 		kill(i->program, w->value);
 }
 
@@ -261,7 +293,6 @@ static void reap(struct init *i)
 static void __attribute__((noreturn)) be_init(const struct plan *p, int sock, pid_t program)
 {
 	struct init i = { .sock = sock, .program = program };
-	struct signalfd_siginfo s;
 	struct word w;
 	bool gone = false;
 
@@ -269,12 +300,11 @@ static void __attribute__((noreturn)) be_init(const struct plan *p, int sock, pi
 	prctl(PR_SET_NAME, "vial-init");
 	if (p->filter_len) /* it has no filter: by its memory the program would be rid of its own */
 		prctl(PR_SET_DUMPABLE, 0);
-	int signals = watch_signals();
+	i.signals = watch_signals();
 	while (!gone) {
-		struct pollfd f[] = { { signals, POLLIN, 0 }, { sock, POLLIN, 0 } };
+		struct pollfd f[] = { { i.signals, POLLIN, 0 }, { sock, POLLIN, 0 } };
 		poll(f, VL_COUNT(f), -1);
-		while (read(signals, &s, sizeof s) == (ssize_t)sizeof s)
-			take_signal(&i, &s);
+		take_signals_inside(&i);
 		while (hear(sock, &w, &gone))
 			take_message(&i, &w);
 		reap(&i);

@@ -332,7 +332,8 @@ int vl_msg_wait_ok(int fd, const char *who, struct vl_err *err);
 void vl_raise_file_limit(void);
 /* waitpid with EINTR loop: exit status, or 128 + signal. */
 int vl_wait(pid_t pid);
-/* Milliseconds of a clock that nobody sets. */
+/* A clock that nobody sets. */
+int64_t vl_now_ns(void);
 int64_t vl_now_ms(void);
 /* CPUs this process may use: affinity and cgroup quota, not the host's count; >= 1. */
 unsigned vl_cpu_count(void);

@@ -28,7 +28,7 @@ start() {
 	shift
 	: >out
 	# a shell's background job ignores SIGINT and SIGQUIT
-	setsid env --default-signal "$VIAL" exec "$@" "$SIF" sh -c "$text" >out 2>err 3>&- &
+	setsid env --default-signal "$VIAL" exec "$@" "$SIF" sh -c "$text" >>out 2>err 3>&- &
 	pid=$!
 	eventually has up || { cat out err && false; }
 }
@@ -144,6 +144,34 @@ ended() {
 	kill -s XCPU "$pid"
 	ended 7
 	[ "$(grep -c got out)" -eq 1 ] || { cat out && false; }
+	nothing_left
+}
+
+# whoever of the two that watch is late: the kernel makes one signal of two that nobody has looked at
+@test "signals to the process group, while the caller or the init stands still" {
+	local init late
+	# shellcheck disable=SC2016
+	start 'trap "echo got" USR1; trap "echo last" USR2; trap "exit 7" XCPU; echo up; while :; do read -r x </dev/null; done' --pid
+	init=$(pgrep -P "$pid" -x vial-init)
+	for late in "$init" "$pid" "$init $pid"; do
+		# shellcheck disable=SC2086 # words
+		kill -s STOP $late
+		for _ in 1 2 3; do
+			: >out
+			kill -s USR1 -- "-$pid"
+			eventually has got
+		done
+		: >out
+		# shellcheck disable=SC2086
+		kill -s CONT $late
+		kill -s USR2 "$pid" # they pass on in order
+		eventually has last
+		[ "$(cat out)" = last ] || { echo "# late: $late" && cat out && false; }
+		kill -s USR1 "$pid"
+		eventually has got
+	done
+	kill -s XCPU "$pid"
+	ended 7
 	nothing_left
 }
 
