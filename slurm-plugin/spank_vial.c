@@ -301,16 +301,33 @@ static const char *batch_script(spank_t sp)
 	return argv[0];
 }
 
+static bool whose(spank_t sp, struct vsp_user *ret)
+{
+	gid_t *groups = NULL;
+	int n = 0;
+
+	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
+		ret->groups = groups;
+		ret->n_groups = (size_t)n;
+	}
+	return spank_get_item(sp, S_JOB_UID, &ret->uid) == ESPANK_SUCCESS &&
+	       spank_get_item(sp, S_JOB_GID, &ret->gid) == ESPANK_SUCCESS;
+}
+
 /* Called for the tasks one after the other, when all are forked. */
 int slurm_spank_task_post_fork(spank_t sp, int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
+	struct vsp_user u = { 0 };
+	uint32_t tasks = 0;
 	pid_t task = 0;
 
-	if (vial.step)
-		vsp_step_forked(vial.step);
-	if (vial.step && vial.options.value[VSP_SAVE] && spank_get_item(sp, S_TASK_PID, &task) == ESPANK_SUCCESS)
+	if (!vial.step || spank_get_item(sp, S_TASK_PID, &task) != ESPANK_SUCCESS ||
+	    spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || !whose(sp, &u))
+		return 0;
+	vsp_step_forked(vial.step, task, tasks, u.uid);
+	if (vial.options.value[VSP_SAVE])
 		vsp_step_watch(vial.step, task);
 	return 0;
 }
@@ -347,19 +364,6 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 		say(&err);
 	_exit(1); /* of the task. As slurmstepd would for a required plugin, after two lines more; an optional one it would
 		   * pass over, and run the program on the host */
-}
-
-static bool whose(spank_t sp, struct vsp_user *ret)
-{
-	gid_t *groups = NULL;
-	int n = 0;
-
-	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
-		ret->groups = groups;
-		ret->n_groups = (size_t)n;
-	}
-	return spank_get_item(sp, S_JOB_UID, &ret->uid) == ESPANK_SUCCESS &&
-	       spank_get_item(sp, S_JOB_GID, &ret->gid) == ESPANK_SUCCESS;
 }
 
 int slurm_spank_task_exit(spank_t sp, int argc, char **argv)

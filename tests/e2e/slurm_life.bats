@@ -5,6 +5,7 @@ load ../slurm/slurm
 
 setup_file() { slurm_setup_file -n 4; }
 teardown_file() { stop_cluster; }
+held=() # what a test has stopped
 setup() { slurm_setup; }
 teardown() {
 	if [ -n "${PLACE:-}" ] && ! nodes_fine; then # one failure is enough
@@ -12,6 +13,7 @@ teardown() {
 		admin update node=n3 state=resume 2>/dev/null || true
 	fi
 	if [ -n "${PLACE:-}" ]; then devcluster exec scancel -n storm || true; fi
+	[ ${#held[@]} -eq 0 ] || kill -KILL "${held[@]}" 2>/dev/null || true
 	slurm_teardown
 }
 
@@ -56,6 +58,28 @@ long_job() {
 	expect 0 srun -N 4 --container-image="$SIF" cat /etc/file
 	[ "$(grep -cx 'in the image' <<<"$output")" -eq 4 ]
 }
+
+# Whose task has asked its image's server, which is stopped, as are keeper and holder: no signal ends it.
+@test "an image's server that its user has stopped: the job can be cancelled all the same, and the node stays" {
+	printf '#!/bin/sh\ndd if=/etc/file of=/dev/null\necho >up\nuntil [ -e go ]; do sleep 0.1; done\n%s\n' \
+		'exec dd if=/etc/file of=/dev/null bs=4096 iflag=direct' >"$WORK/job.sh"
+	expect 0 user sbatch --parsable -o out --container-image="$SIF" job.sh
+	local id=$output
+	eventually test -e "$WORK/up"
+	mapfile -t held < <(marked ' hold --fd ')
+	[ ${#held[@]} -eq 3 ]
+	kill -STOP "${held[@]}"
+	touch "$WORK/go"
+	eventually hangs
+	user scancel "$id"
+	eventually job_ended "$id"
+	job_is "$id" CANCELLED
+	eventually not_marked '^dd '
+	kill -CONT "${held[@]}" 2>/dev/null || true # those that are left end when they go on
+	held=()
+	eventually not_marked .
+}
+hangs() { grep -qs '^State:.D' "/proc/$(marked '^dd .*direct')/status"; }
 
 @test "a heterogeneous job has a container on each node of each part" {
 	expect 0 user salloc -Q -N 1 -n 1 : -N 2 -n 3 srun --het-group=0,1 --container-image="$SIF" \
