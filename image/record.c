@@ -4,7 +4,7 @@
 
 #define FLUSH_AT (256u << 10)
 #define CHUNK (256u << 10)
-/* The attributes of one file may be 1000 of 64 KiB (image/unsquash.c); anything else is far smaller. */
+/* The attributes of one file may be 1000 of 64 KiB (image/unsquash_inode.c); anything else is far smaller. */
 #define MAX_RECORD (80u << 20)
 #define MAX_ATTRIBUTES 4096
 
