@@ -191,7 +191,7 @@ static inline struct vl_buf elf_make(const struct elf_wish *w)
 }
 
 /* How a library that was made is read. */
-static ssize_t read_buf(void *arg, void *p, size_t n, uint64_t off)
+static inline ssize_t read_buf(void *arg, void *p, size_t n, uint64_t off)
 {
 	const struct vl_buf *b = arg;
 
