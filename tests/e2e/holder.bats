@@ -466,7 +466,8 @@ assert [x["threads"] for x in s] == [1] and all(x["resident"] <= x["memory"] for
 
 @test "the first start's processor binding does not bind the server of all" {
 	start a taskset -c 0 "$VIAL" exec "$SIF"
-	[ "$(nproc)" -eq "$(taskset -pc "$(servers)" | sed 's/.*: //' | tr ',' '\n' | awk -F- '{ n += NF > 1 ? $2 - $1 + 1 : 1 } END { print n }')" ]
+	# as many as the test may use, which may be bound itself
+	[ "$(nproc)" -le "$(taskset -pc "$(servers)" | sed 's/.*: //' | tr ',' '\n' | awk -F- '{ n += NF > 1 ? $2 - $1 + 1 : 1 } END { print n }')" ]
 	stop "$PID"
 	eventually none_left
 }
