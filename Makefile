@@ -96,9 +96,10 @@ $(O)/pic/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC    $@)
 	$(Q)$(CC) $(filter-out -fPIE -fvisibility=hidden,$(ALL_CFLAGS)) -fPIC $(if $(SLURM_INCLUDE),-I$(SLURM_INCLUDE)) -MMD -MP -c -o $@ $<
+# nodelete: slurm-plugin/guard.c may leave a thread behind
 $(O)/spank_vial.so: $(SPANK_SRC:%.c=$(O)/pic/%.o) slurm-plugin/plugin.map
 	$(call say,LD    $@)
-	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -shared -pthread -Wl,-z,relro,-z,now -Wl,--as-needed \
+	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -shared -pthread -Wl,-z,relro,-z,now,-z,nodelete -Wl,--as-needed \
 	 -Wl,--version-script=slurm-plugin/plugin.map $(SAN) $(LDFLAGS) -o $@ $(filter %.o,$^) -lcap
 $(O)/pic/slurm-plugin/site.o: ALL_CFLAGS += $(PLACE_PLUGIN)
 $(O)/pic/slurm-plugin/site.o $(O)/pic/slurm-plugin/spank_vial.o: $(O)/place

@@ -226,7 +226,7 @@ int ctr_enter_pidns(const struct plan *p, struct ctr_first *f, struct vl_err *er
 /* A signal to a process group comes to the program by itself, to us, and, in the words of the caller, once more.
  * The kernel has given it to us before the caller speaks of it, so who looks at his own signals before he hears a
  * word has seen it. But the kernel makes one of two that nobody has looked at yet, with us, the caller, or both. */
-#define SAME_NS 1000000000LL
+#define SAME_NS 5000000000LL /* one to us alone, which the program does not have, is forgotten then */
 
 struct of_group {
 	unsigned int n; /* those the caller has not spoken of */
@@ -255,16 +255,19 @@ static void take_signals_inside(struct init *i)
 	}
 }
 
-/* True when the program has it already. */
-static bool was_for_group(struct of_group *g, int64_t at_ns)
+/* True when the program has it already. Two that were sent while we had not looked are one, as any are that are pending,
+ * also one to the group and one to the caller alone. */
+static bool was_for_group(struct of_group *g, const struct word *w)
 {
-	if (at_ns < g->at_ns) { /* the caller saw it before us; whatever came until we looked is one here */
-		g->n -= g->n > 0;
+	bool open = g->n > 0;
+
+	g->n -= open;
+	if (w->value >= SIGRTMIN) /* they queue, everywhere */
+		return open;
+	if (w->at_ns < g->at_ns) /* the caller saw it before we looked */
 		return true;
-	}
-	bool same = g->n > 0 && at_ns - g->at_ns <= SAME_NS;
 	g->n = 0; /* the caller has seen all that we have */
-	return same;
+	return open && w->at_ns - g->at_ns <= SAME_NS;
 }
 
 static void take_message(struct init *i, const struct word *w)
@@ -272,7 +275,7 @@ static void take_message(struct init *i, const struct word *w)
 	if (w->what != SIGNAL || w->value <= 0 || w->value >= NSIG)
 		return;
 	take_signals_inside(i);
-	if (!was_for_group(&i->groups[w->value], w->at_ns) || getpgid(i->program) != getpgrp())
+	if (!was_for_group(&i->groups[w->value], w) || getpgid(i->program) != getpgrp())
 		kill(i->program, w->value);
 }
 

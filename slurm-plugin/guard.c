@@ -1,7 +1,7 @@
-/* No failure of a user's making drains the node. An image's server is one of the user's processes: while it is stopped
- * (SIGSTOP) it answers nobody, and who has asked it is not ended by SIGKILL before it does. Slurm would wait for that, give
- * up and drain the node. So a thread of slurmstepd's, which no user can stop, ends such a server when the step has been
- * killed and does not end. Until then it looks at one of the tasks, every few seconds. */
+/* An image's server is one of the user's processes: while it is stopped (SIGSTOP) it answers nobody, and who has asked it
+ * is not ended by SIGKILL before it does. Slurm would wait for that, give up and drain the node. So a thread of
+ * slurmstepd's, which no user can stop, ends such a server when the step has been killed and does not end. Until then it
+ * looks at one of the tasks, every few seconds. */
 #include "step.h"
 
 #include <dirent.h>
@@ -16,7 +16,9 @@
 #include <sys/stat.h>
 
 #define LOOK_MS 5000 /* between two looks; who hangs in both is not about to end */
+#define END_SEC 2    /* that a look may take */
 #define SPACES 64    /* user namespaces in which something hangs, of one user */
+#define EXITING 4    /* the kernel's PF_EXITING */
 #define STACK_SIZE (256L << 10)
 
 struct spaces {
@@ -29,7 +31,7 @@ struct vsp_guard {
 	uid_t user;
 	ino_t own; /* slurmstepd's user namespace */
 	struct spaces before, now;
-	size_t n;
+	size_t n, max;
 	pid_t tasks[];
 };
 
@@ -53,25 +55,51 @@ static ino_t ino_of(int fd)
 struct status {
 	char state;
 	int parent;
-	bool killed; /* and has not begun to end */
+	long threads;
+	bool killed; /* or ending by itself */
 };
 
-/* Of a process or thread. Returns false when it is gone. */
-static bool read_status(int dir, const char *path, struct status *ret)
+/* Of a process, as proc(5) has it. Its threads are not asked: who lists them can be made to wait for the process. */
+static int read_status(int dir, const char *path, struct status *ret)
 {
 	VL_CLOSE int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
-	char text[4096]; /* what is wanted is in its beginning */
+	char text[1024];
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	unsigned long long pending = 0;
+	unsigned flags;
+	unsigned long pending;
 
-	text[n > 0 ? n : 0] = 0;
-	const char *state = strstr(text, "\nState:"), *parent = strstr(text, "\nPPid:");
-	const char *signals = strstr(text, "\nSigPnd:");
-	if (!state || !parent || !signals || sscanf(state, " State: %c", &ret->state) != 1 ||
-	    sscanf(parent, " PPid: %d", &ret->parent) != 1 || sscanf(signals, " SigPnd: %llx", &pending) != 1)
-		return false;
-	ret->killed = pending & 1ull << (SIGKILL - 1);
-	return true;
+	if (n < 0)
+		return -errno;
+	text[n] = 0;
+	const char *name_end = strrchr(text, ')'); /* the name can have one, too */
+	if (!name_end ||
+	    sscanf(name_end,
+		   ") %c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %*u %*u %*d "
+		   "%*u %*u %*u %*u %*u %*u %lu",
+		   &ret->state, &ret->parent, &flags, &ret->threads, &pending) != 5)
+		return -EINVAL;
+	ret->killed = flags & EXITING || pending & 1ul << (SIGKILL - 1);
+	return 0;
+}
+
+/* It was killed, and sleeps where it cannot be woken, or its first thread has ended and others do that. */
+static bool is_hung(int proc)
+{
+	struct status s;
+
+	return read_status(proc, "stat", &s) == 0 &&
+	       ((s.state == 'D' && s.killed) || (s.state == 'Z' && s.threads > 1));
+}
+
+static bool is_stopped_server(int proc)
+{
+	static const char server[] = "vial-fuse\n";
+	VL_CLOSE int comm = openat(proc, "comm", O_RDONLY | O_CLOEXEC);
+	char name[sizeof server] = "";
+	struct status s;
+
+	return comm >= 0 && read(comm, name, sizeof name - 1) > 0 && vl_streq(name, server) &&
+	       read_status(proc, "stat", &s) == 0 && (s.state == 'T' || s.state == 't');
 }
 
 /* The user namespace of the user's that a process is in, the outermost: a program in a container may have made another one
@@ -112,41 +140,16 @@ static void each_process(struct vsp_guard *g, void (*f)(struct vsp_guard *g, int
 	closedir(d);
 }
 
-/* A thread that was killed, and sleeps where it cannot be woken. */
-static bool is_hung(int threads, const char *tid)
-{
-	VL_FREE char *path = vl_asprintf("%s/status", tid);
-	struct status s;
-
-	return read_status(threads, path, &s) && s.killed && s.state == 'D';
-}
-
 static void note_hung(struct vsp_guard *g, int proc, ino_t space)
 {
-	VL_CLOSE int threads = has(&g->now, space) || g->now.n == SPACES
-				       ? -1
-				       : openat(proc, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = threads < 0 ? NULL : fdopendir(threads);
-
-	if (!d)
-		return;
-	threads = -1; /* its own now */
-	for (struct dirent *e; !has(&g->now, space) && (e = readdir(d));)
-		if (*e->d_name != '.' && is_hung(dirfd(d), e->d_name))
-			g->now.v[g->now.n++] = space;
-	closedir(d);
+	if (!has(&g->now, space) && g->now.n < SPACES && is_hung(proc))
+		g->now.v[g->now.n++] = space;
 }
 
 /* Without its server the mount is one that answers with errors, and who hangs goes on to its end. */
 static void end_server(struct vsp_guard *g, int proc, ino_t space)
 {
-	VL_CLOSE int comm = openat(proc, "comm", O_RDONLY | O_CLOEXEC);
-	static const char server[] = "vial-fuse\n";
-	char name[sizeof server] = "";
-	struct status s;
-
-	if (has(&g->now, space) && has(&g->before, space) && comm >= 0 && read(comm, name, sizeof name - 1) > 0 &&
-	    vl_streq(name, server) && read_status(proc, "status", &s) && (s.state == 'T' || s.state == 't'))
+	if (has(&g->now, space) && has(&g->before, space) && is_stopped_server(proc))
 		pidfd_send_signal(proc, SIGKILL, NULL, 0); /* that process, whose number may be another's by now */
 }
 
@@ -165,9 +168,11 @@ static void look(struct vsp_guard *g)
 static bool is_over(const struct vsp_guard *g)
 {
 	for (size_t i = 0; i < g->n; i++) {
-		VL_FREE char *path = vl_asprintf("/proc/%d/status", (int)g->tasks[i]);
+		VL_FREE char *path = vl_asprintf("/proc/%d/stat", (int)g->tasks[i]);
 		struct status s;
-		if (read_status(AT_FDCWD, path, &s) && s.parent == getpid() && s.state != 'Z' && !s.killed)
+		int r = read_status(AT_FDCWD, path, &s);
+		bool gone = r == -ENOENT || r == -ESRCH || (r == 0 && s.parent != getpid());
+		if (!gone && (r < 0 || (s.state != 'Z' && !s.killed)))
 			return false;
 	}
 	return true;
@@ -178,8 +183,8 @@ static void *keep_guard(void *arg)
 	struct vsp_guard *g = arg;
 	struct pollfd end = { .fd = g->end, .events = POLLIN };
 
-	while (poll(&end, 1, LOOK_MS) == 0)
-		if (is_over(g))
+	for (int r; (r = poll(&end, 1, LOOK_MS)) <= 0;) /* glibc tells threads of a seteuid() by a signal */
+		if (r == 0 && is_over(g))
 			look(g);
 	return NULL;
 }
@@ -199,27 +204,39 @@ static int start_thread(struct vsp_guard *g)
 	return -r;
 }
 
-struct vsp_guard *vsp_guard_start(const pid_t *tasks, size_t n, uid_t user)
+struct vsp_guard *vsp_guard_new(size_t tasks, uid_t user)
 {
-	struct vsp_guard *g = vl_alloc(sizeof *g + n * sizeof *tasks);
+	struct vsp_guard *g = vl_alloc(sizeof *g + tasks * sizeof *g->tasks);
 	struct stat st;
 
-	*g = (struct vsp_guard){ .end = eventfd(0, EFD_CLOEXEC), .user = user, .n = n };
+	*g = (struct vsp_guard){ .end = -1, .user = user, .max = tasks };
 	g->own = stat("/proc/self/ns/user", &st) == 0 ? st.st_ino : 0;
-	memcpy(g->tasks, tasks, n * sizeof *tasks);
-	if (g->end >= 0 && start_thread(g) == 0)
-		return g;
-	vl_closep(&g->end);
-	free(g);
-	return NULL;
+	return g;
+}
+
+void vsp_guard_add(struct vsp_guard *g, pid_t task)
+{
+	if (g->n == g->max)
+		return;
+	g->tasks[g->n++] = task;
+	if (g->n < g->max)
+		return;
+	g->end = eventfd(0, EFD_CLOEXEC);
+	if (g->end >= 0 && start_thread(g) < 0)
+		vl_closep(&g->end);
 }
 
 void vsp_guard_end(struct vsp_guard *g)
 {
-	if (!g)
-		return;
-	eventfd_write(g->end, 1);
-	pthread_join(g->thread, NULL); /* Slurm is about to take our code away */
-	vl_closep(&g->end);
+	struct timespec until;
+
+	if (g && g->end >= 0) {
+		eventfd_write(g->end, 1);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += END_SEC;
+		if (pthread_timedjoin_np(g->thread, NULL, &until) != 0)
+			return; /* it waits for some process of the user's; it and what it has are left behind */
+		vl_closep(&g->end);
+	}
 	free(g);
 }

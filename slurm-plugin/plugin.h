@@ -121,8 +121,10 @@ struct vsp_user {
  * is saved, if that was asked for, as the user. */
 int vsp_step_task_ended(struct vsp_step *s, const struct vsp_site *site, const struct vsp_options *o, int status,
 			uint32_t n, const struct vsp_user *u, struct vl_err *err);
-/* In slurmstepd, when all n tasks of this node are forked, for each of them. */
-void vsp_step_forked(struct vsp_step *s, pid_t task, uint32_t n, uid_t user);
+/* In slurmstepd, when all tasks are forked. */
+void vsp_step_forked(struct vsp_step *s);
+/* The same, for each of the n that this node has: no image's server that the user has stopped keeps them from ending. */
+void vsp_step_guard(struct vsp_step *s, pid_t task, uint32_t n, uid_t user);
 /* The same, before any task executes its program: it is noticed from here on when Slurm ends the step. task: its first. */
 void vsp_step_watch(struct vsp_step *s, pid_t task);
 /* In slurmstepd, after the last task: the container goes, and is waited for a little. */

@@ -323,12 +323,14 @@ int slurm_spank_task_post_fork(spank_t sp, int argc, char **argv)
 	uint32_t tasks = 0;
 	pid_t task = 0;
 
-	if (!vial.step || spank_get_item(sp, S_TASK_PID, &task) != ESPANK_SUCCESS ||
-	    spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || !whose(sp, &u))
+	if (vial.step)
+		vsp_step_forked(vial.step);
+	if (!vial.step || spank_get_item(sp, S_TASK_PID, &task) != ESPANK_SUCCESS)
 		return 0;
-	vsp_step_forked(vial.step, task, tasks, u.uid);
 	if (vial.options.value[VSP_SAVE])
 		vsp_step_watch(vial.step, task);
+	if (spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS && whose(sp, &u))
+		vsp_step_guard(vial.step, task, tasks, u.uid);
 	return 0;
 }
 

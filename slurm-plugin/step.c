@@ -61,22 +61,20 @@ struct vsp_step *vsp_step_new(void)
 	return NULL;
 }
 
-static void close_ends(struct vsp_step *s)
+void vsp_step_forked(struct vsp_step *s)
 {
 	vl_closep(&s->keepers);
 	vl_closep(&s->wanted);
 	vl_closep(&s->waiting);
 }
 
-void vsp_step_forked(struct vsp_step *s, pid_t task, uint32_t n, uid_t user)
+void vsp_step_guard(struct vsp_step *s, pid_t task, uint32_t n, uid_t user)
 {
-	close_ends(s);
-	if (!s->pids)
-		s->pids = vl_alloc(n * sizeof *s->pids);
-	if (s->forked < n)
-		s->pids[s->forked++] = task;
-	if (s->forked == n && !s->guard && s->stepd == getpid()) /* a thread of another's ends with that one */
-		s->guard = vsp_guard_start(s->pids, n, user);
+	if (s->stepd != getpid()) /* a thread of another's ends with that one */
+		return;
+	if (!s->guard)
+		s->guard = vsp_guard_new(n, user);
+	vsp_guard_add(s->guard, task);
 }
 
 /* Nothing short of SIGKILL ends it: other signals are the tasks' affair. */
@@ -162,7 +160,7 @@ static void end_container(struct vsp_step *s, bool named)
 	struct pollfd p = { .fd = keeper, .events = POLLIN };
 
 	say_end(s);
-	close_ends(s);
+	vsp_step_forked(s);
 	vl_closep(&s->tasks); /* the last of the tasks' ends */
 	if (keeper >= 0)
 		poll(&p, 1, END_MS);
@@ -198,6 +196,5 @@ void vsp_step_end(struct vsp_step *s)
 	end_container(s, false);
 	vsp_guard_end(s->guard); /* the last: Slurm has waited for all that was left of the step */
 	munmap(s->shared, sizeof *s->shared);
-	free(s->pids);
 	free(s);
 }

@@ -29,8 +29,6 @@ struct vsp_step {
 	int waiting, wanted;
 	pid_t stepd; /* 0 = it is not known to fork tasks from a thread that lives as long as it does */
 	pid_t watch; /* see vsp_step_watch */
-	pid_t *pids; /* of the tasks that are forked */
-	uint32_t forked;
 	struct vsp_guard *guard;
 	uint32_t ended; /* tasks; the signal that ended one, and the highest status */
 	int signal, status;
@@ -45,11 +43,12 @@ void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t);
 
 /* ---- guard.c ---- */
 
-/* In slurmstepd: a thread that ends servers of the user's images which keep the step's killed tasks from ending. New, or
- * NULL. */
+/* In slurmstepd: a thread that ends servers of the user's images which keep the step's killed tasks from ending. New; it
+ * begins when all tasks are added. */
 struct vsp_guard;
-struct vsp_guard *vsp_guard_start(const pid_t *tasks, size_t n, uid_t user);
-/* Waits for it. NULL does nothing. */
+struct vsp_guard *vsp_guard_new(size_t tasks, uid_t user);
+void vsp_guard_add(struct vsp_guard *g, pid_t task);
+/* Waits for it, a little. NULL does nothing. */
 void vsp_guard_end(struct vsp_guard *g);
 
 /* ---- cgroup.c ---- */

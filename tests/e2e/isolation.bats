@@ -147,24 +147,24 @@ ended() {
 	nothing_left
 }
 
-# whoever of the two that watch is late: the kernel makes one signal of two that nobody has looked at
+# whoever of the two that watch is late: the kernel makes one signal of two that nobody has looked at, but for those of real time
 @test "signals to the process group, while the caller or the init stands still" {
-	local init late
+	local init late sig
 	# shellcheck disable=SC2016
-	start 'trap "echo got" USR1; trap "echo last" USR2; trap "exit 7" XCPU; echo up; while :; do read -r x </dev/null; done' --pid
+	start 'trap "echo got" USR1 36; trap "echo last" 40; trap "exit 7" XCPU; echo up; while :; do read -r x </dev/null; done' --pid
 	init=$(pgrep -P "$pid" -x vial-init)
 	for late in "$init" "$pid" "$init $pid"; do
 		# shellcheck disable=SC2086 # words
 		kill -s STOP $late
-		for _ in 1 2 3; do
+		for sig in USR1 USR1 USR1 36 36 36; do
 			: >out
-			kill -s USR1 -- "-$pid"
+			kill -s "$sig" -- "-$pid"
 			eventually has got
 		done
 		: >out
 		# shellcheck disable=SC2086
 		kill -s CONT $late
-		kill -s USR2 "$pid" # they pass on in order
+		kill -s 40 "$pid" # looked at after the others
 		eventually has last
 		[ "$(cat out)" = last ] || { echo "# late: $late" && cat out && false; }
 		kill -s USR1 "$pid"

@@ -59,27 +59,65 @@ long_job() {
 	[ "$(grep -cx 'in the image' <<<"$output")" -eq 4 ]
 }
 
-# Whose task has asked its image's server, which is stopped, as are keeper and holder: no signal ends it.
-@test "an image's server that its user has stopped: the job can be cancelled all the same, and the node stays" {
-	printf '#!/bin/sh\ndd if=/etc/file of=/dev/null\necho >up\nuntil [ -e go ]; do sleep 0.1; done\n%s\n' \
-		'exec dd if=/etc/file of=/dev/null bs=4096 iflag=direct' >"$WORK/job.sh"
+# job_that_hangs COMMAND...: which asks its image's server, which is stopped, as are keeper and holder (*held*): no signal ends it.
+# *output* is the job's id.
+job_that_hangs() {
+	rm -f "$WORK/up" "$WORK/go"
+	printf '#!/bin/sh\ndd if=/etc/file of=/dev/null\necho >up\nuntil [ -e go ]; do sleep 0.1; done\nexec %s\n' "$*" >"$WORK/job.sh"
 	expect 0 user sbatch --parsable -o out --container-image="$SIF" job.sh
-	local id=$output
 	eventually test -e "$WORK/up"
 	mapfile -t held < <(marked ' hold --fd ')
 	[ ${#held[@]} -eq 3 ]
 	kill -STOP "${held[@]}"
 	touch "$WORK/go"
-	eventually hangs
-	user scancel "$id"
-	eventually job_ended "$id"
-	job_is "$id" CANCELLED
-	eventually not_marked '^dd '
+	eventually is_marked "$hanging"
+}
+hanging='iflag=direct|aio-read'
+hangs() { grep -qs '^State:.D' "/proc/$(marked "$hanging")/status"; }
+hung_job_ends() {
+	user scancel "$1"
+	eventually job_ended "$1"
+	job_is "$1" CANCELLED
+	eventually not_marked "$hanging"
 	kill -CONT "${held[@]}" 2>/dev/null || true # those that are left end when they go on
 	held=()
 	eventually not_marked .
 }
-hangs() { grep -qs '^State:.D' "/proc/$(marked '^dd .*direct')/status"; }
+
+@test "an image's server that its user has stopped: the job can be cancelled all the same, and the node stays" {
+	job_that_hangs dd if=/etc/file of=/dev/null bs=4096 iflag=direct
+	eventually hangs
+	hung_job_ends "$output"
+}
+
+@test "the same, of a program that hangs while it ends" {
+	cc -static -o "$WORK/aio-read" -x c - <<-'TEXT'
+		#define _GNU_SOURCE
+		#include <fcntl.h>
+		#include <linux/aio_abi.h>
+		#include <stdint.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+
+		static char page[4096] __attribute__((aligned(4096)));
+
+		int main(void)
+		{
+			aio_context_t ctx = 0;
+			int fd = open("/etc/file", O_RDONLY | O_DIRECT);
+			struct iocb c = { .aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = fd, .aio_buf = (uintptr_t)page, .aio_nbytes = sizeof page };
+			struct iocb *list = &c;
+
+			if (fd < 0 || syscall(SYS_io_setup, 1, &ctx) || syscall(SYS_io_submit, ctx, 1, &list) != 1)
+				return 1;
+			creat("sent", 0600);
+			pause();
+		}
+	TEXT
+	job_that_hangs ./aio-read
+	eventually test -e "$WORK/sent"
+	hung_job_ends "$output"
+}
 
 @test "a heterogeneous job has a container on each node of each part" {
 	expect 0 user salloc -Q -N 1 -n 1 : -N 2 -n 3 srun --het-group=0,1 --container-image="$SIF" \
