@@ -35,8 +35,13 @@ int cmd_own_folder(int parent, const char *name, const char *where, struct vl_er
 	VL_CLOSE int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return vl_fail_sys(err, errno, "%s in %s", name, where);
-	if (st.st_uid != geteuid() || st.st_mode & 077)
-		return vl_fail(err, EPERM, "%s in %s belongs to another user or is open to others", name, where);
+	if (st.st_uid != geteuid())
+		return vl_fail(err, EPERM, "%s in %s belongs to another user", name, where);
+	if (st.st_mode & 077)
+		return vl_fail(err, EPERM,
+			       "%s in %s is open to others, who may have changed what is in it; look there, then chmod "
+			       "700 it",
+			       name, where);
 	return vl_steal_fd(&fd);
 }
 
@@ -111,7 +116,8 @@ static int find_door(int dir)
 
 int cmd_named_note(int dir, const char *name, const char *text, struct vl_err *err)
 {
-	VL_CLOSE int fd = openat(dir, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	unlinkat(dir, "new", 0); /* of one that was killed, or whatever it is */
+	VL_CLOSE int fd = openat(dir, "new", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	if (fd < 0 || vl_write_full(fd, text, strlen(text)) < 0 || renameat(dir, "new", dir, name) < 0)
 		return vl_fail_sys(err, errno, "cannot note the container's %s", name);
@@ -248,6 +254,17 @@ void cmd_named_leave(struct named *n, bool failed)
 
 /* ---- the end of the job -------------------------------------------------------------------------- */
 
+/* What its owner has closed to himself, or opened to others, goes all the same. */
+static void give_rights(int base, const char *name)
+{
+	VL_CLOSE int fd = openat(base, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char path[64];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	if (fd >= 0)
+		(void)!chmod(path, 0700);
+}
+
 /* As the user, by whose name and no other's the way goes: what others put there is not followed. */
 int cmd_named_forget(const struct action_opts *o, struct vl_err *err)
 {
@@ -258,6 +275,8 @@ int cmd_named_forget(const struct action_opts *o, struct vl_err *err)
 	snprintf(mine, sizeof mine, "vial-%u", geteuid());
 	VL_FREE char *job = vl_asprintf("slurm-%s", o->job), *path = job_path(o);
 	VL_CLOSE int base = vl_open(o->job_dir, O_PATH | O_DIRECTORY, 0, err);
+	if (base >= 0)
+		give_rights(base, mine);
 	VL_CLOSE int of_user = base < 0 ? base : cmd_own_folder(base, mine, o->job_dir, err);
 	if (of_user < 0)
 		return of_user;

@@ -20,6 +20,8 @@ int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fe
 		r = img_fetch(m->opts, store, &progress, ret, err);
 		cmd_progress_end(&bar);
 		m->opts->net = NULL;
+		if (store && (r == -ENOSPC || r == -EDQUOT))
+			vl_wrap(err, "the cache in %s", img_store_dir(store));
 	}
 	img_store_free(store);
 	cmd_net_free(net);
@@ -42,6 +44,8 @@ static int build(struct cmd_ctx *c, const struct cmd_making *m, struct vl_newfil
 	r = img_build(m->opts, file->fd, &progress, &ret->stats, err);
 	cmd_progress_end(&bar);
 	cmd_net_free(net);
+	if (r == -ENOSPC || r == -EDQUOT)
+		vl_wrap(err, "%s", m->out);
 	if (r < 0)
 		return r;
 	ret->fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);

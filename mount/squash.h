@@ -322,7 +322,8 @@ struct sq_virtuals {
 uint64_t vmnt_node_of(const struct squash *s, uint64_t ref);
 uint64_t vmnt_ref_of(const struct squash *s, uint64_t node);
 /* Adds what is missing to l (zeros at first). -ENOSPC: SQ_VIRTUALS_MAX are there. */
-int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *l);
+int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *l,
+		      struct vl_err *err);
 /* Index of the first one at or after `from` below that parent (and with that name, unless NULL), or -1. */
 ssize_t vmnt_virtual_find(const struct sq_virtuals *l, size_t from, uint64_t parent, const char *name);
 void vmnt_virtual_free(struct sq_virtuals *l);

@@ -7,7 +7,7 @@ int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *pla
 	struct squash *sq = vl_alloc(sizeof *sq);
 
 	vmnt_sq_reader(&s->sq, sq);
-	int r = vmnt_virtual_plan(sq, places, n, &s->virt);
+	int r = vmnt_virtual_plan(sq, places, n, &s->virt, err);
 	vmnt_sq_close(sq);
 	free(sq);
 	/* "Not there" and whole listings may be remembered for ever. The entry first: taking it back waits for
@@ -18,9 +18,7 @@ int vmnt_session_add_places(struct vmnt_session *s, const struct vmnt_place *pla
 		fuse_lowlevel_notify_inval_entry(s->fuse, v->parent, v->name, strlen(v->name));
 		fuse_lowlevel_notify_inval_inode(s->fuse, v->parent, 0, 0);
 	}
-	if (r < 0)
-		return vl_fail(err, -r, "too many places were made up for binds: %d at most", SQ_VIRTUALS_MAX);
-	return 0;
+	return r;
 }
 
 bool vmnt_srv_note_read(struct vmnt_session *s, uint64_t ref, uint64_t off, uint64_t n)

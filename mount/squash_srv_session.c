@@ -37,12 +37,11 @@ int vmnt_session_new(const struct vmnt_image *image, int fusefd, int statm, stru
 	if (!s->fuse || fuse_session_mount(s->fuse, dev) != 0 || pthread_key_create(&s->key, NULL) != 0)
 		r = vl_fail(err, ENOMEM, "libfuse cannot start a session");
 	/* All is open and no byte of the image has been read. */
-	if (r < 0 || (r = vmnt_jail(err)) < 0 || (r = vmnt_sq_open(&s->sq, image, err)) < 0) {
+	if (r < 0 || (r = vmnt_jail(err)) < 0 || (r = vmnt_sq_open(&s->sq, image, err)) < 0 ||
+	    (r = vmnt_virtual_plan(&s->sq, image->places, image->n_places, &s->virt, err)) < 0) {
 		vmnt_session_free(s);
 		return r;
 	}
-	vmnt_virtual_plan(&s->sq, image->places, image->n_places,
-			  &s->virt); /* a bind that lacks its place will say so */
 	*ret = s;
 	return 0;
 }

@@ -112,7 +112,8 @@ static int make(struct squash *s, const struct vmnt_place *place, struct sq_virt
 	}
 }
 
-int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *l)
+int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t n, struct sq_virtuals *l,
+		      struct vl_err *err)
 {
 	int r = 0;
 
@@ -122,7 +123,11 @@ int vmnt_virtual_plan(struct squash *s, const struct vmnt_place *places, size_t 
 		s->work = 0;
 		r = make(s, &places[i], l);
 	}
-	return r;
+	return r < 0 ? vl_fail(err, -r,
+			       "the binds want more than %d places that the image lacks; bind directories that have "
+			       "them",
+			       SQ_VIRTUALS_MAX)
+		     : 0;
 }
 
 void vmnt_virtual_free(struct sq_virtuals *l)

@@ -495,6 +495,8 @@ static int check_values(const struct vsp_options *o, struct vl_err *err)
 		return vl_fail(err, EINVAL, "image: which one? A path, or NAME:TAG of one in a registry");
 	if (r == 0 && o->value[VSP_SAVE] && !*o->value[VSP_SAVE])
 		return vl_fail(err, EINVAL, "save: to which file?");
+	if (r == 0 && o->value[VSP_RECORD] && !*o->value[VSP_RECORD])
+		return vl_fail(err, EINVAL, "record: to which file?");
 	const char *mpi = o->value[VSP_MPI], *env = o->value[VSP_ENV];
 	if (r == 0 && env && strchr(env, '='))
 		return vl_fail(

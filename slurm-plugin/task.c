@@ -49,6 +49,8 @@ static int check_save(const char *path, struct vl_err *err)
 	VL_FREE char *dir = slash ? vl_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : vl_strdup(".");
 	struct stat st;
 
+	if (lstat(path, &st) < 0 && errno != ENOENT)
+		return vl_fail_sys(err, errno, "save: cannot write %s", path);
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
 		return vl_fail(err, EINVAL, "save: %s is there, and is not a file", path);
 	if (access(dir, W_OK | X_OK) < 0)

@@ -38,6 +38,12 @@ setup_file() { make_images; }
 	one_fatal_line relative
 }
 
+@test "more places than an image's server makes up are refused as that" {
+	mkdir d
+	expect 125 vial exec -B "$(printf "d:/m%d\n" {1..5000} | paste -sd,)" "$SIF" true
+	one_fatal_line "4096 places that the image lacks"
+}
+
 @test "a parent is mounted before what is in it, whatever the order" {
 	mkdir -p outer/sub inner && echo o >outer/f && echo i >inner/f
 	local order

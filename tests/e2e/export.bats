@@ -222,6 +222,9 @@ what_comes_back() {
 		stderr_has "$PWD/small"
 		stderr_has "TMPDIR"
 	done
+	expect 255 unshare --user --map-root-user --mount sh -c \
+		'mount -t tmpfs -o size=1m none small && exec "$VIAL" -q build small/app.sif tree'
+	one_fatal_line "small/app.sif: cannot write the image: No space left"
 }
 
 @test "export: what is pushed can be pulled, however many attributes" {

@@ -184,6 +184,21 @@ in_box() { echo "srun -Qn 1 --overlap $1 --container-image=$SIF --container-name
 	stderr_has "no dot in front"
 }
 
+@test "what a user has made of the place of his containers with names does not outlive the job" {
+	local mine=$PLACE/names/vial-$VIAL_TEST_UID
+	batch "srun --container-name=box --container-image=$SIF true
+		rm $mine/*/box/identity && mkfifo $mine/*/box/new
+		srun --container-name=box cat /etc/file
+		chmod 755 $mine
+		srun --container-name=box true
+		chmod 0 $mine
+		srun --container-name=box true || true"
+	has_line "$WORK/out" '^in the image'
+	has_line "$WORK/out" 'chmod 700 it'
+	has_line "$WORK/out" 'Permission denied'
+	eventually no_names
+}
+
 @test "names of two jobs and of two users do not meet" {
 	batch "srun --container-image=$SIF --container-name=box --container-writable sh -c 'echo 1 >/etc/one; echo >up; while [ ! -e go ]; do sleep 0.1; done'" &
 	eventually test -e "$WORK/up"
@@ -250,6 +265,10 @@ named_job() {
 @test "--container-save of what cannot be saved is told and leaves nothing" {
 	expect 1 srun -n 2 --container-image="$SIF" --container-save=/none/new.sif touch ran
 	stderr_has "save: cannot write to the directory of /none/new.sif: No such file"
+	expect 1 srun --container-image="$SIF" --container-save="$(printf '%0300d' 0)" touch ran
+	stderr_has "0: File name too long"
+	expect 1 srun --container-image="$SIF" --container-record= touch ran
+	stderr_has "record: to which file"
 	expect 1 srun --container-image="$SIF" --container-save="$WORK" touch ran
 	stderr_has "save: $WORK is there, and is not a file"
 	[ ! -e "$WORK/ran" ]

@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	VL_FREE struct walk *w = vl_alloc(sizeof *w);
 	w->s = &s;
 	visit(w, s.super.root, 0);
-	vmnt_virtual_plan(&s, places, VL_COUNT(places), &v);
+	vmnt_virtual_plan(&s, places, VL_COUNT(places), &v, &err);
 	vmnt_virtual_free(&v);
 	vmnt_sq_close(&s);
 	return 0;
