@@ -96,7 +96,7 @@ $(O)/pic/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC    $@)
 	$(Q)$(CC) $(filter-out -fPIE -fvisibility=hidden,$(ALL_CFLAGS)) -fPIC $(if $(SLURM_INCLUDE),-I$(SLURM_INCLUDE)) -MMD -MP -c -o $@ $<
-# nodelete: slurm-plugin/guard.c may leave a thread behind
+# nodelete: the thread of slurm-plugin/guard.c ends with the process
 $(O)/spank_vial.so: $(SPANK_SRC:%.c=$(O)/pic/%.o) slurm-plugin/plugin.map
 	$(call say,LD    $@)
 	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -shared -pthread -Wl,-z,relro,-z,now,-z,nodelete -Wl,--as-needed \

@@ -7,18 +7,16 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <time.h>
 
-#define LOOK_MS 5000 /* between two looks; who hangs in both is not about to end */
-#define END_SEC 2    /* that a look may take */
-#define SPACES 64    /* user namespaces in which something hangs, of one user */
-#define EXITING 4    /* the kernel's PF_EXITING */
+#define LOOK_SEC 5 /* between two looks; who hangs in both is not about to end */
+#define SPACES 64  /* user namespaces in which something hangs, of one user */
+#define EXITING 4  /* the kernel's PF_EXITING */
 #define STACK_SIZE (256L << 10)
 
 struct spaces {
@@ -26,8 +24,6 @@ struct spaces {
 	size_t n;
 };
 struct vsp_guard {
-	pthread_t thread;
-	int end; /* an eventfd */
 	uid_t user;
 	ino_t own; /* slurmstepd's user namespace */
 	struct spaces before, now;
@@ -68,6 +64,7 @@ static int read_status(int dir, const char *path, struct status *ret)
 	unsigned flags;
 	unsigned long pending;
 
+	*ret = (struct status){ 0 };
 	if (n < 0)
 		return -errno;
 	text[n] = 0;
@@ -180,28 +177,32 @@ static bool is_over(const struct vsp_guard *g)
 
 static void *keep_guard(void *arg)
 {
+	const struct timespec pause = { .tv_sec = LOOK_SEC };
 	struct vsp_guard *g = arg;
-	struct pollfd end = { .fd = g->end, .events = POLLIN };
 
-	for (int r; (r = poll(&end, 1, LOOK_MS)) <= 0;) /* glibc tells threads of a seteuid() by a signal */
-		if (r == 0 && is_over(g))
+	for (;;) {
+		nanosleep(&pause, NULL); /* or less: glibc tells threads of a seteuid() by a signal */
+		if (is_over(g))
 			look(g);
+	}
 	return NULL;
 }
 
-static int start_thread(struct vsp_guard *g)
+/* Nobody waits for it: it ends with slurmstepd, and a user who could hold it up would hold up the step. */
+static void start_thread(struct vsp_guard *g)
 {
 	pthread_attr_t a;
+	pthread_t thread;
 	sigset_t all, before;
 
 	pthread_attr_init(&a);
 	pthread_attr_setstacksize(&a, STACK_SIZE);
+	pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all); /* slurmstepd's signals are for its own threads */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int r = pthread_create(&g->thread, &a, keep_guard, g);
+	(void)!pthread_create(&thread, &a, keep_guard, g);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&a);
-	return -r;
 }
 
 struct vsp_guard *vsp_guard_new(size_t tasks, uid_t user)
@@ -209,7 +210,7 @@ struct vsp_guard *vsp_guard_new(size_t tasks, uid_t user)
 	struct vsp_guard *g = vl_alloc(sizeof *g + tasks * sizeof *g->tasks);
 	struct stat st;
 
-	*g = (struct vsp_guard){ .end = -1, .user = user, .max = tasks };
+	*g = (struct vsp_guard){ .user = user, .max = tasks };
 	g->own = stat("/proc/self/ns/user", &st) == 0 ? st.st_ino : 0;
 	return g;
 }
@@ -219,24 +220,6 @@ void vsp_guard_add(struct vsp_guard *g, pid_t task)
 	if (g->n == g->max)
 		return;
 	g->tasks[g->n++] = task;
-	if (g->n < g->max)
-		return;
-	g->end = eventfd(0, EFD_CLOEXEC);
-	if (g->end >= 0 && start_thread(g) < 0)
-		vl_closep(&g->end);
-}
-
-void vsp_guard_end(struct vsp_guard *g)
-{
-	struct timespec until;
-
-	if (g && g->end >= 0) {
-		eventfd_write(g->end, 1);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += END_SEC;
-		if (pthread_timedjoin_np(g->thread, NULL, &until) != 0)
-			return; /* it waits for some process of the user's; it and what it has are left behind */
-		vl_closep(&g->end);
-	}
-	free(g);
+	if (g->n == g->max)
+		start_thread(g);
 }

@@ -194,7 +194,6 @@ void vsp_step_end(struct vsp_step *s)
 {
 	end_watch(s);
 	end_container(s, false);
-	vsp_guard_end(s->guard); /* the last: Slurm has waited for all that was left of the step */
 	munmap(s->shared, sizeof *s->shared);
 	free(s);
 }

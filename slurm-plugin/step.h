@@ -43,13 +43,11 @@ void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t);
 
 /* ---- guard.c ---- */
 
-/* In slurmstepd: a thread that ends servers of the user's images which keep the step's killed tasks from ending. New; it
- * begins when all tasks are added. */
+/* In slurmstepd: a thread that ends servers of the user's images which keep the step's killed tasks from ending. It begins
+ * when all tasks are added, ends with slurmstepd, and what is returned is its own. */
 struct vsp_guard;
 struct vsp_guard *vsp_guard_new(size_t tasks, uid_t user);
 void vsp_guard_add(struct vsp_guard *g, pid_t task);
-/* Waits for it, a little. NULL does nothing. */
-void vsp_guard_end(struct vsp_guard *g);
 
 /* ---- cgroup.c ---- */
 

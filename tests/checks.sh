@@ -58,7 +58,7 @@ check_edges() {
 		yaml\.h                 gpu/yaml(_out)?\.c
 		curl/                   oci/http\.c
 		archive                 oci/archive\.c|image/tarball\.c
-		sqfs/                   image/(squash|unsquash|codec)\.[ch]
+		sqfs/                   image/(squash|unsquash(_[a-z]+)?|codec)\.[ch]
 		isa-l                   image/inflate\.c
 		zlib\.h                 image/(inflate|gzip_head|gzip_out)\.c
 		zstd\.h                 image/inflate\.c|mount/squash_srv_unpack\.c
