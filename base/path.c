@@ -176,6 +176,14 @@ const char *vl_basename(const char *path)
 	return s ? s + 1 : path;
 }
 
+int vl_chmod_fd(int fd, mode_t mode)
+{
+	char link[64];
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	return chmod(link, mode) < 0 ? -errno : 0;
+}
+
 char *vl_fd_path(int fd)
 {
 	char link[64], path[4096];

@@ -9,17 +9,14 @@
  * into it. device: what another one is mounted on is not entered. */
 static int open_folder(int parent, const char *name, const dev_t *device, struct stat *ret)
 {
-	char self[32];
 	VL_CLOSE int at = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (at < 0 || fstat(at, ret) < 0)
 		return -errno;
 	if (device && ret->st_dev != *device)
 		return -EXDEV;
-	if (ret->st_uid == geteuid() && (ret->st_mode & 0700) != 0700) {
-		snprintf(self, sizeof self, "/proc/self/fd/%d", at);
-		chmod(self, 0700);
-	}
+	if (ret->st_uid == geteuid() && (ret->st_mode & 0700) != 0700)
+		vl_chmod_fd(at, 0700);
 	int fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }

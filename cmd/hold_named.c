@@ -258,11 +258,9 @@ void cmd_named_leave(struct named *n, bool failed)
 static void give_rights(int base, const char *name)
 {
 	VL_CLOSE int fd = openat(base, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	char path[64];
 
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	if (fd >= 0)
-		(void)!chmod(path, 0700);
+		vl_chmod_fd(fd, 0700);
 }
 
 /* As the user, by whose name and no other's the way goes: what others put there is not followed. */

@@ -6,6 +6,12 @@
 #include <sys/stat.h>
 #include <vial/image.h>
 
+/* On the file system that is written to, which the error is to name. */
+static bool no_room(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
+}
+
 int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fetched *ret, struct vl_err *err)
 {
 	struct cmd_net *net = NULL;
@@ -20,7 +26,7 @@ int cmd_fetch_image(struct cmd_ctx *c, const struct cmd_making *m, struct img_fe
 		r = img_fetch(m->opts, store, &progress, ret, err);
 		cmd_progress_end(&bar);
 		m->opts->net = NULL;
-		if (store && (r == -ENOSPC || r == -EDQUOT))
+		if (store && no_room(r))
 			vl_wrap(err, "the cache in %s", img_store_dir(store));
 	}
 	img_store_free(store);
@@ -44,7 +50,7 @@ static int build(struct cmd_ctx *c, const struct cmd_making *m, struct vl_newfil
 	r = img_build(m->opts, file->fd, &progress, &ret->stats, err);
 	cmd_progress_end(&bar);
 	cmd_net_free(net);
-	if (r == -ENOSPC || r == -EDQUOT)
+	if (no_room(r))
 		vl_wrap(err, "%s", m->out);
 	if (r < 0)
 		return r;

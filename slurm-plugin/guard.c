@@ -179,7 +179,9 @@ static void *keep_guard(void *arg)
 {
 	const struct timespec pause = { .tv_sec = LOOK_SEC };
 	struct vsp_guard *g = arg;
+	struct stat st;
 
+	g->own = stat("/proc/self/ns/user", &st) == 0 ? st.st_ino : 0;
 	for (;;) {
 		nanosleep(&pause, NULL); /* or less: glibc tells threads of a seteuid() by a signal */
 		if (is_over(g))
@@ -208,10 +210,8 @@ static void start_thread(struct vsp_guard *g)
 struct vsp_guard *vsp_guard_new(size_t tasks, uid_t user)
 {
 	struct vsp_guard *g = vl_alloc(sizeof *g + tasks * sizeof *g->tasks);
-	struct stat st;
 
 	*g = (struct vsp_guard){ .user = user, .max = tasks };
-	g->own = stat("/proc/self/ns/user", &st) == 0 ? st.st_ino : 0;
 	return g;
 }
 

@@ -28,13 +28,20 @@ static char *parent_of(const char *dir)
 	return strchr(parent + strspn(parent, "/"), '/') ? vl_steal(&parent) : NULL;
 }
 
+const char *vsp_server_files(const struct vsp_task *t)
+{
+	const char *dir = vl_env_value(t->environment, "PMIX_SERVER_TMPDIR");
+
+	return dir && *dir == '/' && access(dir, F_OK) == 0 ? dir : NULL;
+}
+
 /* Where the MPI of the image looks for its server's files. Each step has a directory of its own for them in slurmd's spool
  * directory. A container with a name is for later steps too and shows that; what is others' in there is closed by its mode. */
 static void add_server_files(const struct vsp_task *t, struct vl_strv *v)
 {
-	const char *dir = vl_env_value(t->environment, "PMIX_SERVER_TMPDIR");
+	const char *dir = vsp_server_files(t);
 
-	if (!dir || *dir != '/' || access(dir, F_OK) < 0)
+	if (!dir)
 		return;
 	char *parent = t->options->value[VSP_NAME] ? parent_of(dir) : NULL;
 	vl_strv_add(v, "--bind");

@@ -301,26 +301,13 @@ static const char *batch_script(spank_t sp)
 	return argv[0];
 }
 
-static bool whose(spank_t sp, struct vsp_user *ret)
-{
-	gid_t *groups = NULL;
-	int n = 0;
-
-	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
-		ret->groups = groups;
-		ret->n_groups = (size_t)n;
-	}
-	return spank_get_item(sp, S_JOB_UID, &ret->uid) == ESPANK_SUCCESS &&
-	       spank_get_item(sp, S_JOB_GID, &ret->gid) == ESPANK_SUCCESS;
-}
-
 /* Called for the tasks one after the other, when all are forked. */
 int slurm_spank_task_post_fork(spank_t sp, int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
-	struct vsp_user u = { 0 };
 	uint32_t tasks = 0;
+	uid_t user = 0;
 	pid_t task = 0;
 
 	if (vial.step)
@@ -329,8 +316,9 @@ int slurm_spank_task_post_fork(spank_t sp, int argc, char **argv)
 		return 0;
 	if (vial.options.value[VSP_SAVE])
 		vsp_step_watch(vial.step, task);
-	if (spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS && whose(sp, &u))
-		vsp_step_guard(vial.step, task, tasks, u.uid);
+	if (spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS &&
+	    spank_get_item(sp, S_JOB_UID, &user) == ESPANK_SUCCESS)
+		vsp_step_guard(vial.step, task, tasks, user);
 	return 0;
 }
 
@@ -366,6 +354,19 @@ int slurm_spank_task_init(spank_t sp, int argc, char **argv)
 		say(&err);
 	_exit(1); /* of the task. As slurmstepd would for a required plugin, after two lines more; an optional one it would
 		   * pass over, and run the program on the host */
+}
+
+static bool whose(spank_t sp, struct vsp_user *ret)
+{
+	gid_t *groups = NULL;
+	int n = 0;
+
+	if (spank_get_item(sp, S_JOB_SUPPLEMENTARY_GIDS, &groups, &n) == ESPANK_SUCCESS && n > 0) {
+		ret->groups = groups;
+		ret->n_groups = (size_t)n;
+	}
+	return spank_get_item(sp, S_JOB_UID, &ret->uid) == ESPANK_SUCCESS &&
+	       spank_get_item(sp, S_JOB_GID, &ret->gid) == ESPANK_SUCCESS;
 }
 
 int slurm_spank_task_exit(spank_t sp, int argc, char **argv)

@@ -40,6 +40,8 @@ struct vsp_step {
 /* Starts `vial hold`, which makes the container and keeps it. What goes wrong is said where it is asked for, as by the
  * keeper itself. */
 void vsp_keeper_start(struct vsp_step *s, const struct vsp_task *t);
+/* Where the step's PMIx server has its files, on the node; NULL = it has none. */
+const char *vsp_server_files(const struct vsp_task *t);
 
 /* ---- guard.c ---- */
 

@@ -279,14 +279,6 @@ static void tell_own(int keeper)
 		vl_msg_send_fd(keeper, mnt, NULL, 0);
 }
 
-/* Of the step's PMIx server, which a container that an earlier step has made need not show; NULL = none. */
-static const char *server_files(const struct vsp_task *t)
-{
-	const char *dir = t->options->value[VSP_NAME] ? vl_env_value(t->environment, "PMIX_SERVER_TMPDIR") : NULL;
-
-	return dir && access(dir, F_OK) == 0 ? dir : NULL;
-}
-
 static void warn_without(struct vsp_shared *s, const char *dir)
 {
 	if (!dir || access(dir, F_OK) == 0 || __atomic_exchange_n(&s->warned, true, __ATOMIC_ACQ_REL))
@@ -301,7 +293,8 @@ static void warn_without(struct vsp_shared *s, const char *dir)
 static int enter(struct vsp_step *s, const struct vsp_task *t, const char *cwd, const struct way *w, struct vl_err *err)
 {
 	struct vl_strv *changes = w->changes;
-	const char *server = server_files(t); /* before: outside */
+	/* asked outside; a container that an earlier step has made need not show it */
+	const char *server = t->options->value[VSP_NAME] ? vsp_server_files(t) : NULL;
 	bool pid = false, own = false;
 
 	note_image(s->shared, changes);

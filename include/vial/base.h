@@ -218,6 +218,8 @@ char *vl_path_clean(const char *path) VL_NEW;
 char *vl_path_absolute(const char *path) VL_NEW; /* against cwd; not resolving links; returns new */
 /* The kernel's name for an open file, which may lead elsewhere by now; new, or NULL. */
 char *vl_fd_path(int fd);
+/* fchmod, also of what is open by O_PATH. 0 or -errno. */
+int vl_chmod_fd(int fd, mode_t mode);
 const char *vl_basename(const char *path);
 /* A file, or a folder and all that is in it, by descriptors: no link is followed, also not one that appears meanwhile, and no
  * other file system entered. Folders of the caller's that have no rights for him get them. What can go goes; 0 = nothing
